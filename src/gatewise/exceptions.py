@@ -1,0 +1,47 @@
+"""Every error and warning that Gatewise raises on purpose.
+
+The command line prints an `InputError` on one line and exits with code 2; anything else is a defect.
+"""
+
+__all__ = [
+    "DegenerateExpertWarning",
+    "FitWarning",
+    "GatewiseError",
+    "GatewiseWarning",
+    "InputError",
+    "ModelFolderError",
+    "OutputError",
+    "SeparationWarning",
+]
+
+
+class GatewiseError(Exception):
+    """Root of the library's errors."""
+
+
+class InputError(GatewiseError, ValueError):
+    """The data or the options cannot be used: the message says what is wrong, the evidence, and what to do."""
+
+
+class ModelFolderError(InputError):
+    """A model folder is incomplete, damaged, tampered with, or written by a newer version."""
+
+
+class OutputError(GatewiseError, OSError):
+    """An output could not be written; nothing was left half written."""
+
+
+class GatewiseWarning(UserWarning):
+    """Root of the library's warnings."""
+
+
+class FitWarning(GatewiseWarning):
+    """A fit ended with a status other than `CONVERGED`; the message is the status's sentence with its evidence."""
+
+
+class SeparationWarning(FitWarning):
+    """The gate separates: its coefficients diverge and have no standard errors."""
+
+
+class DegenerateExpertWarning(FitWarning):
+    """An expert sits on the variance floor or holds too few rows."""

@@ -1,0 +1,51 @@
+"""The Gaussian family, with the scale of each expert as a standard deviation."""
+
+import math
+
+import torch
+from torch import Tensor
+
+from gatewise.families.base import FAMILIES, Family
+
+
+@FAMILIES.register
+class Gaussian(Family):
+    """f(y | μ, σ) = exp(−(y − μ)² / 2σ²) / (σ √(2π)), σ a standard deviation.
+
+    The theory of softmax-gated mixtures (Nguyen, Nguyen and Ho 2023, arXiv:2305.03288, §1) writes the variance as σ;
+    `MixtureOfExperts.atoms` converts.
+
+    Example:
+        >>> import torch
+        >>> Gaussian().log_density(torch.tensor([0.0]), torch.tensor([[0.0, 1.0]]), torch.zeros(2))
+        tensor([[-0.9189, -1.4189]])
+    """
+
+    name = "gaussian"
+    has_scale = True
+
+    def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Log density (…, k): −½ log 2π − log σ − ½ ((y − μ)/σ)²."""
+        residual = (y.unsqueeze(-1) - location) * torch.exp(-log_scale)
+        return -0.5 * residual * residual - log_scale - 0.5 * math.log(2.0 * math.pi)
+
+    def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """The location itself, (…, k)."""
+        return location
+
+    def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """σ², (…, k)."""
+        return torch.exp(2.0 * log_scale).expand_as(location)
+
+    def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Φ((y − μ)/σ), (…, k)."""
+        return torch.special.ndtr((y.unsqueeze(-1) - location) * torch.exp(-log_scale))
+
+    def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """μ + σ Φ⁻¹(p), (…, k)."""
+        return location + torch.exp(log_scale) * torch.special.ndtri(probability).unsqueeze(-1)
+
+    def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """μ + σ ε with ε standard normal, (…, k)."""
+        noise = torch.randn(location.shape, generator=generator, dtype=location.dtype, device=location.device)
+        return location + torch.exp(log_scale) * noise

@@ -1,0 +1,143 @@
+"""What a fit returns: the model in the user's units, and everything needed to judge it."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.status import Finding, FitStatus
+from gatewise.model import MixtureOfExperts
+
+__all__ = ["Baseline", "FitResult", "Optimum", "StartRecord"]
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """The one-expert fit (ordinary least squares) that every mixture has to beat.
+
+    Attributes:
+        intercept: b.
+        slope: a (d,), zeros for constant experts.
+        scale: the residual standard deviation √(Σ w e² / Σ w), in the units of y.
+        log_likelihood: its maximised log-likelihood.
+        n_parameters: its number of free parameters.
+    """
+
+    intercept: float
+    slope: np.ndarray
+    scale: float
+    log_likelihood: float
+    n_parameters: int
+
+
+@dataclass(frozen=True)
+class StartRecord:
+    """Where one start began and ended.
+
+    Attributes:
+        index: its place in the order of the starts.
+        strategy: how it was made.
+        status: how the solver left it (CONVERGED, MAX_ITER, STALLED, TIME_LIMIT, INTERRUPTED or ON_FLOOR).
+        log_likelihood: at its end point.
+        relative_gradient: the largest projected gradient component of the mean log-likelihood there.
+        n_iterations: solver iterations.
+        n_evaluations: passes over the data.
+        on_floor: indices of experts on the variance floor.
+        optimum: index into `FitResult.optima`, or None if it did not reach a first-order point.
+        seconds: wall time.
+    """
+
+    index: int
+    strategy: str
+    status: FitStatus
+    log_likelihood: float
+    relative_gradient: float
+    n_iterations: int
+    n_evaluations: int
+    on_floor: tuple[int, ...]
+    optimum: int | None
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Optimum:
+    """One distinct end point, in canonical order of the experts.
+
+    Attributes:
+        log_likelihood: there.
+        n_starts: how many starts ended there.
+        model: the mixture at that point, in the user's units.
+        scale: σ (k,), standard deviations in the units of y.
+        effective_rows: Σ_rows w · responsibility (k,).
+        on_floor: experts on the variance floor.
+        tight: experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows.
+    """
+
+    log_likelihood: float
+    n_starts: int
+    model: MixtureOfExperts
+    scale: np.ndarray
+    effective_rows: np.ndarray
+    on_floor: tuple[int, ...]
+    tight: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class FitResult:
+    """A fitted mixture and the evidence on how good the fit is.
+
+    Attributes:
+        status: how the fit ended.
+        findings: everything noticed, the status's own finding first.
+        model: the fitted mixture in the user's units, experts in canonical order (mean responsibility, largest
+            first), the last expert being the gate's reference.
+        log_likelihood: of exactly these parameters.
+        objective: the log-likelihood plus the log priors; equal to it without priors.
+        entropy: −Σ w Σᵢ rᵢ log rᵢ of the responsibilities, for ICL.
+        n_parameters: free parameters.
+        n_rows: rows with a positive weight.
+        total_weight: Σ w, the n of BIC.
+        relative_gradient: largest projected gradient component of the mean objective, in internal units.
+        smallest_eigenvalue: of the information matrix per unit of weight, in internal units.
+        information: the observed information (negative Hessian of the objective) in internal units, experts in
+            canonical order.
+        coordinates: the map between internal and user units.
+        theta: the estimate in internal units.
+        scale: σ (k,) in the units of y.
+        effective_rows: (k,).
+        on_floor: experts on the variance floor.
+        tight: tight experts.
+        separation: the gate direction (k, 1 + q), in user units, along which the likelihood does not fall, or None.
+        baseline: the one-expert fit.
+        starts: one record per start.
+        optima: the distinct end points, best first.
+        trace: the mean objective of the kept start, iteration by iteration.
+        seed: the seed everything random was keyed by.
+        seconds: wall time of the whole fit.
+    """
+
+    status: FitStatus
+    findings: tuple[Finding, ...]
+    model: MixtureOfExperts
+    log_likelihood: float
+    objective: float
+    entropy: float
+    n_parameters: int
+    n_rows: int
+    total_weight: float
+    relative_gradient: float
+    smallest_eigenvalue: float
+    information: np.ndarray
+    coordinates: Coordinates
+    theta: np.ndarray
+    scale: np.ndarray
+    effective_rows: np.ndarray
+    on_floor: tuple[int, ...]
+    tight: tuple[int, ...]
+    separation: np.ndarray | None
+    baseline: Baseline
+    starts: tuple[StartRecord, ...]
+    optima: tuple[Optimum, ...]
+    trace: np.ndarray
+    seed: int
+    seconds: float

@@ -1,0 +1,52 @@
+"""How a fit ended: a code whose value is a sentence, and findings with their evidence."""
+
+from dataclasses import dataclass, field
+from enum import Enum, unique
+from typing import Any
+
+__all__ = ["FitStatus", "Finding"]
+
+
+@unique
+class FitStatus(Enum):
+    """The outcome of a fit. The first that applies, from the top, is the status; the rest are findings beside it."""
+
+    INTERRUPTED = "The fit was interrupted; this is the best point found so far, not a maximum."
+    TIME_LIMIT = "The time limit was reached; this is the best point found so far, not a maximum."
+    SATURATED = (
+        "There are no more rows than parameters: the likelihood is unbounded, and no standard error has a meaning."
+    )
+    SEPARATED = (
+        "The gate separates: the likelihood keeps rising while gate coefficients diverge, so they have no maximum."
+    )
+    ON_FLOOR = "Every start ended with an expert on the variance floor: the likelihood is unbounded there."
+    MAX_ITER = "The largest number of iterations was reached before a first-order point; raise max_iter."
+    STALLED = "No further ascent was possible in floating point although the gradient is not yet small enough."
+    EMPTY_EXPERT = "An expert is responsible for almost no rows; its coefficients are not determined by the data."
+    SINGULAR = (
+        "A first-order point whose information matrix is singular: some direction of the parameters is not identified."
+    )
+    NOT_A_MAXIMUM = "A first-order point at which the likelihood still curves upward: a saddle, not a maximum."
+    TIGHT = (
+        "A maximum, but one expert is tight: it fits a few rows, or rows that agree almost exactly; read the optima."
+    )
+    CONVERGED = "Converged to a maximum of the likelihood among the starts that were tried."
+
+    @property
+    def sentence(self) -> str:
+        """The sentence that a report prints."""
+        return self.value
+
+    @property
+    def is_maximum(self) -> bool:
+        """Whether the estimate is an interior local maximum with a regular information matrix."""
+        return self in (FitStatus.CONVERGED, FitStatus.TIGHT)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was noticed: its code, a sentence with the evidence and the advice, and the figures behind it."""
+
+    code: FitStatus
+    message: str
+    evidence: dict[str, Any] = field(default_factory=dict)

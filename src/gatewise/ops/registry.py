@@ -1,0 +1,40 @@
+"""Names for classes, so that strings, TOML and model folders never import code from a string."""
+
+from collections.abc import Iterator
+from typing import Generic, TypeVar
+
+from gatewise.exceptions import InputError
+
+
+T = TypeVar("T", bound=type)
+
+
+class Registry(Generic[T]):
+    """A closed table from a public name to a class: `registry["softmax"]` is `SoftmaxGate`."""
+
+    def __init__(self, kind: str) -> None:
+        self.kind = kind
+        self._classes: dict[str, T] = {}
+
+    def register(self, cls: T) -> T:
+        """Class decorator: enter `cls` under its `name`."""
+        name = cls.name  # pyright: ignore[reportAttributeAccessIssue]
+        if name in self._classes:
+            raise ValueError(f"the {self.kind} {name!r} is registered already")
+        self._classes[name] = cls
+        return cls
+
+    def __getitem__(self, name: str) -> T:
+        """The class of that name.
+
+        Raises:
+            InputError: the name is not registered; the message lists those that are.
+        """
+        try:
+            return self._classes[name]
+        except (KeyError, TypeError):
+            known = ", ".join(sorted(self._classes))
+            raise InputError(f"unknown {self.kind} {name!r}: choose one of {known}") from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._classes))
