@@ -1,0 +1,85 @@
+"""What every benchmark shares: parameters, the one log-likelihood they are compared by, clock, machine and output."""
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import scipy
+
+__all__ = ["OUTPUT", "Parameters", "cpu_seconds", "log_likelihood", "machine", "write_json"]
+
+OUTPUT = Path(__file__).parent / "out"
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A softmax-gated mixture of linear Gaussian regressions in the units of the data.
+
+    Attributes:
+        gate: (k, 1 + d), intercept first.
+        experts: (k, 1 + d), intercept first.
+        scale: standard deviations, (k,).
+    """
+
+    gate: np.ndarray
+    experts: np.ndarray
+    scale: np.ndarray
+
+
+def log_likelihood(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> float:
+    """Σ log Σᵢ πᵢ(x) N(y | aᵢᵀx + bᵢ, σᵢ²): the only log-likelihood by which programs are compared."""
+    with_one = np.column_stack([np.ones(len(y)), x])
+    logits = with_one @ parameters.gate.T
+    log_weights = logits - np.logaddexp.reduce(logits, axis=1)[:, None]
+    standardised = (y[:, None] - with_one @ parameters.experts.T) / parameters.scale
+    log_density = -0.5 * standardised**2 - np.log(parameters.scale) - 0.5 * np.log(2 * np.pi)
+    return float(np.logaddexp.reduce(log_weights + log_density, axis=1).sum())
+
+
+def cpu_seconds(call: Callable[[], Result]) -> tuple[float, Result]:
+    """CPU seconds of this process (all its threads) that a call takes, and what it returns."""
+    begin = time.process_time()
+    result = call()
+    return time.process_time() - begin, result
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on: processor, load, versions."""
+    model = next(
+        (
+            line.partition(":")[2].strip()
+            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+            if line.startswith("model name")
+        )
+        if Path("/proc/cpuinfo").exists()
+        else (),
+        platform.processor(),
+    )
+    return {
+        "processor": model,
+        "cores": os.cpu_count(),
+        "load_average": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "scipy": scipy.__version__,
+    }
+
+
+def write_json(name: str, content: dict[str, Any]) -> Path:
+    """Write `benchmarks/out/<name>` whole or not at all."""
+    OUTPUT.mkdir(exist_ok=True)
+    path = OUTPUT / name
+    sibling = OUTPUT / f".{name}.{os.getpid()}"
+    with sibling.open("w", encoding="utf-8") as handle:
+        json.dump(content, handle, indent=1, allow_nan=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+    sibling.replace(path)
+    return path
