@@ -52,16 +52,9 @@ def cpu_seconds(call: Callable[[], Result]) -> tuple[float, Result]:
 
 def machine() -> dict[str, Any]:
     """What the figures depend on: processor, load, versions."""
-    model = next(
-        (
-            line.partition(":")[2].strip()
-            for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-            if line.startswith("model name")
-        )
-        if Path("/proc/cpuinfo").exists()
-        else (),
-        platform.processor(),
-    )
+    details = Path("/proc/cpuinfo").read_text(encoding="utf-8") if platform.system() == "Linux" else ""
+    names = (line.partition(":")[2].strip() for line in details.splitlines() if line.startswith("model name"))
+    model = next(names, platform.processor())
     return {
         "processor": model,
         "cores": os.cpu_count(),

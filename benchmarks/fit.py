@@ -129,7 +129,9 @@ def programs_for(design: Design, available_r: set[str], r_rows: int) -> dict[str
     return programs
 
 
-def measure(design: Design, programs: dict[str, Callable[[Design, Sample], Run]], repeats: int) -> dict[str, list[Run]]:
+def measure(
+    design: Design, sample: Sample, programs: dict[str, Callable[[Design, Sample], Run]], repeats: int
+) -> dict[str, list[Run]]:
     """Run every program `repeats` times, in turns so that a busy moment of the machine hits them alike."""
     runs: dict[str, list[Run]] = {name: [] for name in programs}
     for _ in range(repeats):
