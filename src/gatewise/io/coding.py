@@ -1,0 +1,355 @@
+"""From a table to numbers: which columns enter, how text is coded, and what is refused."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from gatewise.exceptions import InputError
+from gatewise.io.tables import Column, Table
+
+__all__ = [
+    "MAX_LEVELS",
+    "CategoricalColumn",
+    "ColumnCoding",
+    "NumericColumn",
+    "PredictionData",
+    "TrainingData",
+    "prepare_prediction",
+    "prepare_training",
+]
+
+MAX_LEVELS = 50
+"""The largest number of levels of a text column; more are an identifier or a typing error."""
+
+Missing = Literal["refuse", "drop"]
+
+
+class NumericColumn(BaseModel):
+    """A column of numbers, used as it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["numeric"] = "numeric"
+    name: str
+
+    @property
+    def coded_names(self) -> list[str]:
+        """The names of its columns in the design."""
+        return [self.name]
+
+
+class CategoricalColumn(BaseModel):
+    """A column of text: one indicator column for each level but the reference, which is the first level.
+
+    Attributes:
+        name: the column.
+        levels: the levels in sorted order; at least two.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: Literal["categorical"] = "categorical"
+    name: str
+    levels: Annotated[tuple[str, ...], Field(min_length=2, max_length=MAX_LEVELS)]
+
+    @model_validator(mode="after")
+    def _levels_are_sorted(self) -> "CategoricalColumn":
+        if list(self.levels) != sorted(set(self.levels)):
+            raise ValueError("the levels must be distinct and in sorted order")
+        return self
+
+    @property
+    def reference(self) -> str:
+        """The level without an indicator."""
+        return self.levels[0]
+
+    @property
+    def coded_names(self) -> list[str]:
+        """The names of its columns in the design, `sex=male`."""
+        return [f"{self.name}={level}" for level in self.levels[1:]]
+
+
+class ColumnCoding(BaseModel):
+    """How the columns of a table become the numeric design, kept with a model so that prediction does the same.
+
+    Attributes:
+        columns: one entry per column of the table, in order.
+
+    Example:
+        >>> coding = ColumnCoding(
+        ...     columns=(NumericColumn(name="age"), CategoricalColumn(name="sex", levels=("female", "male")))
+        ... )
+        >>> coding.coded_names
+        ['age', 'sex=male']
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    columns: tuple[Annotated[NumericColumn | CategoricalColumn, Field(discriminator="kind")], ...]
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> "ColumnCoding":
+        for names in ([column.name for column in self.columns], self.coded_names):
+            if len(set(names)) < len(names):
+                twice = next(name for name in names if names.count(name) > 1)
+                raise ValueError(f"two columns are named {twice!r} after coding")
+        return self
+
+    @property
+    def coded_names(self) -> list[str]:
+        """The names of the design's columns."""
+        return [name for column in self.columns for name in column.coded_names]
+
+    def coded(self, names: Sequence[str]) -> list[str]:
+        """The design's columns that come from these columns of the table."""
+        return [name for column in self.columns if column.name in names for name in column.coded_names]
+
+    def notes(self) -> list[str]:
+        """One sentence for each column that was coded."""
+        return [
+            f"coded the column {column.name!r} as {', '.join(column.coded_names)}; "
+            f"the reference level is {column.reference!r}, the first in sorted order"
+            for column in self.columns
+            if isinstance(column, CategoricalColumn)
+        ]
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """What a fit needs.
+
+    Attributes:
+        design: the coded features, float64 columns.
+        target: the target, named.
+        weights: row weights, or None.
+        gate_features: the design's columns that the gate sees.
+        coding: how the design was made.
+        positions: the line or row of the file for each row.
+        unit: `"line"` or `"row"`.
+        notes: what was coded, chosen and dropped, one sentence each.
+    """
+
+    design: pd.DataFrame
+    target: pd.Series
+    weights: np.ndarray | None
+    gate_features: list[str]
+    coding: ColumnCoding
+    positions: np.ndarray
+    unit: str
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PredictionData:
+    """What a prediction needs.
+
+    Attributes:
+        design: the coded features.
+        target: the target, or None if the table does not have it.
+        positions: the line or row of the file for each row.
+        unit: `"line"` or `"row"`.
+        notes: what was dropped, one sentence each.
+    """
+
+    design: pd.DataFrame
+    target: pd.Series | None
+    positions: np.ndarray
+    unit: str
+    notes: tuple[str, ...]
+
+
+def _refuse_repeats(names: Sequence[str], what: str) -> None:
+    for name in names:
+        if list(names).count(name) > 1:
+            raise InputError(f"the column {name!r} is named twice among the {what}; name it once")
+
+
+def _choose_features(
+    table: Table, target: str, features: Sequence[str] | None, weights: str | None
+) -> tuple[list[str], list[str]]:
+    taken = {target: "the target", weights: "the weights"}
+    if features is None:
+        chosen = [name for name in table.names if name not in taken]
+        others = "the target and the weights" if weights is not None else "the target"
+        return chosen, [f"features: {', '.join(chosen) or 'none'} (all columns but {others})"]
+    _refuse_repeats(features, "features")
+    for name in features:
+        if name in taken:
+            raise InputError(f"the column {name!r} is {taken[name]} and cannot be a feature too; leave it out")
+    return list(features), []
+
+
+def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) -> tuple[np.ndarray, list[str]]:
+    """The indices of the rows without a missing value, and what was dropped."""
+    if missing not in ("refuse", "drop"):
+        raise InputError(f"missing values can be handled by 'refuse' or 'drop', not {missing!r}")
+    incomplete = np.zeros(table.n_rows, dtype=bool)
+    for column in columns:
+        incomplete |= column.missing
+    if not incomplete.any():
+        return np.arange(table.n_rows), []
+    counts = ", ".join(f"{column.name!r} ({column.missing.sum()})" for column in columns if column.missing.any())
+    rows = f"{incomplete.sum()} of {table.n_rows} rows"
+    if missing == "refuse":
+        first = int(np.flatnonzero(incomplete)[0])
+        raise InputError(
+            f"{table.where(first)}: missing values in {rows}, by column: {counts}; fill them in, or leave these rows "
+            "out with --missing drop"
+        )
+    if incomplete.all():
+        raise InputError(f"{table.source}: every row has a missing value, by column: {counts}; no row is left")
+    return np.flatnonzero(~incomplete), [f"dropped {rows} with missing values, by column: {counts}"]
+
+
+def _refuse_not_finite(table: Table, columns: Sequence[Column], rows: np.ndarray) -> None:
+    for column in columns:
+        bad = rows[~np.isfinite(column.values[rows])] if column.is_number else rows[:0]
+        if len(bad):
+            raise InputError(
+                f"{table.where(bad[0])}: the column {column.name!r} is not a finite number but "
+                f"{str(column.shown[bad[0]])!r}; correct that value, or leave the column out"
+            )
+
+
+def _code_column(table: Table, column: Column, rows: np.ndarray) -> NumericColumn | CategoricalColumn:
+    if column.is_number:
+        return NumericColumn(name=column.name)
+    levels = sorted(set(column.values[rows]))
+    if len(levels) < 2:
+        raise InputError(
+            f"{table.source}: the column {column.name!r} has the same value in every row, {levels[0]!r}; leave it out"
+        )
+    if len(levels) > MAX_LEVELS:
+        raise InputError(
+            f"{table.source}: the column {column.name!r} has {len(levels)} distinct texts, more than {MAX_LEVELS}: is "
+            "it an identifier or a date? leave it out, or merge levels"
+        )
+    return CategoricalColumn(name=column.name, levels=tuple(levels))
+
+
+def _design(table: Table, coding: ColumnCoding, columns: dict[str, Column], rows: np.ndarray) -> pd.DataFrame:
+    design: dict[str, np.ndarray] = {}
+    for entry in coding.columns:
+        values = columns[entry.name].values[rows]
+        if isinstance(entry, NumericColumn):
+            design[entry.name] = values
+            continue
+        codes = pd.Categorical(values, categories=list(entry.levels)).codes
+        if (codes < 0).any():
+            first = int(np.flatnonzero(codes < 0)[0])
+            raise InputError(
+                f"{table.where(rows[first])}: the column {entry.name!r} has the level {values[first]!r}, which the "
+                f"model has not seen; it knows {', '.join(map(repr, entry.levels))}"
+            )
+        for place, name in enumerate(entry.coded_names, start=1):
+            design[name] = (codes == place).astype(np.float64)
+    return pd.DataFrame(design, index=pd.RangeIndex(len(rows)))
+
+
+def prepare_training(
+    table: Table,
+    target: str,
+    *,
+    features: Sequence[str] | None = None,
+    gate_features: Sequence[str] | None = None,
+    weights: str | None = None,
+    missing: Missing = "refuse",
+) -> TrainingData:
+    r"""Choose the columns of a table, code its text and refuse what cannot be fitted.
+
+    Args:
+        table: as read by `read_table`.
+        target: the column to explain, numeric.
+        features: the columns to explain it by; None for all but the target and the weights.
+        gate_features: those of them that the gate sees; None for all, empty for constant weights.
+        weights: the column of row weights, numbers that are not negative.
+        missing: `"refuse"` missing values in these columns, or `"drop"` their rows.
+
+    Raises:
+        InputError: a column is missing, named twice or in two roles, not numeric where it must be, mixes numbers and
+            text, has a missing, infinite or NaN value, one level or more than 50, or a weight is negative.
+
+    Example:
+        >>> from gatewise.io.tables import parse_csv
+        >>> table = parse_csv(b"y,x,sex\n1,2,f\n3,1,m\n", "data.csv")
+        >>> data = prepare_training(table, "y")
+        >>> list(data.design.columns), data.notes[1]
+        (['x', 'sex=m'], "coded the column 'sex' as sex=m; the reference level is 'f', the first in sorted order")
+    """
+    chosen, notes = _choose_features(table, target, features, weights)
+    gate = chosen if gate_features is None else list(gate_features)
+    _refuse_repeats(gate, "gate features")
+    for name in gate:
+        if name not in chosen:
+            table.array(name)
+            raise InputError(f"the gate feature {name!r} is not among the features; add it to them")
+    response = table.number_column(target, "target")
+    columns = {name: table.column(name) for name in chosen}
+    used = [response, *columns.values()]
+    if weights is not None:
+        used.append(table.number_column(weights, "weights column"))
+    rows, dropped = _complete_rows(table, used, missing)
+    _refuse_not_finite(table, used, rows)
+    row_weights = used[-1].values[rows] if weights is not None else None
+    if row_weights is not None and (row_weights < 0).any():
+        first = rows[row_weights < 0][0]
+        raise InputError(
+            f"{table.where(first)}: the weight {weights!r} is negative ({used[-1].shown[first]}); weights are numbers "
+            "that are not negative"
+        )
+    entries = tuple(_code_column(table, column, rows) for column in columns.values())
+    names = [name for entry in entries for name in entry.coded_names]
+    _refuse_repeats(names, "features after coding")
+    coding = ColumnCoding(columns=entries)
+    return TrainingData(
+        design=_design(table, coding, columns, rows),
+        target=pd.Series(response.values[rows], name=target),
+        weights=row_weights,
+        gate_features=coding.coded(gate),
+        coding=coding,
+        positions=table.positions[rows],
+        unit=table.unit,
+        notes=(*table.notes, *notes, *dropped, *coding.notes()),
+    )
+
+
+def prepare_prediction(
+    table: Table, coding: ColumnCoding, target: str, *, missing: Missing = "refuse"
+) -> PredictionData:
+    """Code a table as the training table was; the target is taken if it is there and not empty throughout.
+
+    Args:
+        table: as read by `read_table`.
+        coding: the model's.
+        target: the name of the model's target.
+        missing: as in `prepare_training`.
+
+    Raises:
+        InputError: a column is missing or has another type than in training, a level was not seen in training, or a
+            value is missing, infinite or NaN.
+    """
+    columns = {
+        entry.name: table.number_column(entry.name, "feature")
+        if isinstance(entry, NumericColumn)
+        else table.text_column(entry.name)
+        for entry in coding.columns
+    }
+    used = list(columns.values())
+    response = table.number_column(target, "target") if target in table.names else None
+    if response is not None and response.missing.all():
+        response = None
+    if response is not None:
+        used.append(response)
+    rows, dropped = _complete_rows(table, used, missing)
+    _refuse_not_finite(table, used, rows)
+    return PredictionData(
+        design=_design(table, coding, columns, rows),
+        target=None if response is None else pd.Series(response.values[rows], name=target),
+        positions=table.positions[rows],
+        unit=table.unit,
+        notes=(*table.notes, *dropped),
+    )

@@ -1,0 +1,54 @@
+"""What a model says about each row of a table, as a table."""
+
+import pandas as pd
+import torch
+
+from gatewise.exceptions import InputError
+from gatewise.io.coding import PredictionData, TrainingData
+from gatewise.io.model_folder import SavedModel
+
+__all__ = ["predict_table"]
+
+
+@torch.no_grad()
+def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, level: float = 0.9) -> pd.DataFrame:
+    """The mixture's predictions, one row per row of the data.
+
+    The columns are `line` or `row` (where the row is in the file), `mean` E[y | x], `lower` and `upper` (the mixture's
+    own quantiles at (1 ∓ level)/2), `weight_1` … `weight_k` πᵢ(x), and where the target is known `target`,
+    `log_density` log p(y | x), `responsibility_1` … `responsibility_k` P(expert i | x, y) and `pit` P(Y ≤ y | x), the
+    probability integral transform.
+
+    Args:
+        saved: the model and the names of its inputs.
+        data: the coded rows.
+        level: the probability of the interval, strictly between 0 and 1.
+
+    Raises:
+        InputError: `level` is not a probability.
+    """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
+    model, metadata = saved.model, saved.metadata
+    dtype = model.experts.log_scale.dtype
+    x = torch.as_tensor(data.design[list(metadata.feature_names)].to_numpy(), dtype=dtype)
+    gate_x = torch.as_tensor(data.design[list(metadata.gate_feature_names)].to_numpy(), dtype=dtype)
+    experts = range(1, model.n_experts + 1)
+    weights = model.log_weights(x, gate_x).exp().numpy()
+    columns = {
+        data.unit: data.positions,
+        "mean": model.mean(x, gate_x).numpy(),
+        "lower": model.quantile(x, (1.0 - level) / 2.0, gate_x).numpy(),
+        "upper": model.quantile(x, (1.0 + level) / 2.0, gate_x).numpy(),
+        **{f"weight_{i}": weights[:, i - 1] for i in experts},
+    }
+    if data.target is not None:
+        y = torch.as_tensor(data.target.to_numpy(), dtype=dtype)
+        shares = model.responsibilities(x, y, gate_x).numpy()
+        columns |= {
+            "target": data.target.to_numpy(),
+            "log_density": model.log_prob(x, y, gate_x).numpy(),
+            **{f"responsibility_{i}": shares[:, i - 1] for i in experts},
+            "pit": model.distribution_function(x, y, gate_x).numpy(),
+        }
+    return pd.DataFrame(columns)

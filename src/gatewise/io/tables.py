@@ -1,0 +1,406 @@
+"""Tables read strictly from CSV and parquet: a table that could be read in two ways is refused, with the place named.
+
+Places are named as the user sees them: the line of a CSV file (the header of an ordinary file is line 1), or the row of
+a parquet table (the first is row 1).
+"""
+
+import codecs
+import csv
+import difflib
+import io
+import os
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv
+import pyarrow.parquet
+
+from gatewise.exceptions import InputError
+
+__all__ = ["MISSING_WORDS", "Column", "Table", "parse_csv", "parse_parquet", "read_table"]
+
+MISSING_WORDS = ("", "NA", "N/A", "null", "NULL")
+"""The fields of a CSV file that mean a missing value."""
+
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
+_PARQUET_MAGIC = b"PAR1"
+_INDEX_COLUMN = re.compile(r"__index_level_\d+__")
+_LISTED_NAMES = 20
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column, typed.
+
+    Attributes:
+        name: its name.
+        is_number: whether `values` are numbers; otherwise they are text.
+        values: float64 or str objects, (n,); undefined where missing.
+        missing: where there is no value, (n,).
+        shown: the values as the file shows them, for messages.
+    """
+
+    name: str
+    is_number: bool
+    values: np.ndarray
+    missing: np.ndarray
+    shown: pa.ChunkedArray = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table as it was read; columns get their type when they are asked for, so that unused ones cannot fail.
+
+    Attributes:
+        source: what messages call it.
+        arrays: the columns by name; all text if the file was CSV.
+        positions: line (CSV) or row (parquet) of each row, (n,).
+        unit: `"line"` or `"row"`.
+        notes: what was left out on reading, one sentence each.
+    """
+
+    source: str
+    arrays: dict[str, pa.ChunkedArray] = field(repr=False)
+    positions: np.ndarray = field(repr=False)
+    unit: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> list[str]:
+        """The names of the columns, in their order."""
+        return list(self.arrays)
+
+    @cached_property
+    def n_rows(self) -> int:
+        """The number of rows."""
+        return len(self.positions)
+
+    def where(self, index: int) -> str:
+        """How messages name the row with that index: `data.csv, line 7 of the file`."""
+        whole = "of the file" if self.unit == "line" else "of the table"
+        return f"{self.source}, {self.unit} {self.positions[index]} {whole}"
+
+    def array(self, name: str) -> pa.ChunkedArray:
+        """The column as it was read.
+
+        Raises:
+            InputError: there is no such column; the message lists those that are there.
+        """
+        if name in self.arrays:
+            return self.arrays[name]
+        listed = ", ".join(repr(known) for known in self.names[:_LISTED_NAMES])
+        rest = f" and {len(self.names) - _LISTED_NAMES} more" if len(self.names) > _LISTED_NAMES else ""
+        advice = "name one of them"
+        close = difflib.get_close_matches(name, self.names, n=1)
+        if close:
+            advice = f"did you mean {close[0]!r}?"
+        elif len(self.names) == 1 and re.search(r"[;\t|]", self.names[0]):
+            advice = "the fields of the file are not separated by commas: save it with commas"
+        raise InputError(f"{self.source} has no column {name!r}; its columns are {listed}{rest}: {advice}")
+
+    def column(self, name: str) -> Column:
+        """The column as numbers if every value is one, as text if none is.
+
+        Raises:
+            InputError: there is no such column, its type is neither number, text nor boolean, or it mixes numbers and
+                text.
+        """
+        array = self.array(name)
+        if self.unit == "row":
+            return _typed_column(self, name, array)
+        numeric, numbers = _numbers(array)
+        missing = array.is_null().to_numpy()
+        if (numeric | missing).all():
+            return Column(name, True, numbers, missing, array)
+        if numeric.any():
+            first = int(np.flatnonzero(~numeric & ~missing)[0])
+            raise InputError(
+                f"{self.where(first)}: the column {name!r} mixes numbers and text, here {array[first].as_py()!r}; "
+                "correct that value, or leave the column out"
+            )
+        return Column(name, False, _objects(array), missing, array)
+
+    def number_column(self, name: str, role: str = "column") -> Column:
+        """The column as numbers.
+
+        Args:
+            name: the column.
+            role: what messages call it.
+
+        Raises:
+            InputError: there is no such column, or a value is not a number; the message names the first.
+        """
+        array = self.array(name)
+        missing = array.is_null().to_numpy()
+        if self.unit == "row":
+            column = _typed_column(self, name, array)
+            numeric = np.full(self.n_rows, column.is_number)
+        else:
+            numeric, numbers = _numbers(array)
+            column = Column(name, True, numbers, missing, array)
+        if not (numeric | missing).all():
+            first = int(np.flatnonzero(~numeric & ~missing)[0])
+            raise InputError(
+                f"{self.where(first)}: the {role} {name!r} must be numeric but is {array[first].as_py()!r}; "
+                "correct that value, or name another column"
+            )
+        return column
+
+    def text_column(self, name: str) -> Column:
+        """The column as text, also if every value of a CSV file looks like a number.
+
+        Raises:
+            InputError: there is no such column, or it is a parquet column of another type than text or boolean.
+        """
+        array = self.array(name)
+        if self.unit == "line":
+            return Column(name, False, _objects(array), array.is_null().to_numpy(), array)
+        column = _typed_column(self, name, array)
+        if column.is_number and not column.missing.all():
+            raise InputError(
+                f"{self.source}: the column {name!r} holds numbers ({array.type}) where text is needed; "
+                "convert it to text"
+            )
+        return column
+
+
+def _numbers(array: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """Where a text is a number, nan and inf among them, and the numbers."""
+    is_digits = pc.call_function("match_substring_regex", [array], pc.MatchSubstringOptions(_NUMBER))
+    is_word = pc.call_function("match_substring_regex", [array], pc.MatchSubstringOptions(_NOT_FINITE))
+    digits = pc.call_function("if_else", [is_digits, array, pa.scalar(None, pa.string())])
+    values = digits.cast(pa.float64()).to_numpy(zero_copy_only=False)
+    word = is_word.fill_null(False).to_numpy()
+    # nan and inf are refused by name if the column is used: any value that is not finite stands for them.
+    return is_digits.fill_null(False).to_numpy() | word, np.where(word, np.inf, values)
+
+
+def _objects(array: pa.ChunkedArray) -> np.ndarray:
+    return array.to_numpy(zero_copy_only=False)
+
+
+def _typed_column(table: Table, name: str, array: pa.ChunkedArray) -> Column:
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    kind = array.type
+    missing = array.is_null().to_numpy()
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+        return Column(name, True, values, missing, array)
+    if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
+        return Column(name, False, _objects(array.cast(pa.string())), missing, array)
+    raise InputError(
+        f"{table.source}: the column {name!r} has the type {kind}, which is neither number, text nor boolean; "
+        "convert it, or leave it out"
+    )
+
+
+def read_table(path: str | os.PathLike[str], encoding: str | None = None) -> Table:
+    r"""Read a CSV or parquet file, strictly.
+
+    Parquet is known by its suffix (.parquet, .pq) or its first bytes; everything else is read as CSV with commas, one
+    header line, `"` as quote and an empty field, NA, N/A, null or NULL as missing value. White space around fields is
+    not part of them, blank lines are skipped.
+
+    Args:
+        path: the file.
+        encoding: of a CSV file; by default UTF-8, or UTF-16 if the file begins with its byte order mark.
+
+    Raises:
+        InputError: the file is missing, empty, without rows, not of that format or encoding, contains NUL bytes, has
+            a ragged row, or columns without or with the same name.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = Path(folder, "data.csv")
+        ...     _ = path.write_text("x,colour\n1.5,red\n,blue\n")
+        ...     table = read_table(path)
+        >>> table.names, table.column("x").missing.tolist(), table.column("colour").values.tolist()
+        (['x', 'colour'], [False, True], ['red', 'blue'])
+    """
+    source = str(path)
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise InputError(f"there is no file {source}: check its name") from None
+    except IsADirectoryError:
+        raise InputError(f"{source} is a folder: name a CSV or parquet file") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot read {source}: {getattr(error, 'strerror', None) or error}") from error
+    if Path(path).suffix.lower() in (".parquet", ".pq") or data.startswith(_PARQUET_MAGIC):
+        return parse_parquet(data, source)
+    return parse_csv(data, source, encoding)
+
+
+def _decode(data: bytes, source: str, encoding: str | None) -> str:
+    if encoding is None:
+        if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
+            raise InputError(f"{source} is UTF-32: save it as UTF-8, or pass --encoding utf-32")
+        utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        encoding = "utf-16" if utf16 else "utf-8"
+    try:
+        return data.decode(encoding).removeprefix("\ufeff")
+    except LookupError:
+        raise InputError(f"unknown encoding {encoding!r}: use a name like utf-8, latin-1 or cp1252") from None
+    except UnicodeDecodeError as error:
+        byte, line = error.object[error.start], data.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{source} is not valid {error.encoding.upper()}: byte 0x{byte:02x} at position {error.start} "
+            f"(line {line} of the file); save it as UTF-8, or name its encoding, for example --encoding latin-1"
+        ) from None
+    except UnicodeError as error:
+        raise InputError(f"{source} cannot be decoded as {encoding}: {error}; name its encoding") from None
+
+
+def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
+    """The line on which each record begins, blank lines left out; also refuses quotes that could be read two ways."""
+    if b'"' in data:
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        starts: list[int] = []
+        line = 1
+        try:
+            for record in reader:
+                if record:
+                    starts.append(line)
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise InputError(
+                f"{source}, the record that begins in line {line} of the file is not valid CSV: {error}; "
+                "check its quotes"
+            ) from None
+        return np.asarray(starts, dtype=np.int64)
+    characters = np.frombuffer(data, dtype=np.uint8)
+    feed, carriage = characters == ord("\n"), characters == ord("\r")
+    ends = np.flatnonzero(feed | (carriage & ~np.append(feed[1:], False)))
+    starts_at = np.concatenate([[0], ends + 1])
+    ends = np.append(ends, len(characters))
+    two = (ends > 0) & (ends < len(characters))
+    two[two] = feed[ends[two]] & carriage[ends[two] - 1]
+    return np.flatnonzero(ends - two > starts_at) + 1
+
+
+def _check_names(names: list[str], source: str) -> None:
+    for place, name in enumerate(names, start=1):
+        if not name:
+            raise InputError(
+                f"{source}: column {place} has no name; name it, or leave it out (a row index written by pandas or R "
+                "is left out with index=False or row.names=FALSE)"
+            )
+        first = names.index(name) + 1
+        if first != place:
+            raise InputError(f"{source}: the columns {first} and {place} are both named {name!r}; rename one of them")
+
+
+def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
+    """The table in the bytes of a CSV file; see `read_table`.
+
+    Args:
+        data: the file's bytes.
+        source: what messages call it.
+        encoding: as in `read_table`.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    if not data:
+        raise InputError(f"{source} is empty: a header line and rows are needed")
+    text = _decode(data, source, encoding)
+    try:
+        data = text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{source} cannot be decoded as {encoding}: {error.reason}; name its encoding") from None
+    nul = data.find(b"\0")
+    if nul >= 0:
+        line = data.count(b"\n", 0, nul) + 1
+        raise InputError(
+            f"{source} contains NUL bytes, the first in line {line} of the file: it is damaged, compressed, a "
+            "spreadsheet, or UTF-16 without a byte order mark; save it as UTF-8 CSV"
+        )
+    lines = _record_lines(data, text, source)
+    if len(lines) == 0:
+        raise InputError(f"{source} is empty: a header line and rows are needed")
+    header = next(record for record in csv.reader(io.StringIO(text, newline="")) if record)
+    names = [name.strip() for name in header]
+    _check_names(names, source)
+    if len(lines) == 1:
+        raise InputError(f"{source} has a header but no rows")
+    arrays = _read_fields(data, len(names), lines, source)
+    return Table(source, dict(zip(names, arrays, strict=True)), lines[1:], "line")
+
+
+def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> list[pa.ChunkedArray]:
+    """The fields below the header as text, column by column, trimmed, missing ones null."""
+    ragged: list[tuple[int, int]] = []
+
+    def refuse(row: pyarrow.csv.InvalidRow) -> str:
+        ragged.append((row.number or 1, row.actual_columns))
+        return "error"
+
+    keys = [str(place) for place in range(width)]
+    options = {
+        # The header is read as a row, so that its quotes are understood as everywhere else.
+        "read_options": pyarrow.csv.ReadOptions(
+            column_names=keys, use_threads=False, block_size=min(len(data) + 1, 2**31 - 1)
+        ),
+        "parse_options": pyarrow.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+        "convert_options": pyarrow.csv.ConvertOptions(column_types=dict.fromkeys(keys, pa.string())),
+    }
+    try:
+        fields = pyarrow.csv.read_csv(pa.BufferReader(data), **options).slice(1)
+    except pa.ArrowException as error:
+        if not ragged:
+            raise InputError(f"{source} cannot be read as CSV: {error}") from error
+        row, found = ragged[0]
+        raise InputError(
+            f"{source}, line {lines[row - 1]} of the file has {found} field{'s' * (found != 1)} where the header has "
+            f"{width}: correct that line, or put quotes around fields that contain commas"
+        ) from None
+    words = pc.SetLookupOptions(pa.array(MISSING_WORDS, pa.string()))
+    nothing = pa.scalar(None, pa.string())
+    arrays = []
+    for column in fields.columns:
+        trimmed = pc.call_function("utf8_trim_whitespace", [column])
+        is_missing = pc.call_function("is_in", [trimmed], words)
+        arrays.append(pc.call_function("if_else", [is_missing, nothing, trimmed]))
+    return arrays
+
+
+def parse_parquet(data: bytes, source: str) -> Table:
+    """The table in the bytes of a parquet file; see `read_table`.
+
+    An index that pandas stored without a name is left out, and the table's notes say so.
+
+    Args:
+        data: the file's bytes.
+        source: what messages call it.
+
+    Raises:
+        InputError: as `read_table`.
+    """
+    if not data:
+        raise InputError(f"{source} is empty: a parquet table is needed")
+    try:
+        reader = pyarrow.parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+        table = reader.read()
+        table.validate(full=True)
+        names = table.column_names
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        detail = str(error).strip().splitlines()
+        raise InputError(
+            f"{source} cannot be read as parquet: {detail[0] if detail else type(error).__name__}"
+        ) from error
+    _check_names(names, source)
+    arrays = {
+        name: column for name, column in zip(names, table.columns, strict=True) if not _INDEX_COLUMN.fullmatch(name)
+    }
+    if not arrays or table.num_rows == 0:
+        raise InputError(f"{source} has no {'rows' if arrays else 'columns'}")
+    notes = tuple(f"left out the unnamed pandas index {name!r}" for name in names if name not in arrays)
+    return Table(source, arrays, np.arange(1, table.num_rows + 1), "row", notes)
