@@ -4,11 +4,12 @@ Each is a CSV file beside this module with the values and the column names of th
 `Dataset.note` says what was changed.
 """
 
-import io
 from dataclasses import dataclass
 from importlib import resources
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.csv
 
 from gatewise.exceptions import InputError
 
@@ -201,5 +202,5 @@ def load(name: str) -> Dataset:
         ((150, 2), 'tuned', ('stretchratio',))
     """
     entry = _entry(name)
-    frame = pd.read_csv(io.BytesIO(csv_bytes(name)), float_precision="round_trip")
+    frame = pyarrow.csv.read_csv(pa.BufferReader(csv_bytes(name))).to_pandas()
     return Dataset(name=name, frame=frame, **vars(entry))
