@@ -1,6 +1,6 @@
 """Files in and out: tables, model folders, and outputs that are written whole or not at all."""
 
-from gatewise.io.atomic import NewFolder, new_folder, write_file
+from gatewise.io.atomic import NewFolder, check_new_folder, new_folder, write_file
 from gatewise.io.coding import (
     CategoricalColumn,
     ColumnCoding,
@@ -11,7 +11,8 @@ from gatewise.io.coding import (
     prepare_training,
 )
 from gatewise.io.model_folder import ModelMetadata, SavedModel, load_model, model_files, save_model
-from gatewise.io.predictions import predict_table
+from gatewise.io.predictions import check_table_name, predict_table, write_table
+from gatewise.io.sources import open_table, usual_features
 from gatewise.io.tables import Column, Table, parse_csv, parse_parquet, read_table
 
 __all__ = [
@@ -25,9 +26,12 @@ __all__ = [
     "SavedModel",
     "Table",
     "TrainingData",
+    "check_new_folder",
+    "check_table_name",
     "load_model",
     "model_files",
     "new_folder",
+    "open_table",
     "parse_csv",
     "parse_parquet",
     "predict_table",
@@ -35,5 +39,7 @@ __all__ = [
     "prepare_training",
     "read_table",
     "save_model",
+    "usual_features",
     "write_file",
+    "write_table",
 ]

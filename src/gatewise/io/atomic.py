@@ -16,7 +16,7 @@ from pathlib import Path
 
 from gatewise.exceptions import OutputError
 
-__all__ = ["MANIFEST", "NewFolder", "new_folder", "refusal_by_manifest", "write_file"]
+__all__ = ["MANIFEST", "NewFolder", "check_new_folder", "new_folder", "refusal_by_manifest", "write_file"]
 
 MANIFEST = "gatewise-manifest.json"
 """The file by which a folder of outputs is known again; it lists every file that was written."""
@@ -172,12 +172,29 @@ def _replace_folder(new: Path, target: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _check_destination(path: Path, target: Path, overwrite: bool, refusal: Callable[[Path], str | None]) -> None:
+def check_new_folder(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    refusal: Callable[[Path], str | None] = refusal_by_manifest,
+) -> None:
+    """Refuse early what `new_folder` would refuse at the end of the work; the arguments are the same.
+
+    Raises:
+        OutputError: the parent does not exist or cannot be written, or the folder exists and must not be replaced.
+    """
+    target = _absolute(Path(path), "folder")
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write the folder {path}: no permission to write in {target.parent}")
     if not os.path.lexists(target):
         return
     if target.is_symlink() or not target.is_dir():
         raise OutputError(f"cannot write the folder {path}: a file has that name; choose another name")
-    if not any(target.iterdir()):
+    try:
+        is_empty = not any(target.iterdir())
+    except OSError as error:
+        raise OutputError(f"cannot write the folder {path}: {_reason(error)}") from error
+    if is_empty:
         return
     if not overwrite:
         raise OutputError(f"cannot write the folder {path}: it exists; choose another name or allow overwriting")
@@ -218,7 +235,7 @@ def new_folder(
         ['a.txt', 'gatewise-manifest.json']
     """
     target = _absolute(Path(path), "folder")
-    _check_destination(Path(path), target, overwrite, refusal)
+    check_new_folder(path, overwrite=overwrite, refusal=refusal)
     folder = NewFolder(_temporary_sibling(target))
     try:
         os.mkdir(folder.root)
@@ -228,7 +245,7 @@ def new_folder(
             (folder.root / MANIFEST).write_text(json.dumps(listing, indent=2) + "\n", encoding="utf-8")
         for place in (*folder.root.rglob("*"), folder.root):
             _flush_to_disk(place)
-        _check_destination(Path(path), target, overwrite, refusal)
+        check_new_folder(path, overwrite=overwrite, refusal=refusal)
         if target.is_dir() and any(target.iterdir()):
             _replace_folder(folder.root, target)
         else:

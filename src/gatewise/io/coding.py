@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.io.tables import Column, Table
 
 __all__ = [
+    "LARGEST",
     "MAX_LEVELS",
     "CategoricalColumn",
     "ColumnCoding",
@@ -24,6 +25,9 @@ __all__ = [
 
 MAX_LEVELS = 50
 """The largest number of levels of a text column; more are an identifier or a typing error."""
+
+LARGEST = 1e100
+"""Numbers of this size or larger are refused: their squares and products would overflow."""
 
 Missing = Literal["refuse", "drop"]
 
@@ -207,10 +211,10 @@ def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) ->
 
 def _refuse_not_finite(table: Table, columns: Sequence[Column], rows: np.ndarray) -> None:
     for column in columns:
-        bad = rows[~np.isfinite(column.values[rows])] if column.is_number else rows[:0]
+        bad = rows[~(np.abs(column.values[rows]) < LARGEST)] if column.is_number else rows[:0]
         if len(bad):
             raise InputError(
-                f"{table.where(bad[0])}: the column {column.name!r} is not a finite number but "
+                f"{table.where(bad[0])}: the column {column.name!r} is not a finite number below {LARGEST:g} but "
                 f"{str(column.shown[bad[0]])!r}; correct that value, or leave the column out"
             )
 

@@ -1,13 +1,18 @@
 """What a model says about each row of a table, as a table."""
 
+import io
+import os
+from pathlib import Path
+
 import pandas as pd
 import torch
 
 from gatewise.exceptions import InputError
+from gatewise.io.atomic import write_file
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_folder import SavedModel
 
-__all__ = ["predict_table"]
+__all__ = ["check_table_name", "predict_table", "write_table"]
 
 
 @torch.no_grad()
@@ -52,3 +57,35 @@ def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, lev
             "pit": model.distribution_function(x, y, gate_x).numpy(),
         }
     return pd.DataFrame(columns)
+
+
+def check_table_name(path: str | os.PathLike[str]) -> None:
+    """Refuse a file name that does not say which kind of table it is.
+
+    Raises:
+        InputError: the name ends neither in .csv nor in .parquet.
+    """
+    if Path(path).suffix not in (".csv", ".parquet"):
+        raise InputError(f"cannot tell the format of {str(path)!r}: let the name end in .csv or .parquet")
+
+
+def write_table(path: str | os.PathLike[str], frame: pd.DataFrame, *, overwrite: bool = False) -> None:
+    """Write a table as CSV or parquet, by the name's suffix, whole or not at all; numbers keep every digit.
+
+    Args:
+        path: a name that ends in .csv or .parquet.
+        frame: the table; its index is left out.
+        overwrite: whether a file that exists may be replaced.
+
+    Raises:
+        InputError: the name ends otherwise.
+        OutputError: the file cannot be written, or exists.
+    """
+    check_table_name(path)
+    if Path(path).suffix == ".csv":
+        content = frame.to_csv(index=False, lineterminator="\n").encode()
+    else:
+        buffer = io.BytesIO()
+        frame.to_parquet(buffer, index=False)
+        content = buffer.getvalue()
+    write_file(path, content, overwrite=overwrite)

@@ -1,0 +1,55 @@
+"""Data by name: a file of the user's, or one of the shipped data sets."""
+
+from pathlib import Path
+
+from gatewise import datasets
+from gatewise.exceptions import InputError
+from gatewise.io.tables import Table, parse_csv, read_table
+
+__all__ = ["open_table", "usual_features"]
+
+
+def _is_shipped(data: str) -> bool:
+    """Whether the name means a shipped data set: a file of that name comes first."""
+    return data in datasets.names() and not Path(data).exists()
+
+
+def open_table(data: str, encoding: str | None = None) -> Table:
+    """The table in a CSV or parquet file, or the shipped data set of that name if there is no such file.
+
+    Args:
+        data: a path or a name.
+        encoding: of a CSV file; see `gatewise.io.read_table`.
+
+    Raises:
+        InputError: there is neither, or the file cannot be read as `gatewise.io.read_table` says.
+
+    Example:
+        >>> open_table("tone").names
+        ['stretchratio', 'tuned']
+    """
+    if _is_shipped(data):
+        return parse_csv(datasets.csv_bytes(data), f"data set {data}")
+    if not Path(data).exists() and Path(data).name == data and "." not in data:
+        raise InputError(
+            f"there is no file {data} and no data set of that name: check the name, or choose one of "
+            f"{', '.join(datasets.names())}"
+        )
+    return read_table(data, encoding)
+
+
+def usual_features(data: str, target: str) -> list[str] | None:
+    """The usual features of a shipped data set, if `target` is its usual target; otherwise None.
+
+    Args:
+        data: as in `open_table`.
+        target: the column to explain.
+
+    Example:
+        >>> usual_features("co2", "CO2"), usual_features("co2", "GNP")
+        (['GNP'], None)
+    """
+    if not _is_shipped(data):
+        return None
+    dataset = datasets.load(data)
+    return list(dataset.features) if dataset.target == target else None
