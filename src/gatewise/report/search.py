@@ -1,0 +1,96 @@
+"""How the maximum was found: every start's end point and the ascent of the kept start, as figures."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+
+from gatewise.fit.result import FitResult, StartRecord
+from gatewise.report.palette import GRID, INK, MUTED, blank_figure, name_axes
+
+__all__ = ["optimum_colour", "starts", "trace"]
+
+# Optima are ranks, not experts: one hue from dark to light, so that no expert's colour is taken for an optimum.
+_OPTIMUM_COLOURS = ("#3f2a6b", "#6b51a3", "#9285c2", "#b8b0d8", "#d6d1e8")
+_NO_OPTIMUM = "#9aa5ae"
+_MAX_NAMED = len(_OPTIMUM_COLOURS) - 1
+_LEAST_ROOM = 0.5
+_NOT_REACHED = _MAX_NAMED + 1
+_RANK_NAMES = [*(f"optimum {rank + 1}" for rank in range(_MAX_NAMED)), "lower optima", "no optimum reached"]
+
+
+def optimum_colour(optimum: int | None) -> str:
+    """The colour of a distinct optimum by rank: dark is best; grey for a start that reached none."""
+    if optimum is None:
+        return _NO_OPTIMUM
+    return _OPTIMUM_COLOURS[min(optimum, len(_OPTIMUM_COLOURS) - 1)]
+
+
+def starts(result: FitResult, *, height: int = 300) -> go.Figure:
+    """The log-likelihood at every start's end point, coloured by optimum, hollow on the variance floor."""
+    figure = blank_figure(height=height)
+    figure.add_hline(y=result.log_likelihood, line={"color": INK, "width": 1, "dash": "dot"})
+    groups: dict[int, list[StartRecord]] = {}
+    for start in result.starts:
+        groups.setdefault(_rank(start), []).append(start)
+    for rank, members in sorted(groups.items()):
+        reached = rank != _NOT_REACHED
+        colour = optimum_colour(rank if reached else None)
+        figure.add_scatter(
+            x=[start.index + 1 for start in members],
+            y=[start.log_likelihood for start in members],
+            mode="markers",
+            name=_RANK_NAMES[rank],
+            marker={
+                "color": ["#ffffff" if start.on_floor else colour for start in members],
+                "size": 10,
+                "symbol": "circle" if reached else "x-thin-open",
+                "line": {"color": colour, "width": 2},
+            },
+            customdata=[
+                [start.strategy, start.status.name, start.n_iterations, ", on the floor" if start.on_floor else ""]
+                for start in members
+            ],
+            hovertemplate=(
+                "start %{x} (%{customdata[0]})<br>log-likelihood %{y:.6f}<br>%{customdata[1]} after "
+                "%{customdata[2]} iterations%{customdata[3]}<extra></extra>"
+            ),
+        )
+    count = len(result.starts)
+    reached = [start.log_likelihood for start in result.starts if math.isfinite(start.log_likelihood)]
+    low, high = min([*reached, result.log_likelihood]), max([*reached, result.log_likelihood])
+    # Differences of millionths between starts at one optimum must not fill the plot.
+    room = max(0.08 * (high - low), _LEAST_ROOM)
+    figure.update_yaxes(range=[low - room, high + room])
+    figure.update_xaxes(range=[0.3, count + 0.7], showgrid=False, **_integer_ticks(count))
+    name_axes(figure, "start", "log-likelihood at its end")
+    return figure
+
+
+def trace(result: FitResult, *, height: int = 300) -> go.Figure:
+    """How far the kept start's objective still was below its final value, iteration by iteration, on a log scale."""
+    gap = (result.trace[-1] - result.trace) * result.total_weight if len(result.trace) else np.empty(0)
+    shown = gap > 0.0
+    figure = blank_figure(height=height, legend=False)
+    figure.add_scatter(
+        x=np.flatnonzero(shown),
+        y=gap[shown],
+        mode="lines+markers",
+        name="kept start",
+        line={"color": optimum_colour(0), "width": 2},
+        marker={"color": optimum_colour(0), "size": 5},
+        hovertemplate="iteration %{x}: %{y:.3g} below the end<extra></extra>",
+    )
+    figure.update_yaxes(type="log", exponentformat="power", gridcolor=GRID, tickcolor=MUTED)
+    name_axes(figure, "iteration", "log-likelihood still to gain")
+    return figure
+
+
+def _rank(start: StartRecord) -> int:
+    return _NOT_REACHED if start.optimum is None else min(start.optimum, _MAX_NAMED)
+
+
+def _integer_ticks(count: int) -> dict[str, Sequence[int]]:
+    step = max(1, round(count / 10))
+    return {"tickvals": list(range(step, count + 1, step))}

@@ -1,0 +1,289 @@
+"""The report's tables as plain rows of text: what the template prints without further thought."""
+
+import math
+import platform
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+
+import gatewise
+from gatewise.fit.status import FitStatus
+from gatewise.report.evidence import Evidence, FittedRegressor
+from gatewise.report.palette import expert_colour
+from gatewise.report.search import optimum_colour
+
+__all__ = [
+    "MISSING",
+    "CriterionRow",
+    "ExpertRow",
+    "OptimumRow",
+    "ParameterGroup",
+    "ParameterRow",
+    "call_text",
+    "criteria",
+    "experts",
+    "number",
+    "optima",
+    "parameters",
+    "reproducibility",
+    "severity",
+]
+
+MISSING = "–"
+_LISTED_OPTIMA = 12
+_MINUS = "\u2212"
+_SEVERE = (FitStatus.INTERRUPTED, FitStatus.SATURATED, FitStatus.ON_FLOOR, FitStatus.NOT_A_MAXIMUM)
+
+
+@dataclass(frozen=True)
+class CriterionRow:
+    """One figure of merit of the mixture and of the one-expert fit."""
+
+    name: str
+    mixture: str
+    baseline: str
+    difference: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class ExpertRow:
+    """One expert: its colour, how much of the data it holds and how closely it fits."""
+
+    colour: str
+    name: str
+    weight: str
+    effective_rows: str
+    scale: str
+    relative_scale: str
+    flags: str
+
+
+@dataclass(frozen=True)
+class ParameterRow:
+    """One estimated parameter."""
+
+    term: str
+    estimate: str
+    standard_error: str
+    z: str
+    p_value: str
+    lower: str
+    upper: str
+
+
+@dataclass(frozen=True)
+class ParameterGroup:
+    """The parameters of one component, in the summary's order."""
+
+    component: str
+    colour: str | None
+    rows: list[ParameterRow]
+
+
+@dataclass(frozen=True)
+class OptimumRow:
+    """One distinct end point of the starts."""
+
+    colour: str
+    rank: str
+    log_likelihood: str
+    difference: str
+    n_starts: str
+    scale: str
+    effective_rows: str
+    flags: str
+    kept: bool
+
+
+def severity(status: FitStatus) -> str:
+    """How alarming a status is: `good`, `caution` or `severe`."""
+    if status is FitStatus.CONVERGED:
+        return "good"
+    return "severe" if status in _SEVERE else "caution"
+
+
+def number(value: float, decimals: int | None = None) -> str:
+    """A number for print: a true minus sign, a dash where there is none.
+
+    Args:
+        value: the number.
+        decimals: places after the point; None for five significant digits.
+
+    Example:
+        >>> number(-1.25, 1), number(float("nan")), number(0.000012345)
+        ('−1.2', '–', '1.2345e−05')
+    """
+    if not math.isfinite(value):
+        return MISSING if math.isnan(value) else ("∞" if value > 0 else f"{_MINUS}∞")
+    text = f"{value:.5g}" if decimals is None else f"{value:,.{decimals}f}"
+    if float(text.replace(",", "")) == 0.0:
+        text = text.removeprefix("-")
+    return text.replace("-", _MINUS)
+
+
+def criteria(evidence: Evidence) -> list[CriterionRow]:
+    """Log-likelihood and information criteria beside those of the one-expert fit (smaller criteria are better)."""
+    result, estimator = evidence.estimator.result_, evidence.estimator
+    base = result.baseline
+    base_aic = -2.0 * base.log_likelihood + 2.0 * base.n_parameters
+    base_bic = -2.0 * base.log_likelihood + base.n_parameters * math.log(result.total_weight)
+    rows = [_criterion("Log-likelihood", result.log_likelihood, base.log_likelihood, larger_is_better=True)]
+    # One expert has no doubt about who made a row: its entropy is zero and its ICL is its BIC.
+    for name, mixture, baseline in (
+        ("AIC", estimator.aic_, base_aic),
+        ("BIC", estimator.bic_, base_bic),
+        ("ICL", estimator.icl_, base_bic),
+    ):
+        rows.append(_criterion(name, mixture, baseline, larger_is_better=False))
+    extra = result.n_parameters - base.n_parameters
+    rows.append(
+        CriterionRow("Free parameters", str(result.n_parameters), str(base.n_parameters), f"+{extra}" if extra else "0", "")
+    )
+    return rows
+
+
+def experts(evidence: Evidence) -> list[ExpertRow]:
+    """One row per expert; flags name experts that are tight or on the variance floor."""
+    result = evidence.estimator.result_
+    mean_weights = np.average(evidence.gate_weights, axis=0, weights=evidence.weight)
+    return [
+        ExpertRow(
+            colour=expert_colour(expert),
+            name=f"Expert {expert + 1}",
+            weight=f"{mean_weights[expert]:.1%}",
+            effective_rows=number(float(result.effective_rows[expert]), 1),
+            scale=number(float(result.scale[expert])),
+            relative_scale=f"{result.scale[expert] / result.baseline.scale:.1%}",
+            flags=_flags(expert, result.tight, result.on_floor),
+        )
+        for expert in range(evidence.n_experts)
+    ]
+
+
+def parameters(evidence: Evidence, level: float = 0.95) -> list[ParameterGroup]:
+    """The summary's parameter table by component; every row is rounded to its own standard error."""
+    frame = evidence.estimator.summary(level=level).parameters
+    groups: list[ParameterGroup] = []
+    for record in frame.to_dict("records"):
+        component = str(record["component"])
+        if not groups or groups[-1].component != component:
+            groups.append(ParameterGroup(component, _component_colour(component), []))
+        groups[-1].rows.append(_parameter(record))
+    return groups
+
+
+def optima(evidence: Evidence) -> tuple[list[OptimumRow], int]:
+    """The best distinct end points and the number of those not listed."""
+    result = evidence.estimator.result_
+    kept = int(np.argmin([abs(optimum.log_likelihood - result.log_likelihood) for optimum in result.optima]))
+    rows = [
+        OptimumRow(
+            colour=optimum_colour(rank),
+            rank=str(rank + 1),
+            log_likelihood=number(optimum.log_likelihood, 6),
+            difference=number(optimum.log_likelihood - result.log_likelihood, 4) if rank != kept else "kept",
+            n_starts=str(optimum.n_starts),
+            scale=_list(optimum.scale),
+            effective_rows=", ".join(number(float(rows), 1) for rows in optimum.effective_rows),
+            flags="; ".join(
+                f"expert {expert + 1} {flags}"
+                for expert in range(len(optimum.scale))
+                if (flags := _flags(expert, optimum.tight, optimum.on_floor))
+            ),
+            kept=rank == kept,
+        )
+        for rank, optimum in enumerate(result.optima)
+    ]
+    return rows[:_LISTED_OPTIMA], max(0, len(rows) - _LISTED_OPTIMA)
+
+
+def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str, str]]:
+    """What somebody needs to obtain the same fit: seed, rows, evidence of the end point, versions."""
+    estimator, result = evidence.estimator, evidence.estimator.result_
+    packages = ("numpy", "scipy", "torch", "numba", "plotly")
+    entries = [
+        ("Data", data_name or MISSING),
+        ("Rows, total weight", f"{result.n_rows:,} rows, Σw = {result.total_weight:,.6g}"),
+        ("Target", str(estimator.target_name_)),
+        ("Features", ", ".join(evidence.feature_names)),
+        ("Gate features", ", ".join(map(str, estimator.gate_feature_names_)) or "none: constant weights"),
+        ("Seed", str(result.seed)),
+        ("Starts", f"{len(result.starts)}, {len(result.optima)} distinct end points"),
+        ("Relative gradient at the end", number(result.relative_gradient)),
+        ("Smallest eigenvalue of the information per row", number(result.smallest_eigenvalue)),
+        ("Wall time of the fit", f"{result.seconds:.2f} s"),
+        (
+            "Versions",
+            ", ".join(
+                [f"gatewise {gatewise.__version__}", f"Python {platform.python_version()}"]
+                + [f"{package} {version(package)}" for package in packages]
+            ),
+        ),
+    ]
+    return entries
+
+
+def call_text(estimator: FittedRegressor) -> str:
+    """The call that repeats the fit, with every option written out and the seed that was used."""
+    options = dict(estimator.get_params(deep=False), random_state=estimator.result_.seed)
+    lines = [f"    {name}={_option(value)}," for name, value in sorted(options.items())]
+    return "\n".join([f"{type(estimator).__name__}(", *lines, ").fit(X, y)"])
+
+
+def _option(value: Any) -> str:
+    if isinstance(value, np.ndarray):
+        return f"<array of shape {value.shape}>"
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:199]}…"
+
+
+def _criterion(name: str, mixture: float, baseline: float, *, larger_is_better: bool) -> CriterionRow:
+    difference = mixture - baseline
+    gain = difference if larger_is_better else -difference
+    verdict = "better" if gain > 0 else ("worse" if gain < 0 else "equal")
+    sign = "+" if difference > 0 else ""
+    return CriterionRow(name, number(mixture, 3), number(baseline, 3), sign + number(difference, 3), verdict)
+
+
+def _parameter(record: dict[Any, Any]) -> ParameterRow:
+    error = float(record["standard_error"])
+    estimate = float(record["estimate"])
+    decimals = 2 - math.floor(math.log10(error)) if math.isfinite(error) and error > 0.0 else None
+    if decimals is not None and (decimals > 9 or max(abs(estimate), error) >= 1e9):
+        decimals = None
+    places = None if decimals is None else max(decimals, 0)
+    return ParameterRow(
+        term=str(record["term"]),
+        estimate=number(estimate, places),
+        standard_error=number(error, places),
+        z=number(float(record["z"]), 2),
+        p_value=_p_value(float(record["p_value"])),
+        lower=number(float(record["lower"]), places),
+        upper=number(float(record["upper"]), places),
+    )
+
+
+def _component_colour(component: str) -> str | None:
+    """The colour of the expert that a component such as `gate 1` or `expert 1` belongs to."""
+    number_at_end = re.search(r"(\d+)$", component)
+    return expert_colour(int(number_at_end.group(1)) - 1) if number_at_end else None
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return MISSING
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int]) -> str:
+    flags = [name for name, members in (("on the floor", on_floor), ("tight", tight)) if expert in members]
+    return ", ".join(flags)
+
+
+def _list(values: np.ndarray) -> str:
+    return ", ".join(number(float(value)) for value in values)

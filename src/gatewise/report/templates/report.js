@@ -1,0 +1,25 @@
+(function () {
+  "use strict";
+  var sources = Array.prototype.slice.call(document.querySelectorAll("script[data-figure]"));
+  var drawn = sources.map(function (source) {
+    var name = source.getAttribute("data-figure");
+    var figure = JSON.parse(source.textContent);
+    var target = document.getElementById(name);
+    return Plotly.newPlot(target, figure.data, figure.layout, {
+      displayModeBar: "hover",
+      displaylogo: false,
+      responsive: true,
+      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      toImageButtonOptions: { format: "svg", filename: name }
+    });
+  });
+  Promise.all(drawn).then(function () {
+    document.body.setAttribute("data-drawn", String(drawn.length));
+  });
+  function fit() {
+    sources.forEach(function (source) {
+      Plotly.Plots.resize(document.getElementById(source.getAttribute("data-figure")));
+    });
+  }
+  window.matchMedia("print").addEventListener("change", fit);
+})();
