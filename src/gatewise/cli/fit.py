@@ -48,7 +48,7 @@ def fit(
     expert: Annotated[str, typer.Option(metavar="NAME", help="The kind of expert: linear or constant.")] = "linear",
     family: Annotated[str, typer.Option(metavar="NAME", help="The distribution of the target: gaussian.")] = "gaussian",
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One scale for all experts.")] = False,
-    seed: Annotated[int | None, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = None,
+    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = 0,
     starts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of starts.")] = 20,
     max_iter: Annotated[
         int, typer.Option(min=1, metavar="N", help="The largest number of iterations per start.")

@@ -46,7 +46,7 @@ def _absolute(path: Path, kind: str) -> Path:
     name = Path(path).name
     if name in ("", ".", ".."):
         raise OutputError(f"cannot write the {kind} {str(path)!r}: it has no name of its own; name a new {kind}")
-    if not parent.is_dir():
+    if not os.path.isdir(parent):
         raise OutputError(f"cannot write the {kind} {path}: the folder {parent} does not exist; create it first")
     return parent / name
 
@@ -77,7 +77,7 @@ def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool 
         b'whole'
     """
     target = _absolute(Path(path), "file")
-    if target.is_dir():
+    if os.path.isdir(target):
         raise OutputError(f"cannot write the file {path}: a folder has that name; choose another name")
     if not overwrite and os.path.lexists(target):
         raise OutputError(f"cannot write the file {path}: it exists; choose another name or allow overwriting")
@@ -158,18 +158,17 @@ def _exchange(one: Path, other: Path) -> bool:
 
 def _replace_folder(new: Path, target: Path) -> None:
     """Put `new` in the place of the folder `target`, and remove the old one only when the new one is there."""
-    if _exchange(new, target):
-        old = new
-    else:
+    old = new
+    if not _exchange(new, target):
         old = _temporary_sibling(target)
         os.rename(target, old)
         try:
             os.rename(new, target)
-        except OSError:
+        except BaseException:
             os.rename(old, target)
             raise
-    _flush_to_disk(target.parent)
     shutil.rmtree(old, ignore_errors=True)
+    _flush_to_disk(target.parent)
 
 
 def check_new_folder(
@@ -188,7 +187,7 @@ def check_new_folder(
         raise OutputError(f"cannot write the folder {path}: no permission to write in {target.parent}")
     if not os.path.lexists(target):
         return
-    if target.is_symlink() or not target.is_dir():
+    if os.path.islink(target) or not os.path.isdir(target):
         raise OutputError(f"cannot write the folder {path}: a file has that name; choose another name")
     try:
         is_empty = not any(target.iterdir())
@@ -246,7 +245,7 @@ def new_folder(
         for place in (*folder.root.rglob("*"), folder.root):
             _flush_to_disk(place)
         check_new_folder(path, overwrite=overwrite, refusal=refusal)
-        if target.is_dir() and any(target.iterdir()):
+        if os.path.isdir(target) and any(target.iterdir()):
             _replace_folder(folder.root, target)
         else:
             os.rename(folder.root, target)
