@@ -11,6 +11,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.gates import Gate
+from gatewise.ops.log_space import log_softmax, logsumexp
 
 
 @dataclass(frozen=True)
@@ -83,11 +84,11 @@ class MixtureOfExperts(nn.Module):
 
     def log_prob(self, x: Tensor, y: Tensor, gate_x: Tensor | None = None) -> Tensor:
         """Log p(y | x), shape (…)."""
-        return torch.logsumexp(self.log_joint(x, y, gate_x), dim=-1)
+        return logsumexp(self.log_joint(x, y, gate_x))
 
     def responsibilities(self, x: Tensor, y: Tensor, gate_x: Tensor | None = None) -> Tensor:
         """P(expert i | x, y) = πᵢ f(y | h(x, ηᵢ)) / p(y | x), (…, k)."""
-        return torch.softmax(self.log_joint(x, y, gate_x), dim=-1)
+        return log_softmax(self.log_joint(x, y, gate_x)).exp()
 
     def mean(self, x: Tensor, gate_x: Tensor | None = None) -> Tensor:
         """E[y | x] = Σᵢ πᵢ(x) E[y | expert i], shape (…)."""

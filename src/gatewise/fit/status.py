@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from enum import Enum, unique
 from typing import Any
 
-__all__ = ["FitStatus", "Finding"]
+__all__ = ["Finding", "FitStatus"]
 
 
 @unique
@@ -14,7 +14,7 @@ class FitStatus(Enum):
     INTERRUPTED = "The fit was interrupted; this is the best point found so far, not a maximum."
     TIME_LIMIT = "The time limit was reached; this is the best point found so far, not a maximum."
     SATURATED = (
-        "There are no more rows than parameters: the likelihood is unbounded, and no standard error has a meaning."
+        "There are fewer rows than parameters: the likelihood is unbounded, and no standard error has a meaning."
     )
     SEPARATED = (
         "The gate separates: the likelihood keeps rising while gate coefficients diverge, so they have no maximum."

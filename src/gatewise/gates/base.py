@@ -3,9 +3,9 @@
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-import torch
 from torch import Tensor, nn
 
+from gatewise.ops.log_space import log_softmax
 from gatewise.ops.registry import Registry
 
 
@@ -33,7 +33,7 @@ class Gate(nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Log-weights log π(x), (…, d) ↦ (…, k): the logits normalised by a softmax."""
-        return torch.log_softmax(self.logits(x), dim=-1)
+        return log_softmax(self.logits(x))
 
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:

@@ -5,7 +5,6 @@ from typing import Generic, TypeVar
 
 from gatewise.exceptions import InputError
 
-
 T = TypeVar("T", bound=type)
 
 

@@ -1,0 +1,149 @@
+"""Internal and user units, and how a flat parameter vector θ is laid out.
+
+A fit runs in internal units: every covariate is centred and scaled, and the target is replaced by the residual of
+the one-expert fit over its standard deviation. For linear channels both changes of units are affine in θ, so that
+user-unit parameters are J θ + c and covariances J V Jᵀ, exactly; fits cannot depend on the units of the data.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+__all__ = ["Coordinates", "Layout", "Standardisation"]
+
+
+@dataclass(frozen=True)
+class Standardisation:
+    """x ↦ (x − mean) / scale, column by column.
+
+    Attributes:
+        mean: (d,).
+        scale: standard deviations (d,), 1 for a column that does not vary.
+    """
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def of(cls, x: np.ndarray, weight: np.ndarray) -> "Standardisation":
+        """Weighted mean and standard deviation, in two passes so that a large offset costs no digits."""
+        share = weight / weight.sum()
+        mean = x.mean(axis=0)
+        # Averaging the differences again removes the rounding error of a mean taken far from zero.
+        mean = mean + share @ (x - mean)
+        scale = np.sqrt(share @ (x - mean) ** 2)
+        return cls(mean, np.where(scale > 0.0, scale, 1.0))
+
+    def design(self, x: np.ndarray) -> np.ndarray:
+        """The channel-major design (1 + d, n): a row of ones, then the standardised columns."""
+        return np.concatenate([np.ones((1, len(x))), ((x - self.mean) / self.scale).T])
+
+    def matrix(self) -> np.ndarray:
+        """M with (1, x) coefficients = M (1, z) coefficients, shape (1 + d, 1 + d)."""
+        matrix = np.diag(np.concatenate([[1.0], 1.0 / self.scale]))
+        matrix[0, 1:] = -self.mean / self.scale
+        return matrix
+
+
+@dataclass(frozen=True)
+class Layout:
+    """θ = (gate rows 1 … k−1, expert rows, log-scales): sizes k, q and p, and whether one scale serves all."""
+
+    n_experts: int
+    gate_size: int
+    expert_size: int
+    shared_scale: bool
+
+    @property
+    def n_scales(self) -> int:
+        """k, or 1 if shared."""
+        return 1 if self.shared_scale else self.n_experts
+
+    @property
+    def gate(self) -> slice:
+        """Where the gate's contrasts stand."""
+        return slice(0, (self.n_experts - 1) * self.gate_size)
+
+    @property
+    def experts(self) -> slice:
+        """Where the experts' coefficients stand."""
+        return slice(self.gate.stop, self.gate.stop + self.n_experts * self.expert_size)
+
+    @property
+    def scales(self) -> slice:
+        """Where the log-scales stand."""
+        return slice(self.experts.stop, self.experts.stop + self.n_scales)
+
+    @property
+    def size(self) -> int:
+        """The number of free parameters."""
+        return self.scales.stop
+
+    def unpack(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """θ ↦ gate (k, q) with a last row of zeros, experts (k, p), log-scales (k,)."""
+        gate = np.zeros((self.n_experts, self.gate_size))
+        gate[:-1] = theta[self.gate].reshape(self.n_experts - 1, self.gate_size)
+        coefficients = np.ascontiguousarray(theta[self.experts]).reshape(self.n_experts, self.expert_size)
+        log_scale = np.broadcast_to(theta[self.scales], (self.n_experts,)).copy()
+        return gate, coefficients, log_scale
+
+    def pack(self, gate: np.ndarray, coefficients: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+        """The inverse of `unpack`; the gate is taken relative to its last row."""
+        scales = log_scale[:1] if self.shared_scale else log_scale
+        return np.concatenate([(gate[:-1] - gate[-1]).ravel(), coefficients.ravel(), scales])
+
+    def tie(self, hessian: np.ndarray) -> np.ndarray:
+        """A Hessian with k log-scales ↦ one with the free ones."""
+        if not self.shared_scale:
+            return hessian
+        start = self.scales.start
+        rows = np.concatenate([hessian[:start], hessian[start:].sum(axis=0, keepdims=True)])
+        return np.concatenate([rows[:, :start], rows[:, start:].sum(axis=1, keepdims=True)], axis=1)
+
+    def permute(self, theta: np.ndarray, order: np.ndarray) -> np.ndarray:
+        """θ with the experts in another order, the gate again relative to the last."""
+        gate, coefficients, log_scale = self.unpack(theta)
+        return self.pack(gate[order], coefficients[order], log_scale[order])
+
+
+@dataclass(frozen=True)
+class Coordinates:
+    """The affine map from internal to user units.
+
+    Attributes:
+        layout: how θ is laid out.
+        features: the experts' covariates.
+        gate_features: the gate's covariates.
+        baseline_intercept: one-expert intercept, user units.
+        baseline_slope: one-expert slopes (d,), user units.
+        target_scale: user units of y per internal unit: the one-expert residual standard deviation.
+    """
+
+    layout: Layout
+    features: Standardisation
+    gate_features: Standardisation
+    baseline_intercept: float
+    baseline_slope: np.ndarray
+    target_scale: float
+
+    def to_user(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """θ ↦ gate (k, 1 + d_gate), experts (k, p) and σ (k,) in user units, intercepts first."""
+        gate, coefficients, log_scale = self.layout.unpack(theta)
+        user_coefficients = self.target_scale * coefficients @ self._expert_matrix().T
+        user_coefficients[:, 0] += self.baseline_intercept
+        user_coefficients[:, 1:] += self.baseline_slope
+        return gate @ self.gate_features.matrix().T, user_coefficients, self.target_scale * np.exp(log_scale)
+
+    def jacobian(self) -> np.ndarray:
+        """J: derivatives of (gate contrasts, expert coefficients, log σ) in user units by θ."""
+        layout = self.layout
+        jacobian = np.zeros((layout.size, layout.size))
+        gate_block = np.kron(np.eye(layout.n_experts - 1), self.gate_features.matrix())
+        expert_block = np.kron(np.eye(layout.n_experts), self.target_scale * self._expert_matrix())
+        jacobian[layout.gate, layout.gate] = gate_block
+        jacobian[layout.experts, layout.experts] = expert_block
+        jacobian[layout.scales, layout.scales] = np.eye(layout.n_scales)
+        return jacobian
+
+    def _expert_matrix(self) -> np.ndarray:
+        return self.features.matrix()[: self.layout.expert_size, : self.layout.expert_size]

@@ -1,0 +1,143 @@
+"""What must be said about a fit: the conditions, their evidence, and the advice, most serious first."""
+
+import numpy as np
+
+from gatewise.fit.data import FitData
+from gatewise.fit.options import FitOptions
+from gatewise.fit.result import Optimum
+from gatewise.fit.start import EndPoint
+from gatewise.fit.status import Finding, FitStatus
+
+__all__ = ["collect_findings"]
+
+# Fewer effective rows than this is an empty expert.
+_EMPTY_ROWS = 1e-2
+# Smallest over largest eigenvalue of the information at which it counts as singular.
+_SINGULAR = 1e-10
+
+
+def collect_findings(
+    data: FitData,
+    options: FitOptions,
+    kept: EndPoint,
+    ends: list[EndPoint],
+    cut_short: bool,
+    optima: tuple[Optimum, ...],
+    on_floor: tuple[int, ...],
+    tight: tuple[int, ...],
+    effective_rows: np.ndarray,
+    curvature: np.ndarray,
+    direction: np.ndarray | None,
+) -> tuple[Finding, ...]:
+    """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
+    found = [
+        *_early_end(options, kept, ends, cut_short),
+        *_saturation(data),
+        *_separation(direction),
+        *_floor(data, options, ends, on_floor),
+        *_degenerate_experts(data, on_floor, tight, effective_rows, optima),
+    ]
+    if not data.is_saturated:
+        found += _curvature(curvature, direction)
+    severity = list(FitStatus)
+    found.sort(key=lambda finding: severity.index(finding.code))
+    serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
+    if serious:
+        return tuple(serious)
+    reached = optima[0].n_starts if optima else 0
+    return (
+        Finding(
+            FitStatus.CONVERGED,
+            f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
+            f"{len(optima)} distinct optima were found.",
+            {"starts_at_best": reached, "starts": len(ends), "optima": len(optima)},
+        ),
+    )
+
+
+def _early_end(options: FitOptions, kept: EndPoint, ends: list[EndPoint], cut_short: bool) -> list[Finding]:
+    statuses = {end.status for end in ends}
+    evidence = {"starts_run": len(ends), "starts_asked": options.n_starts}
+    if FitStatus.INTERRUPTED in statuses or (cut_short and options.time_limit is None):
+        return [Finding(FitStatus.INTERRUPTED, FitStatus.INTERRUPTED.sentence, evidence)]
+    if FitStatus.TIME_LIMIT in statuses or cut_short:
+        message = f"{FitStatus.TIME_LIMIT.sentence} {len(ends)} of {options.n_starts} starts were begun."
+        return [Finding(FitStatus.TIME_LIMIT, message, evidence)]
+    if kept.status in (FitStatus.MAX_ITER, FitStatus.STALLED):
+        message = (
+            f"{kept.status.sentence} Largest gradient component of the mean log-likelihood "
+            f"{kept.relative_gradient:.2g}, tolerance {options.tol:.2g}, after {kept.n_iterations} iterations."
+        )
+        return [Finding(kept.status, message, {"relative_gradient": kept.relative_gradient})]
+    return []
+
+
+def _saturation(data: FitData) -> list[Finding]:
+    if not data.is_saturated:
+        return []
+    message = (
+        f"{FitStatus.SATURATED.sentence} {data.n_rows} rows, {data.layout.size} parameters: use fewer experts or "
+        "features, or more rows."
+    )
+    return [Finding(FitStatus.SATURATED, message, {"rows": data.n_rows, "parameters": data.layout.size})]
+
+
+def _separation(direction: np.ndarray | None) -> list[Finding]:
+    if direction is None:
+        return []
+    message = (
+        f"{FitStatus.SEPARATED.sentence} A linear programme over all rows and the experts they need found a direction "
+        "along which the likelihood does not fall. Gate standard errors are withheld and those of the experts are "
+        "conditional on the gate. For finite gate coefficients set a ridge (gate_ridge=1, or --gate-ridge 1)."
+    )
+    return [Finding(FitStatus.SEPARATED, message, {"direction_internal": direction.tolist()})]
+
+
+def _floor(data: FitData, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
+    if not on_floor:
+        return []
+    floor = options.scale_floor * data.coordinates.target_scale
+    message = (
+        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)} has σ = {floor:.3g}, the floor, "
+        f"{options.scale_floor:g} times the one-expert residual standard deviation: use fewer experts, look for tied "
+        "targets, or set a variance prior (variance_prior=(1, 0.1))."
+    )
+    return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
+
+
+def _degenerate_experts(
+    data: FitData,
+    on_floor: tuple[int, ...],
+    tight: tuple[int, ...],
+    effective_rows: np.ndarray,
+    optima: tuple[Optimum, ...],
+) -> list[Finding]:
+    found = []
+    empty = tuple(int(i) for i in np.flatnonzero(effective_rows < _EMPTY_ROWS))
+    if empty:
+        message = f"{FitStatus.EMPTY_EXPERT.sentence} Expert {_listed(empty)}: use fewer experts."
+        found.append(Finding(FitStatus.EMPTY_EXPERT, message, {"experts": empty}))
+    interior = tuple(i for i in tight if i not in on_floor and i not in empty)
+    if interior:
+        rows = ", ".join(f"{effective_rows[i]:.1f}" for i in interior)
+        calm = next((optimum for optimum in optima if not optimum.tight and not optimum.on_floor), None)
+        other = "" if calm is None else f" The best optimum without one has log-likelihood {calm.log_likelihood:.6f}."
+        message = f"{FitStatus.TIGHT.sentence} Expert {_listed(interior)} has {rows} effective rows.{other}"
+        found.append(Finding(FitStatus.TIGHT, message, {"experts": interior}))
+    return found
+
+
+def _curvature(curvature: np.ndarray, direction: np.ndarray | None) -> list[Finding]:
+    smallest, largest = float(curvature[0]), float(curvature[-1])
+    evidence = {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest}
+    figures = f"Smallest eigenvalue per row {smallest:.3g}, largest {largest:.3g}, in internal units."
+    if smallest < -_SINGULAR * largest:
+        return [Finding(FitStatus.NOT_A_MAXIMUM, f"{FitStatus.NOT_A_MAXIMUM.sentence} {figures}", evidence)]
+    # A separated gate has no curvature along its ray; that is said already.
+    if smallest < _SINGULAR * largest and direction is None:
+        return [Finding(FitStatus.SINGULAR, f"{FitStatus.SINGULAR.sentence} {figures}", evidence)]
+    return []
+
+
+def _listed(experts: tuple[int, ...]) -> str:
+    return ", ".join(str(i + 1) for i in experts)

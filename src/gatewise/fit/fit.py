@@ -1,0 +1,218 @@
+"""Fit a mixture of experts: all starts, the best of them, and a verdict with its evidence."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Iterator
+
+import joblib
+import numpy as np
+from rich.console import Console
+from threadpoolctl import threadpool_limits
+
+from gatewise.exceptions import InputError
+from gatewise.fit.assess import (
+    best_end_point,
+    build_model,
+    canonical_order,
+    confirmed_separation,
+    distinct_optima,
+    floor_experts,
+    tight_experts,
+)
+from gatewise.fit.data import FitData, prepare
+from gatewise.fit.findings import collect_findings
+from gatewise.fit.newton import projected_gradient
+from gatewise.fit.objective import Objective
+from gatewise.fit.options import FitOptions
+from gatewise.fit.result import FitResult, StartRecord
+from gatewise.fit.start import EndPoint, run_start
+from gatewise.fit.starts import STRATEGIES
+from gatewise.fit.status import FitStatus
+from gatewise.model import MixtureOfExperts
+
+__all__ = ["fit"]
+
+
+def fit(
+    model: MixtureOfExperts,
+    x: np.ndarray,
+    y: np.ndarray,
+    *,
+    gate_x: np.ndarray | None = None,
+    sample_weight: np.ndarray | None = None,
+    options: FitOptions | None = None,
+    names: tuple[list[str], list[str], str] | None = None,
+) -> FitResult:
+    """Maximise Σ_r w_r log Σᵢ πᵢ(x_r) f(y_r | h(x_r, ηᵢ), σᵢ) (plus log priors, if any) over all parameters.
+
+    Each start is followed by a few EM steps and then by a trust-region Newton method with the exact Hessian, in
+    internal units, to a first-order point. The likelihood of a Gaussian mixture is unbounded (a scale can shrink
+    onto a few rows), so every σ has a floor; a start that ends on the floor never beats one that does not.
+
+    Args:
+        model: a prototype that says which gate, experts and family to fit; it is not changed.
+        x: experts' covariates (n, d).
+        y: targets (n,).
+        gate_x: the gate's covariates (n, d_gate); by default x, or nothing if the gate has no features.
+        sample_weight: non-negative frequencies (n,); a row with weight 2 counts as two rows, also in BIC's n = Σ w.
+        options: how to look for the maximum.
+        names: the experts' features, the gate's features and the target, for messages.
+
+    Returns:
+        The fit, its status and its evidence; nothing is raised for numerical trouble.
+
+    Raises:
+        InputError: the data or the options cannot be used.
+
+    Example:
+        >>> import numpy as np
+        >>> from gatewise.experts import LinearExperts
+        >>> from gatewise.families import Gaussian
+        >>> from gatewise.gates import SoftmaxGate
+        >>> x = np.linspace(-1.0, 1.0, 200)[:, None]
+        >>> y = np.abs(x[:, 0]) + 0.1 * np.cos(np.arange(200.0))
+        >>> result = fit(MixtureOfExperts(SoftmaxGate(1, 2), LinearExperts(1, 2), Gaussian()), x, y)
+        >>> np.sort(result.model.experts.weight.numpy().ravel()).round(1)
+        array([-1.,  1.])
+    """
+    began = time.monotonic()
+    options = options or FitOptions()
+    deadline = None if options.time_limit is None else began + options.time_limit
+    # One BLAS thread: the order of its sums must not depend on the machine's load or on the number of workers.
+    with threadpool_limits(limits=1, user_api="blas"):
+        data = prepare(model, x, y, gate_x, sample_weight, names)
+        options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(data.kept)))
+        ends = list(_run_starts(data, options, deadline))
+        if not ends:
+            raise KeyboardInterrupt
+        return _assemble(model, data, options, ends, began)
+
+
+def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | np.ndarray:
+    if isinstance(init, str):
+        if init != "auto" and init not in STRATEGIES:
+            raise InputError(
+                f"unknown init {init!r}: choose one of auto, {', '.join(STRATEGIES)}, or pass responsibilities (n, k)"
+            )
+        return init
+    array = np.asarray(init, dtype=float)
+    if array.shape != (n_rows, n_experts):
+        raise InputError(
+            f"init has shape {array.shape}; responsibilities need one row per row of X and one column per expert, "
+            f"{(n_rows, n_experts)}"
+        )
+    totals = array.sum(axis=1)
+    bad = ~(np.isfinite(totals) & (array >= 0.0).all(axis=1) & (totals > 0.0))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"init has no valid responsibilities in row {row}: they must be non-negative and not all zero")
+    return array / totals[:, None]
+
+
+def _run_starts(data: FitData, options: FitOptions, deadline: float | None) -> Iterator[EndPoint]:
+    """The end points of the starts, in order; the clock or Ctrl-C cut the list short but never lose what is done."""
+    if data.layout.n_experts == 1:
+        options = dataclasses.replace(options, n_starts=1)
+    console = Console(stderr=True)
+    show = options.verbose and sys.stderr.isatty()
+
+    def announce(end: EndPoint) -> EndPoint:
+        if show:
+            console.print(
+                f"start {end.index + 1}/{options.n_starts} {end.strategy:<9} {end.status.name:<11} "
+                f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
+            )
+        return end
+
+    if options.n_jobs in (None, 1) or options.n_starts == 1:
+        for index in range(options.n_starts):
+            if index and deadline is not None and time.monotonic() > deadline:
+                return
+            end = announce(run_start(data, options, index, deadline))
+            yield end
+            if end.status is FitStatus.INTERRUPTED:
+                return
+        return
+    # A worker's monotonic clock is not ours: hand it what is left.
+    left = None if deadline is None else deadline - time.monotonic()
+    parallel = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")
+    try:
+        for end in parallel(
+            joblib.delayed(_run_start_in_worker)(data, options, index, left) for index in range(options.n_starts)
+        ):
+            yield announce(end)
+    except KeyboardInterrupt:
+        return
+
+
+def _run_start_in_worker(data: FitData, options: FitOptions, index: int, seconds: float | None) -> EndPoint:
+    with threadpool_limits(limits=1, user_api="blas"):
+        return run_start(data, options, index, None if seconds is None else time.monotonic() + seconds)
+
+
+def _assemble(
+    prototype: MixtureOfExperts, data: FitData, options: FitOptions, ends: list[EndPoint], began: float
+) -> FitResult:
+    objective = Objective(data, options)
+    kept = best_end_point(ends)
+    theta = canonical_order(objective, kept.theta)
+    value, gradient = objective.value_and_gradient(theta)
+    information = -objective.hessian(theta)
+    weights_and_shares = objective.responsibilities(theta)
+    responsibilities = weights_and_shares[1]
+    effective = responsibilities @ data.weight
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.where(responsibilities > 0.0, responsibilities * np.log(responsibilities), 0.0)
+    held = projected_gradient(theta, gradient, objective.lower) != gradient
+    curvature = np.linalg.eigvalsh(information[np.ix_(~held, ~held)])
+    optima, reached = distinct_optima(objective, ends, prototype)
+    on_floor = floor_experts(objective, theta)
+    tight = tight_experts(data, theta, effective)
+    direction = None if data.is_saturated else confirmed_separation(objective, theta, information)
+    cut_short = len(ends) < (options.n_starts if data.layout.n_experts > 1 else 1)
+    findings = collect_findings(
+        data, options, kept, ends, cut_short, optima, on_floor, tight, effective, curvature, direction
+    )
+    to_user_gate = data.coordinates.gate_features.matrix()
+    return FitResult(
+        status=findings[0].code,
+        findings=findings,
+        model=build_model(prototype, data, theta),
+        log_likelihood=objective.log_likelihood(theta),
+        objective=value * data.total_weight - data.total_weight * np.log(data.coordinates.target_scale),
+        entropy=-float(data.weight @ logs.sum(axis=0)),
+        n_parameters=data.layout.size,
+        n_rows=data.n_rows,
+        total_weight=data.total_weight,
+        relative_gradient=float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0)),
+        smallest_eigenvalue=float(curvature[0]),
+        information=information * data.total_weight,
+        coordinates=data.coordinates,
+        theta=theta,
+        scale=data.coordinates.to_user(theta)[2],
+        effective_rows=effective,
+        on_floor=on_floor,
+        tight=tight,
+        separation=None if direction is None else direction @ to_user_gate.T,
+        baseline=data.baseline,
+        starts=tuple(
+            StartRecord(
+                index=end.index,
+                strategy=end.strategy,
+                status=FitStatus.ON_FLOOR if end.on_floor else end.status,
+                log_likelihood=objective.log_likelihood(end.theta),
+                relative_gradient=end.relative_gradient,
+                n_iterations=end.n_iterations,
+                n_evaluations=end.n_evaluations,
+                on_floor=end.on_floor,
+                optimum=reached.get(end.index),
+                seconds=end.seconds,
+            )
+            for end in ends
+        ),
+        optima=optima,
+        trace=kept.trace,
+        seed=options.seed,
+        seconds=time.monotonic() - began,
+    )

@@ -1,0 +1,111 @@
+"""Trust-region Newton ascent with the exact Hessian and lower bounds on some coordinates.
+
+Maximises f by steps s that maximise gᵀs + ½ sᵀHs within ‖s‖ ≤ Δ (Moré and Sorensen 1983; Conn, Gould and Toint,
+*Trust-Region Methods*, 2000, algorithm 7.3.4), solved exactly through the eigenvalues of H: directions of negative
+*and* of positive curvature are both used, so saddles are left behind. A coordinate on its bound whose gradient
+points outward is held there; a step that crosses a bound is cut back to it.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from gatewise.fit.monitor import Monitor
+from gatewise.fit.objective import Objective
+from gatewise.fit.status import FitStatus
+
+__all__ = ["newton", "projected_gradient"]
+
+_SMALLEST_RADIUS = 1e-12
+_ROUNDING = 4.0 * float(np.finfo(float).eps)
+
+
+def projected_gradient(theta: np.ndarray, gradient: np.ndarray, lower: np.ndarray) -> np.ndarray:
+    """The gradient without the components that push a coordinate out through its lower bound."""
+    return np.where((theta <= lower) & (gradient < 0.0), 0.0, gradient)
+
+
+def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
+    """Climb from θ until the projected gradient is below `tol` and no step promises more than rounding.
+
+    Returns:
+        The last θ, and CONVERGED or STALLED. The monitor ends it earlier by raising.
+    """
+    value, gradient = objective.value_and_gradient(theta)
+    monitor.begin(theta, value)
+    radius = 1.0
+    hessian: np.ndarray | None = None
+    while True:
+        if hessian is None:
+            hessian = objective.hessian(theta)
+            free = projected_gradient(theta, gradient, objective.lower) == gradient
+            curvature, vectors = np.linalg.eigh(-hessian[np.ix_(free, free)])
+        slope = float(np.abs(gradient[free]).max(initial=0.0))
+        step = np.zeros_like(theta)
+        step[free] = vectors @ _bounded_step(curvature, vectors.T @ gradient[free], radius)
+        candidate = np.maximum(theta + step, objective.lower)
+        step = candidate - theta
+        promised = float(gradient @ step + 0.5 * step @ hessian @ step)
+        rounding = _ROUNDING * max(1.0, abs(value))
+        if slope <= tol and promised <= rounding:
+            return theta, FitStatus.CONVERGED
+        new_value, new_gradient = objective.value_and_gradient(candidate)
+        gained = new_value - value
+        # Within rounding of a maximum the values cannot rank two points any more; the gradients still can.
+        flat = abs(promised) <= 1e3 * rounding and abs(gained) <= 1e3 * rounding
+        new_slope = float(np.abs(projected_gradient(candidate, new_gradient, objective.lower)).max(initial=0.0))
+        accepted = np.isfinite(new_value) and (new_slope < slope if flat else gained > 1e-4 * promised > 0.0)
+        length = float(np.linalg.norm(step))
+        if accepted:
+            good = flat or gained > 0.75 * promised
+            radius = max(radius, 2.0 * length) if good else (radius if gained > 0.25 * promised else 0.5 * length)
+            theta, value, gradient, hessian = candidate, new_value, new_gradient, None
+        else:
+            radius = 0.25 * length
+        monitor.iterate(theta, value)
+        if not accepted and (flat or radius < _SMALLEST_RADIUS):
+            return theta, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
+
+
+def _bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:
+    """Argmax of gᵀs − ½ Σ cᵢ sᵢ² within ‖s‖ ≤ radius, in the eigenvector basis of the negative Hessian.
+
+    s = g / (c + μ) with the smallest μ ≥ 0 that makes c + μ ≥ 0 and ‖s‖ ≤ radius, found by bisection on μ. In the
+    hard case (g orthogonal to the lowest eigenvector) a component along that eigenvector fills the radius.
+    """
+    if not curvature.size:
+        return gradient
+    largest = max(abs(curvature[0]), abs(curvature[-1]), 1e-300)
+    lowest = float(curvature[0])
+
+    def step(shift: float) -> np.ndarray:
+        denominator = curvature + shift
+        # A direction without curvature and without slope is left alone.
+        idle = (denominator <= 1e-14 * largest) & (np.abs(gradient) <= 1e-16 * largest)
+        return np.where(idle, 0.0, gradient / np.where(denominator <= 1e-14 * largest, 1e-14 * largest, denominator))
+
+    if lowest >= -1e-14 * largest:
+        plain = step(0.0)
+        if np.linalg.norm(plain) <= radius:
+            return plain
+    floor = max(0.0, -lowest)
+    high = floor + float(np.linalg.norm(gradient)) / radius + 1e-14 * largest
+    shift = _bisect(lambda mu: float(np.linalg.norm(step(mu))) - radius, floor, high)
+    answer = step(shift)
+    missing = radius**2 - float(answer @ answer)
+    if lowest < 0.0 and missing > 0.1 * radius**2:
+        answer[0] += np.sqrt(missing) * (1.0 if gradient[0] >= 0.0 else -1.0)
+    return answer
+
+
+def _bisect(excess: Callable[[float], float], low: float, high: float) -> float:
+    """The point where a decreasing function changes sign, from the non-positive side, to a few digits."""
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        if excess(middle) > 0.0:
+            low = middle
+        else:
+            high = middle
+        if high - low <= 1e-6 * high:
+            break
+    return high

@@ -1,0 +1,87 @@
+"""What a fit can be told, checked once."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewise.exceptions import InputError
+
+__all__ = ["FitOptions"]
+
+
+@dataclass(frozen=True, eq=False)
+class FitOptions:
+    """How to look for the maximum.
+
+    Attributes:
+        n_starts: how many starts are followed to their end.
+        init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, or responsibilities
+            (n, k): with an array the first start is exactly there and the others are "auto".
+        em_steps: EM steps before the second-order solver takes over.
+        solver: "newton" (exact Hessian, trust region), "quasi-newton" (L-BFGS-B, for very many parameters) or "auto".
+        tol: bound on the largest component of the gradient of the mean log-likelihood, in internal units.
+        max_iter: solver iterations per start.
+        time_limit: seconds for the whole fit, or None.
+        scale_floor: smallest σ, as a share of the one-expert residual standard deviation.
+        gate_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
+        variance_prior: (a, b) of an inverse-gamma prior on each σ² relative to the one-expert residual variance,
+            density ∝ (σ²)^(−a−1) exp(−b/σ²), or None for plain maximum likelihood.
+        n_jobs: worker processes for the starts (joblib); None or 1 stays in this process.
+        n_threads: threads for one pass over the data; the bits of the result do not depend on it.
+        device: torch device; other than "cpu" takes the plain torch path.
+        dtype: "float64", or "float32" by the plain torch path.
+        seed: the key of everything random.
+        verbose: print a line per start, if standard error is a terminal.
+
+    Raises:
+        InputError: an option is outside its range.
+    """
+
+    n_starts: int = 20
+    init: str | np.ndarray = "auto"
+    em_steps: int = 10
+    solver: str = "auto"
+    tol: float = 1e-8
+    max_iter: int = 500
+    time_limit: float | None = None
+    scale_floor: float = 1e-3
+    gate_ridge: float = 0.0
+    variance_prior: tuple[float, float] | None = None
+    n_jobs: int | None = None
+    n_threads: int = 1
+    device: str = "cpu"
+    dtype: str = "float64"
+    seed: int = 0
+    verbose: bool = False
+
+    def __post_init__(self) -> None:
+        _at_least("n_starts", self.n_starts, 1)
+        _at_least("em_steps", self.em_steps, 0)
+        _at_least("max_iter", self.max_iter, 0)
+        _at_least("n_threads", self.n_threads, 1)
+        _at_least("seed", self.seed, 0)
+        _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
+        _one_of("dtype", self.dtype, ("float64", "float32"))
+        if not (math.isfinite(self.tol) and self.tol > 0.0):
+            raise InputError(f"tol must be a positive number, not {self.tol}")
+        if self.time_limit is not None and not self.time_limit > 0.0:
+            raise InputError(f"time_limit must be a positive number of seconds or None, not {self.time_limit}")
+        if not 0.0 < self.scale_floor < 1.0:
+            raise InputError(f"scale_floor must lie strictly between 0 and 1, not {self.scale_floor}")
+        if not (math.isfinite(self.gate_ridge) and self.gate_ridge >= 0.0):
+            raise InputError(f"gate_ridge must be a non-negative number, not {self.gate_ridge}")
+        if self.variance_prior is not None:
+            valid = len(self.variance_prior) == 2 and all(math.isfinite(v) and v > 0.0 for v in self.variance_prior)
+            if not valid:
+                raise InputError(f"variance_prior must be two positive numbers (a, b), not {self.variance_prior}")
+
+
+def _at_least(name: str, value: int, smallest: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < smallest:
+        raise InputError(f"{name} must be a whole number of at least {smallest}, not {value!r}")
+
+
+def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")

@@ -1,0 +1,102 @@
+"""One start, from responsibilities to its end point."""
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewise.fit.data import FitData
+from gatewise.fit.expectation_maximisation import em_step, maximise_expectation
+from gatewise.fit.monitor import Monitor, SolverStopped
+from gatewise.fit.newton import newton, projected_gradient
+from gatewise.fit.objective import Objective
+from gatewise.fit.options import FitOptions
+from gatewise.fit.quasi_newton import quasi_newton
+from gatewise.fit.starts import responsibilities_of_start, strategy_of_start
+from gatewise.fit.status import FitStatus
+
+__all__ = ["EndPoint", "run_start"]
+
+_GATE_STEPS_AT_START = 5
+# Above this many parameters a Hessian costs more than the gradients it saves.
+_NEWTON_LIMIT = 600
+
+
+@dataclass(frozen=True)
+class EndPoint:
+    """Where a start ended, in internal units.
+
+    Attributes:
+        index: the start's number.
+        strategy: how it was made.
+        theta: the end point.
+        value: its mean objective.
+        status: CONVERGED, STALLED, MAX_ITER, TIME_LIMIT or INTERRUPTED.
+        relative_gradient: largest projected gradient component of the mean objective.
+        on_floor: experts whose scale is on the floor.
+        n_iterations: solver iterations.
+        n_evaluations: passes over the data.
+        trace: the mean objective, iteration by iteration.
+        seconds: wall time.
+    """
+
+    index: int
+    strategy: str
+    theta: np.ndarray
+    value: float
+    status: FitStatus
+    relative_gradient: float
+    on_floor: tuple[int, ...]
+    n_iterations: int
+    n_evaluations: int
+    trace: np.ndarray
+    seconds: float
+
+
+def run_start(data: FitData, options: FitOptions, index: int, deadline: float | None) -> EndPoint:
+    """Follow one start: an M-step from its responsibilities, some EM steps, then Newton or quasi-Newton.
+
+    Ctrl-C and the clock end it early; the best point so far is returned with the status that says so.
+    """
+    began = time.monotonic()
+    objective = Objective(data, options)
+    responsibilities = responsibilities_of_start(data, options.init, index, options.seed)
+    monitor = Monitor(max(options.max_iter, 1), deadline)
+    theta = maximise_expectation(
+        objective, responsibilities, np.zeros(data.layout.size), gate_steps=_GATE_STEPS_AT_START
+    )
+    use_newton = options.solver == "newton" or (options.solver == "auto" and data.layout.size <= _NEWTON_LIMIT)
+    solver = newton if use_newton else quasi_newton
+    try:
+        for _ in range(options.em_steps if options.max_iter else 0):
+            theta = em_step(objective, theta)
+            if deadline is not None and time.monotonic() > deadline:
+                raise SolverStopped(FitStatus.TIME_LIMIT)
+        if options.max_iter == 0:
+            raise SolverStopped(FitStatus.MAX_ITER)
+        theta, status = solver(objective, theta, monitor, options.tol)
+    except SolverStopped as stop:
+        status = stop.status
+        theta = theta if monitor.best is None else monitor.best
+    except KeyboardInterrupt:
+        status = FitStatus.INTERRUPTED
+        theta = theta if monitor.best is None else monitor.best
+    value, gradient = objective.value_and_gradient(theta)
+    slope = float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0))
+    if status is FitStatus.MAX_ITER and slope <= options.tol:
+        status = FitStatus.CONVERGED
+    scales = np.broadcast_to(theta[data.layout.scales], (data.layout.n_experts,))
+    floor = objective.lower[data.layout.scales.start]
+    return EndPoint(
+        index=index,
+        strategy=strategy_of_start(options.init, index),
+        theta=theta,
+        value=value,
+        status=status,
+        relative_gradient=slope,
+        on_floor=tuple(int(i) for i in np.flatnonzero(scales <= floor + 1e-9)),
+        n_iterations=monitor.n_iterations,
+        n_evaluations=objective.n_evaluations,
+        trace=np.array(monitor.trace),
+        seconds=time.monotonic() - began,
+    )
