@@ -38,7 +38,7 @@ def best_end_point(ends: list[EndPoint]) -> EndPoint:
 
 
 def canonical_order(objective: Objective, theta: np.ndarray) -> np.ndarray:
-    """θ with the experts by mean responsibility, largest first, ties by first coefficient; the last is the reference."""
+    """θ with experts by mean responsibility, largest first, then by first coefficient; the last is the reference."""
     data = objective.data
     _, responsibilities = objective.responsibilities(theta)
     share = np.round(responsibilities @ data.weight / data.total_weight, 9)

@@ -184,8 +184,8 @@ def _check_finite(columns: np.ndarray, names: list[str]) -> None:
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
-            f"column {names[column]!r} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such values in "
-            "all): remove or impute rows with NaN or infinity, and rescale columns that reach 1e100"
+            f"column {names[column]!r} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
+            "values in all): remove or impute rows with NaN or infinity, and rescale columns that reach 1e100"
         )
 
 

@@ -49,7 +49,7 @@ def collect_findings(
         Finding(
             FitStatus.CONVERGED,
             f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"{len(optima)} distinct optima were found.",
+            f"distinct optima found: {len(optima)}.",
             {"starts_at_best": reached, "starts": len(ends), "optima": len(optima)},
         ),
     )

@@ -194,6 +194,8 @@ def _assemble(
         effective_rows=effective,
         on_floor=on_floor,
         tight=tight,
+        gate_ridge=options.gate_ridge,
+        variance_prior=options.variance_prior,
         separation=None if direction is None else direction @ to_user_gate.T,
         baseline=data.baseline,
         starts=tuple(

@@ -107,6 +107,8 @@ class FitResult:
         effective_rows: (k,).
         on_floor: experts on the variance floor.
         tight: tight experts.
+        gate_ridge: λ of the ridge on the gate, 0 without.
+        variance_prior: (a, b) of the inverse-gamma prior, or None.
         separation: the gate direction (k, 1 + q), in user units, along which the likelihood does not fall, or None.
         baseline: the one-expert fit.
         starts: one record per start.
@@ -134,6 +136,8 @@ class FitResult:
     effective_rows: np.ndarray
     on_floor: tuple[int, ...]
     tight: tuple[int, ...]
+    gate_ridge: float
+    variance_prior: tuple[float, float] | None
     separation: np.ndarray | None
     baseline: Baseline
     starts: tuple[StartRecord, ...]

@@ -1,0 +1,18 @@
+"""Inference: standard errors, intervals, information criteria, and the summary as data and as text."""
+
+from gatewise.inference.covariance import covariance, user_covariance
+from gatewise.inference.criteria import Criteria, information_criteria
+from gatewise.inference.parameters import Names, confidence_intervals, parameter_table
+from gatewise.inference.summary import Summary, summarise
+
+__all__ = [
+    "Criteria",
+    "Names",
+    "Summary",
+    "confidence_intervals",
+    "covariance",
+    "information_criteria",
+    "parameter_table",
+    "summarise",
+    "user_covariance",
+]

@@ -1,0 +1,195 @@
+"""Renderings of a summary: text, Markdown, HTML, LaTeX and JSON, all from the same tables."""
+
+import json
+import math
+import textwrap
+from html import escape
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+if TYPE_CHECKING:
+    from gatewise.inference.summary import Summary
+
+__all__ = ["html", "json_text", "latex", "markdown", "text"]
+
+_WIDTH = 100
+_LATEX_ESCAPES = {
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def text(summary: "Summary") -> str:
+    """Plain text of at most 100 columns, names permitting."""
+    parts = [summary.title, ""]
+    for sentence in [f"Status: {summary.statistics['status']}. {summary.findings[0]}", *summary.findings[1:]]:
+        parts.append(textwrap.fill(sentence, _WIDTH, subsequent_indent="  "))
+    for heading, table in _tables(summary):
+        parts += ["", heading, _text_table(table)]
+    return "\n".join([*parts, "", _footnote(summary)])
+
+
+def markdown(summary: "Summary") -> str:
+    """Markdown with pipe tables."""
+    parts = [f"**{_pipe(summary.title)}**", "", f"Status: **{summary.statistics['status']}**"]
+    for sentence in summary.findings:
+        parts += ["", _pipe(sentence)]
+    for heading, table in _tables(summary):
+        header, *rows = _cells(table)
+        parts += ["", f"**{heading}**", "", _markdown_row(header), _markdown_row(_rules(table))]
+        parts += [_markdown_row(row) for row in rows]
+    return "\n".join([*parts, "", _footnote(summary), ""])
+
+
+def html(summary: "Summary") -> str:
+    """An HTML fragment of tables."""
+    parts = [f"<h3>{escape(summary.title)}</h3>", f"<p>Status: <strong>{summary.statistics['status']}</strong></p>"]
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in summary.findings]
+    for heading, table in _tables(summary):
+        header, *rows = _cells(table)
+        head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
+        body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+        parts.append(
+            f"<table><caption>{escape(heading)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
+        )
+    return "\n".join([*parts, f"<p>{escape(_footnote(summary))}</p>"])
+
+
+def latex(summary: "Summary") -> str:
+    """Tabulars for the booktabs package."""
+    parts = [f"% {' '.join(summary.title.split())}"]
+    for heading, table in _tables(summary):
+        header, *rows = _cells(table)
+        columns = "".join("r" if numeric else "l" for numeric in _numeric(table))
+        parts += [f"% {heading}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(header), r"\midrule"]
+        parts += [*(_latex_row(row) for row in rows), r"\bottomrule", r"\end{tabular}", ""]
+    return "\n".join(parts)
+
+
+def json_text(summary: "Summary") -> str:
+    """One JSON object: title, statistics, findings, parameters, experts, optima, level."""
+    content = {
+        "title": summary.title,
+        "statistics": summary.statistics,
+        "findings": summary.findings,
+        "level": summary.level,
+        "parameters": summary.parameters.to_dict("records"),
+        "experts": summary.experts.to_dict("records"),
+        "optima": summary.optima.to_dict("records"),
+    }
+    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, indent=1)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def _tables(summary: "Summary") -> list[tuple[str, pd.DataFrame]]:
+    """The tables in the order of reading, with headings; numbers still numbers."""
+    figures = summary.statistics
+    comparison = pd.DataFrame(
+        {
+            "": ["log-likelihood", "parameters", "AIC", "BIC", "ICL"],
+            "mixture": [figures[key] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")],
+            "one expert": [
+                figures[f"baseline_{key}"] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")
+            ],
+        }
+    )
+    level = f"{100.0 * summary.level:g} %"
+    parameters = summary.parameters.rename(
+        columns={
+            "standard_error": "std. error",
+            "p_value": "p",
+            "lower": f"lower {level}",
+            "upper": f"upper {level}",
+        }
+    )
+    experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
+    if not experts["flags"].any():
+        experts = experts.drop(columns="flags")
+    return [
+        ("Fit (smaller criteria are better)", comparison),
+        ("Experts (weight is the mean responsibility)", experts),
+        ("Parameters", parameters),
+    ]
+
+
+def _footnote(summary: "Summary") -> str:
+    figures = summary.statistics
+    priors = [f"gate ridge {figures['gate_ridge']:g}"] if figures["gate_ridge"] else []
+    if figures["variance_prior"]:
+        priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
+    penalty = f"; maximum of the likelihood times its priors: {', '.join(priors)}" if priors else ""
+    return (
+        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
+        f"{figures['n_optima']} distinct optima, seed {figures['seed']}{penalty}"
+    )
+
+
+def _number(column: str, value: float) -> str:
+    if not math.isfinite(value):
+        return "–"
+    if column == "p":
+        return "<0.001" if value < 0.001 else f"{value:.3f}"
+    if column in ("z", "effective rows"):
+        return f"{value:.2f}"
+    if column in ("mixture", "one expert"):
+        return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4f}"
+    return f"{value:#.5g}" if 1e-4 <= abs(value) < 1e5 or value == 0.0 else f"{value:.5g}"
+
+
+def _numeric(table: pd.DataFrame) -> list[bool]:
+    return [bool(pd.api.types.is_numeric_dtype(table[column])) for column in table.columns]
+
+
+def _cells(table: pd.DataFrame) -> list[list[str]]:
+    """Header and rows as strings."""
+    columns = []
+    for name, numeric in zip(table.columns, _numeric(table), strict=True):
+        whole = pd.api.types.is_integer_dtype(table[name])
+        columns.append([str(v) if whole or not numeric else _number(str(name), float(v)) for v in table[name]])
+    return [[str(name) for name in table.columns], *(list(row) for row in zip(*columns, strict=True))]
+
+
+def _text_table(table: pd.DataFrame) -> str:
+    rows = _cells(table)
+    widths = [max(len(row[j]) for row in rows) for j in range(len(rows[0]))]
+    numeric = _numeric(table)
+    lines = []
+    for row in rows:
+        cells = [c.rjust(w) if number else c.ljust(w) for c, w, number in zip(row, widths, numeric, strict=True)]
+        lines.append("  " + "  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _rules(table: pd.DataFrame) -> list[str]:
+    return ["---:" if numeric else "---" for numeric in _numeric(table)]
+
+
+def _pipe(cell: str) -> str:
+    return " ".join(escape(cell, quote=False).replace("|", "\\|").split())
+
+
+def _markdown_row(cells: list[str]) -> str:
+    return "| " + " | ".join(_pipe(cell) for cell in cells) + " |"
+
+
+def _latex_row(cells: list[str]) -> str:
+    escaped = ("".join(_LATEX_ESCAPES.get(c, c) for c in " ".join(cell.split())) for cell in cells)
+    return " & ".join(escaped) + r" \\"
