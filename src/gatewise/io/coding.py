@@ -242,7 +242,7 @@ def _design(table: Table, coding: ColumnCoding, columns: dict[str, Column], rows
         if isinstance(entry, NumericColumn):
             design[entry.name] = values
             continue
-        codes = pd.Categorical(values, categories=list(entry.levels)).codes
+        codes = pd.Index(entry.levels, dtype=object).get_indexer(values)
         if (codes < 0).any():
             first = int(np.flatnonzero(codes < 0)[0])
             raise InputError(

@@ -4,6 +4,7 @@ import io
 import os
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -36,8 +37,9 @@ def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, lev
         raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
     model, metadata = saved.model, saved.metadata
     dtype = model.experts.log_scale.dtype
-    x = torch.as_tensor(data.design[list(metadata.feature_names)].to_numpy(), dtype=dtype)
-    gate_x = torch.as_tensor(data.design[list(metadata.gate_feature_names)].to_numpy(), dtype=dtype)
+    # Copies: the arrays behind a frame may be read-only or run backwards, which torch does not take.
+    x = torch.tensor(np.array(data.design[list(metadata.feature_names)]), dtype=dtype)
+    gate_x = torch.tensor(np.array(data.design[list(metadata.gate_feature_names)]), dtype=dtype)
     experts = range(1, model.n_experts + 1)
     weights = model.log_weights(x, gate_x).exp().numpy()
     columns = {
@@ -48,7 +50,7 @@ def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, lev
         **{f"weight_{i}": weights[:, i - 1] for i in experts},
     }
     if data.target is not None:
-        y = torch.as_tensor(data.target.to_numpy(), dtype=dtype)
+        y = torch.tensor(np.array(data.target), dtype=dtype)
         shares = model.responsibilities(x, y, gate_x).numpy()
         columns |= {
             "target": data.target.to_numpy(),
