@@ -134,13 +134,12 @@ class MixtureOfExperts(nn.Module):
             below = self.family.distribution_function(target, location[index], log_scale)
             return ((weights[index] * below).sum(-1) - probability).cpu().numpy()
 
-        bracket = (low.cpu().numpy(), high.cpu().numpy())
+        bracket, row = (low.cpu().numpy(), high.cpu().numpy()), np.arange(len(location))
+        answer = bracket[0]
         if len(location) and self.n_experts > 1:
-            found = elementwise.find_root(excess, bracket, args=(np.arange(len(location)),))
-            # Where the bracket is a point (equal experts) there is no change of sign and the point is the answer.
-            answer = np.where(found.success, found.x, bracket[0])
-        else:
-            answer = bracket[0]
+            found = elementwise.find_root(excess, bracket, args=(row,))
+            # Rounding can leave no change of sign where one expert has all the weight or all agree: an end is the root.
+            answer = np.where(excess(bracket[1], row) <= 0.0, bracket[1], np.where(found.success, found.x, bracket[0]))
         return torch.as_tensor(answer, dtype=location.dtype, device=location.device).reshape(batch)
 
     @torch.no_grad()
