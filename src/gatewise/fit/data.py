@@ -15,7 +15,7 @@ from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns, weighted_least_squares
 
-__all__ = ["FitData", "prepare"]
+__all__ = ["FitData", "check_finite", "checked_weight", "prepare"]
 
 _LARGEST = 1e100
 _EPSILON = float(np.finfo(float).eps)
@@ -109,10 +109,10 @@ def prepare(
         names = ([f"x{j}" for j in range(x.shape[1])], [f"x{j}" for j in range(gate_x.shape[1])], "y")
     feature_names, gate_names, target_name = names
     _check_shapes(model, x, y, gate_x)
-    _check_finite(x, feature_names)
-    _check_finite(gate_x, gate_names)
-    _check_finite(y[:, None], [target_name])
-    weight = _checked_weight(sample_weight, len(y))
+    check_finite(x, feature_names)
+    check_finite(gate_x, gate_names)
+    check_finite(y[:, None], [target_name])
+    weight = checked_weight(sample_weight, len(y))
     kept = weight > 0.0
     x, y, gate_x, weight = x[kept], y[kept], gate_x[kept], weight[kept]
     k = model.n_experts
@@ -179,7 +179,12 @@ def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x:
         )
 
 
-def _check_finite(columns: np.ndarray, names: list[str]) -> None:
+def check_finite(columns: np.ndarray, names: list[str]) -> None:
+    """Refuse NaN, infinities and numbers whose squares overflow, (n, d), naming the column and the row.
+
+    Raises:
+        InputError: there is such a value.
+    """
     bad = ~(np.abs(columns) < _LARGEST)
     if bad.any():
         row, column = np.argwhere(bad)[0]
@@ -189,7 +194,12 @@ def _check_finite(columns: np.ndarray, names: list[str]) -> None:
         )
 
 
-def _checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
+def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
+    """One weight per row, (n,): ones without `sample_weight`.
+
+    Raises:
+        InputError: not one number per row, one is negative or not finite, or all are zero.
+    """
     if sample_weight is None:
         return np.ones(n)
     weight = np.asarray(sample_weight, dtype=float)

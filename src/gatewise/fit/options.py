@@ -1,9 +1,10 @@
 """What a fit can be told, checked once."""
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from gatewise.exceptions import InputError
 
@@ -63,22 +64,45 @@ class FitOptions:
         _at_least("seed", self.seed, 0)
         _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
         _one_of("dtype", self.dtype, ("float64", "float32"))
-        if not (math.isfinite(self.tol) and self.tol > 0.0):
-            raise InputError(f"tol must be a positive number, not {self.tol}")
-        if self.time_limit is not None and not self.time_limit > 0.0:
-            raise InputError(f"time_limit must be a positive number of seconds or None, not {self.time_limit}")
-        if not 0.0 < self.scale_floor < 1.0:
-            raise InputError(f"scale_floor must lie strictly between 0 and 1, not {self.scale_floor}")
-        if not (math.isfinite(self.gate_ridge) and self.gate_ridge >= 0.0):
-            raise InputError(f"gate_ridge must be a non-negative number, not {self.gate_ridge}")
+        _one_of(
+            "device", self.device, (self.device,) if _is_device(self.device) else ("cpu", "a device that torch has")
+        )
+        if not (_is_number(self.tol) and self.tol > 0.0):
+            raise InputError(f"tol must be a positive number, not {self.tol!r}")
+        if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0.0):
+            raise InputError(f"time_limit must be a positive number of seconds or None, not {self.time_limit!r}")
+        if not (_is_number(self.scale_floor) and 0.0 < self.scale_floor < 1.0):
+            raise InputError(f"scale_floor must lie strictly between 0 and 1, not {self.scale_floor!r}")
+        if not (_is_number(self.gate_ridge) and self.gate_ridge >= 0.0):
+            raise InputError(f"gate_ridge must be a non-negative number, not {self.gate_ridge!r}")
         if self.variance_prior is not None:
-            valid = len(self.variance_prior) == 2 and all(math.isfinite(v) and v > 0.0 for v in self.variance_prior)
-            if not valid:
-                raise InputError(f"variance_prior must be two positive numbers (a, b), not {self.variance_prior}")
+            prior = self.variance_prior
+            pair = isinstance(prior, Sequence | np.ndarray) and len(prior) == 2
+            if not (pair and all(_is_number(value) and value > 0.0 for value in prior)):
+                raise InputError(f"variance_prior must be two positive numbers (a, b), not {prior!r}")
+        if self.n_jobs is not None and (not _is_whole(self.n_jobs) or self.n_jobs == 0):
+            raise InputError(f"n_jobs must be a whole number other than 0, or None, not {self.n_jobs!r}")
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def _is_device(name: str) -> bool:
+    # Torch knows names of devices that this machine does not have: only an allocation tells.
+    try:
+        torch.empty(0, device=name).cpu()
+    except (RuntimeError, AssertionError, TypeError):
+        return False
+    return isinstance(name, str)
 
 
 def _at_least(name: str, value: int, smallest: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < smallest:
+    if not _is_whole(value) or value < smallest:
         raise InputError(f"{name} must be a whole number of at least {smallest}, not {value!r}")
 
 
