@@ -41,7 +41,7 @@ class FitOptions:
 
     n_starts: int = 20
     init: str | np.ndarray = "auto"
-    em_steps: int = 10
+    em_steps: int = 3
     solver: str = "auto"
     tol: float = 1e-8
     max_iter: int = 500
@@ -64,9 +64,8 @@ class FitOptions:
         _at_least("seed", self.seed, 0)
         _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
         _one_of("dtype", self.dtype, ("float64", "float32"))
-        _one_of(
-            "device", self.device, (self.device,) if _is_device(self.device) else ("cpu", "a device that torch has")
-        )
+        if not _is_device(self.device):
+            raise InputError(f"unknown device {self.device!r}: use cpu, or a device that torch has on this machine")
         if not (_is_number(self.tol) and self.tol > 0.0):
             raise InputError(f"tol must be a positive number, not {self.tol!r}")
         if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0.0):
