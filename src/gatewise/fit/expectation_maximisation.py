@@ -54,33 +54,36 @@ def maximise_expectation(
     with np.errstate(divide="ignore"):
         new_scale = np.maximum(0.5 * np.log(variance), objective.lower[layout.scales.start])
     log_scale = np.where(filled | layout.shared_scale, new_scale, log_scale)
-    for _ in range(gate_steps if layout.n_experts > 1 else 0):
-        gate, moved = _gate_newton_step(objective, shares, gate)
-        if not moved:
-            break
+    if layout.n_experts > 1:
+        gate = _maximise_gate(objective, shares, gate, gate_steps)
     return layout.pack(gate, coefficients, log_scale)
 
 
-def _gate_newton_step(objective: Objective, shares: np.ndarray, gate: np.ndarray) -> tuple[np.ndarray, bool]:
-    """One Newton step on Σ w r log π (plus ridge), halved until it does not descend."""
+def _maximise_gate(objective: Objective, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
+    """Newton steps on Σ w r log π (plus ridge), each halved until it does not descend."""
     data, layout = objective.data, objective.layout
-    design, k = data.gate_design, layout.n_experts
+    design = data.gate_design
     precision = objective.gate_precision()
-    free = (k - 1, layout.gate_size)
 
     def expectation(candidate: np.ndarray) -> tuple[float, np.ndarray]:
         log_weights = log_softmax_columns(candidate @ design)
         flat = candidate[:-1].ravel()
-        return float((shares * log_weights).sum()) - 0.5 * float(flat @ precision @ flat), np.exp(log_weights)
+        return float(np.vdot(shares, log_weights)) - 0.5 * float(flat @ precision @ flat), log_weights
 
-    value, weights = expectation(gate)
-    gradient = ((shares - weights * data.weight)[:-1] @ design.T).ravel() - precision @ gate[:-1].ravel()
-    step = solve_symmetric(gate_information(design, weights, data.weight) + precision, gradient).reshape(free)
-    length = 1.0
-    while length > 1e-6:
-        candidate = gate.copy()
-        candidate[:-1] += length * step
-        if expectation(candidate)[0] > value:
-            return candidate, True
-        length *= 0.5
-    return gate, False
+    value, log_weights = expectation(gate)
+    for _ in range(steps):
+        weights = np.exp(log_weights)
+        gradient = ((shares - weights * data.weight)[:-1] @ design.T).ravel() - precision @ gate[:-1].ravel()
+        step = solve_symmetric(gate_information(design, weights, data.weight) + precision, gradient)
+        length = 1.0
+        while length > 1e-6:
+            candidate = gate.copy()
+            candidate[:-1] += length * step.reshape(layout.n_experts - 1, layout.gate_size)
+            new_value, new_log_weights = expectation(candidate)
+            if new_value > value:
+                gate, value, log_weights = candidate, new_value, new_log_weights
+                break
+            length *= 0.5
+        else:
+            break
+    return gate

@@ -17,7 +17,7 @@ from gatewise.fit.status import FitStatus
 
 __all__ = ["EndPoint", "run_start"]
 
-_GATE_STEPS_AT_START = 5
+_GATE_STEPS_AT_START = 3
 # Above this many parameters a Hessian costs more than the gradients it saves.
 _NEWTON_LIMIT = 600
 

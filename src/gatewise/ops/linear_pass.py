@@ -5,6 +5,7 @@ intercept. One call evaluates a range of blocks and stores each block's sums in 
 the slots in order. The caller may hand different ranges to different threads: the bits do not change.
 """
 
+import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -162,6 +163,6 @@ class LinearPass:
         else:
             edges = np.linspace(0, self.n_blocks, self.n_threads + 1).astype(int)
             with ThreadPoolExecutor(self.n_threads) as pool:
-                for finished in [pool.submit(run, *edge) for edge in zip(edges[:-1], edges[1:], strict=True)]:
+                for finished in [pool.submit(run, *edge) for edge in itertools.pairwise(edges)]:
                     finished.result()
         return float(value.sum()), gate_gradient.sum(0), gradient.sum(0), scale_gradient.sum(0)

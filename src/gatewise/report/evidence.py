@@ -193,7 +193,7 @@ class Evidence:
             )
 
     def adjusted_target(self, feature: int) -> np.ndarray:
-        """y with the other features' part taken out, (n,): the points of a partial-residual plot.
+        """Y with the other features' part taken out, (n,): the points of a partial-residual plot.
 
         yⱼ = y − Σᵢ rᵢ (mᵢ(x) − mᵢ(x with all columns but `feature` at their means)), r the responsibilities and m
         the experts' means. With one feature it is y itself.

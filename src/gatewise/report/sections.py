@@ -75,7 +75,9 @@ def _data(evidence: Evidence) -> Section:
     shown, left_out = _panels(evidence, list(range(evidence.inputs.shape[1])))
     limit = max(400, min(DRAWN_ROWS, _PANEL_ROWS // len(shown)))
     panels = [
-        Panel(f"figure-data-{feature + 1}", figures.expert_lines(evidence, feature, limit=limit, legend=False, height=330))
+        Panel(
+            f"figure-data-{feature + 1}", figures.expert_lines(evidence, feature, limit=limit, legend=False, height=330)
+        )
         for feature in shown
     ]
     note = (

@@ -142,7 +142,9 @@ def criteria(evidence: Evidence) -> list[CriterionRow]:
         rows.append(_criterion(name, mixture, baseline, larger_is_better=False))
     extra = result.n_parameters - base.n_parameters
     rows.append(
-        CriterionRow("Free parameters", str(result.n_parameters), str(base.n_parameters), f"+{extra}" if extra else "0", "")
+        CriterionRow(
+            "Free parameters", str(result.n_parameters), str(base.n_parameters), f"+{extra}" if extra else "0", ""
+        )
     )
     return rows
 
