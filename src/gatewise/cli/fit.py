@@ -119,7 +119,7 @@ def fit(
             scale_floor=scale_floor,
             gate_ridge=gate_ridge,
             n_jobs=jobs,
-            verbose=not as_json,
+            verbose=True,
             random_state=seed,
         )
         with warnings.catch_warnings():
