@@ -17,6 +17,9 @@ from gatewise.fit.status import FitStatus
 __all__ = ["newton", "projected_gradient"]
 
 _SMALLEST_RADIUS = 1e-12
+# A step that promises no more than this share of the objective is the last one. At a regular maximum its quadratic
+# convergence leaves rounding error only; along a separating ray it ends a climb that would never end.
+_LAST_STEP = 1e-11
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
 
 
@@ -56,6 +59,9 @@ def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float
         new_slope = float(np.abs(projected_gradient(candidate, new_gradient, objective.lower)).max(initial=0.0))
         accepted = np.isfinite(new_value) and (new_slope < slope if flat else gained > 1e-4 * promised > 0.0)
         length = float(np.linalg.norm(step))
+        if slope <= tol and promised <= _LAST_STEP * max(1.0, abs(value)):
+            monitor.iterate(candidate if accepted else theta, new_value if accepted else value)
+            return candidate if accepted else theta, FitStatus.CONVERGED
         if accepted:
             good = flat or gained > 0.75 * promised
             radius = max(radius, 2.0 * length) if good else (radius if gained > 0.25 * promised else 0.5 * length)
