@@ -1,0 +1,14 @@
+"""Fixtures that every folder of tests may use."""
+
+import numpy as np
+import pytest
+from hypothesis import settings
+
+# A shared, noisy machine must not turn a slow moment into a failure.
+settings.register_profile("gatewise", deadline=None, derandomize=True)
+settings.load_profile("gatewise")
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(20261122)
