@@ -116,9 +116,11 @@ def prepare(
     kept = weight > 0.0
     x, y, gate_x, weight = x[kept], y[kept], gate_x[kept], weight[kept]
     k = model.n_experts
-    if len(y) < k:
+    smallest = max(k, 2)
+    if len(y) < smallest:
         raise InputError(
-            f"{k} experts need at least {k} rows with a positive weight; there are {len(y)}: n_samples = {len(y)}"
+            f"{k} {'expert needs' if k == 1 else 'experts need'} at least {smallest} rows with a positive weight; "
+            f"there are {len(y)}: n_samples = {len(y)}"
         )
 
     constant_experts = isinstance(model.experts, ConstantExperts)
@@ -139,12 +141,8 @@ def prepare(
     residual = spread - slope @ design
     scale = math.sqrt(float(weight @ residual**2) / float(weight.sum()))
     if scale <= 1e-10 * deviation:
-        if len(y) >= layout.size:
-            raise InputError(
-                f"the target {target_name!r} is an exact linear function of the features (residual standard deviation "
-                f"{scale:.3g} of {deviation:.3g}): one expert explains every row; check whether a feature is a copy of "
-                "the target"
-            )
+        # One expert explains every row, so its residual is no unit to measure in. The target's own deviation is, and
+        # the fit ends on the floor, which says that the likelihood is unbounded.
         slope, residual, scale = np.zeros(len(design)), spread, deviation
 
     total = float(weight.sum())

@@ -100,7 +100,7 @@ def _floor(data: FitData, options: FitOptions, ends: list[EndPoint], on_floor: t
     message = (
         f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)} has σ = {floor:.3g}, the floor, "
         f"{options.scale_floor:g} times the one-expert residual standard deviation: use fewer experts, look for tied "
-        "targets, or set a variance prior (variance_prior=(1, 0.1))."
+        "targets or a feature that copies the target, or set a variance prior (variance_prior=(1, 0.1))."
     )
     return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
 
