@@ -1,0 +1,150 @@
+"""The door of the estimators: tables of any kind become float64 arrays, or an error that names column and row."""
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import narwhals as nw
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_array, column_or_1d, validate_data
+
+from gatewise.exceptions import InputError
+
+__all__ = ["GateFeatures", "feature_matrix", "gate_columns", "row_weights", "target_vector"]
+
+GateFeatures = Sequence[str | int] | np.ndarray | None
+
+
+def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray:
+    """X as a float64 matrix (n, d), its column names and their number kept or compared by scikit-learn's rules.
+
+    Missing values become NaN; they are not refused here.
+
+    Args:
+        estimator: who gets, or has, `n_features_in_` and `feature_names_in_`.
+        X: an array (n, d), or a pandas, polars or pyarrow table with numeric columns.
+        reset: whether to set these attributes (in `fit`) or to compare with them.
+
+    Raises:
+        InputError: a column is not numeric or there twice, the shape is wrong, or the columns are not `fit`'s.
+        TypeError: X is sparse, or only some of its column names are text.
+    """
+    try:
+        native = nw.from_native(X, eager_only=True, pass_through=True)
+        matrix = _table_matrix(native) if isinstance(native, nw.DataFrame) else X
+        matrix = check_array(matrix, dtype="float64", ensure_all_finite=False, estimator=estimator, input_name="X")
+        validate_data(estimator, X, reset=reset, skip_check_array=True)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return matrix
+
+
+def target_vector(y: Any) -> tuple[np.ndarray, str]:
+    """Y as a float64 vector (n,), and its name: that of a series or of a table's only column, else "y".
+
+    Missing values become NaN; they are not refused here. A column vector is taken with scikit-learn's warning.
+
+    Raises:
+        InputError: y is None, not numeric, or not one-dimensional.
+    """
+    if y is None:
+        raise InputError("GatedRegressor requires y to be passed, but the target y is None")
+    native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    if isinstance(native, nw.Series):
+        name = "y" if native.name in (None, "") else str(native.name)
+        return _numbers(native, f"the target {name!r}"), name
+    name = "y"
+    if isinstance(native, nw.DataFrame):
+        name = str(native.columns[0]) if len(native.columns) == 1 else "y"
+        y = _table_matrix(native)
+    try:
+        vector = column_or_1d(y, warn=True, input_name="y")
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    return _real_numbers(np.asarray(vector), f"the target {name!r}"), name
+
+
+def row_weights(sample_weight: Any) -> np.ndarray | None:
+    """Row weights as a float64 array of whatever shape they have, or None.
+
+    Raises:
+        InputError: they are not numeric.
+    """
+    if sample_weight is None:
+        return None
+    native = nw.from_native(sample_weight, eager_only=True, series_only=True, pass_through=True)
+    if isinstance(native, nw.Series):
+        return _numbers(native, "sample_weight")
+    return _real_numbers(np.asarray(sample_weight), "sample_weight")
+
+
+def gate_columns(gate_features: GateFeatures, names: list[str]) -> list[int]:
+    """Which columns the gate sees: all for None, none for an empty list, otherwise those named or numbered.
+
+    Raises:
+        InputError: a name or an index is unknown or given twice.
+
+    Example:
+        >>> gate_columns(["b", 0], ["a", "b"])
+        [1, 0]
+    """
+    if gate_features is None:
+        return list(range(len(names)))
+    if isinstance(gate_features, str) or not isinstance(gate_features, Sequence | np.ndarray):
+        raise InputError(f"gate_features must be a list of column names or indices, or None, not {gate_features!r}")
+    columns = []
+    for feature in gate_features:
+        column = _gate_column(feature, names)
+        if column in columns:
+            raise InputError(f"gate_features has the column {names[column]!r} twice: name it once")
+        columns.append(column)
+    return columns
+
+
+def _gate_column(feature: object, names: list[str]) -> int:
+    if isinstance(feature, str):
+        if feature not in names:
+            known = ", ".join(repr(name) for name in names)
+            raise InputError(f"gate_features has {feature!r}, which is not a column of X: choose from {known}")
+        return names.index(feature)
+    if not isinstance(feature, int | np.integer) or isinstance(feature, bool):
+        raise InputError(f"gate_features has {feature!r}, which is neither a column name nor an index")
+    if not 0 <= feature < len(names):
+        raise InputError(f"gate_features has the index {feature}, but X has the columns 0 to {len(names) - 1}")
+    return int(feature)
+
+
+def _table_matrix(table: nw.DataFrame[Any]) -> np.ndarray:
+    textual = [series.name for series in table.iter_columns() if not _is_numeric(series)]
+    if textual:
+        listed = ", ".join(repr(name) for name in textual)
+        _numbers(table[textual[0]], f"column {listed}")
+    columns = [_numbers(series, f"column {series.name!r}") for series in table.iter_columns()]
+    return np.column_stack(columns) if columns else np.empty(table.shape)
+
+
+def _is_numeric(series: nw.Series[Any]) -> bool:
+    if series.dtype == nw.Object:
+        return all(value is None or isinstance(value, Real) for value in series.to_list())
+    return series.dtype.is_numeric() or series.dtype == nw.Boolean
+
+
+def _numbers(series: nw.Series[Any], what: str) -> np.ndarray:
+    """A series as float64, missing values as NaN."""
+    if series.dtype.is_numeric() or series.dtype == nw.Boolean:
+        return series.cast(nw.Float64).to_numpy()
+    return _real_numbers(np.array(series.to_list(), dtype=object), what)
+
+
+def _real_numbers(array: np.ndarray, what: str) -> np.ndarray:
+    """An array as float64; one of objects only if each is a real number or None, so that text is never read as one."""
+    if array.dtype.kind in "biuf":
+        return array.astype(float)
+    flat = array.astype(object).ravel()
+    for row, value in enumerate(flat):
+        if value is not None and not isinstance(value, Real):
+            raise InputError(f"{what} is not numeric: row {row} has {value!r}; code it as numbers or leave it out")
+    return np.array([np.nan if value is None else float(value) for value in flat]).reshape(array.shape)
