@@ -32,11 +32,11 @@ class ConstantExperts(Experts):
         """B for every input, (…, d) ↦ (…, k)."""
         return self.bias.expand(*x.shape[:-1], self.n_experts)
 
-    @torch.no_grad()
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
         """Set the parameters from (k, 1) intercepts and (k,) log-scales."""
-        self.bias.copy_(coefficients[:, 0])
-        self.log_scale.copy_(log_scale[: len(self.log_scale)])
+        with torch.no_grad():
+            self.bias.copy_(coefficients[:, 0])
+            self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_intercept` b (k,)."""

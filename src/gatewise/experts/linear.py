@@ -35,12 +35,12 @@ class LinearExperts(Experts):
         """aᵀx + b, (…, d) ↦ (…, k)."""
         return x @ self.weight.T + self.bias
 
-    @torch.no_grad()
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
         """Set the parameters from (k, 1 + d) coefficients, intercepts first, and (k,) log-scales."""
-        self.bias.copy_(coefficients[:, 0])
-        self.weight.copy_(coefficients[:, 1:])
-        self.log_scale.copy_(log_scale[: len(self.log_scale)])
+        with torch.no_grad():
+            self.bias.copy_(coefficients[:, 0])
+            self.weight.copy_(coefficients[:, 1:])
+            self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_slope` a (k, d) and `expert_intercept` b (k,)."""

@@ -48,13 +48,16 @@ def canonical_order(objective: Objective, theta: np.ndarray) -> np.ndarray:
 
 def build_model(prototype: MixtureOfExperts, data: FitData, theta: np.ndarray) -> MixtureOfExperts:
     """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
-    model = copy.deepcopy(prototype).double().cpu()
     gate, coefficients, scale = (torch.from_numpy(array) for array in data.coordinates.to_user(theta))
-    assert isinstance(model.gate, SoftmaxGate)
-    assert isinstance(model.experts, LinearExperts | ConstantExperts)
-    model.gate.assign(gate)
-    model.experts.assign(coefficients, scale.log())
-    return model.requires_grad_(False)
+    model = copy.deepcopy(prototype)
+    model.to(device="cpu", dtype=torch.float64)
+    gate_module, experts_module = model.gate, model.experts
+    assert isinstance(gate_module, SoftmaxGate)
+    assert isinstance(experts_module, LinearExperts | ConstantExperts)
+    gate_module.assign(gate)
+    experts_module.assign(coefficients, scale.log())
+    model.requires_grad_(False)
+    return model
 
 
 def floor_experts(objective: Objective, theta: np.ndarray) -> tuple[int, ...]:

@@ -136,11 +136,10 @@ def _run_starts(data: FitData, options: FitOptions, deadline: float | None) -> I
         return
     # A worker's monotonic clock is not ours: hand it what is left.
     left = None if deadline is None else deadline - time.monotonic()
-    parallel = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")
+    tasks = (joblib.delayed(_run_start_in_worker)(data, options, index, left) for index in range(options.n_starts))
+    finished: Iterator[EndPoint] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
     try:
-        for end in parallel(
-            joblib.delayed(_run_start_in_worker)(data, options, index, left) for index in range(options.n_starts)
-        ):
+        for end in finished:
             yield announce(end)
     except KeyboardInterrupt:
         return

@@ -37,12 +37,8 @@ def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float
     value, gradient = objective.value_and_gradient(theta)
     monitor.begin(theta, value)
     radius = 1.0
-    hessian: np.ndarray | None = None
+    hessian, free, curvature, vectors = _local_model(objective, theta, gradient)
     while True:
-        if hessian is None:
-            hessian = objective.hessian(theta)
-            free = projected_gradient(theta, gradient, objective.lower) == gradient
-            curvature, vectors = np.linalg.eigh(-hessian[np.ix_(free, free)])
         slope = float(np.abs(gradient[free]).max(initial=0.0))
         step = np.zeros_like(theta)
         step[free] = vectors @ _bounded_step(curvature, vectors.T @ gradient[free], radius)
@@ -65,12 +61,23 @@ def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float
         if accepted:
             good = flat or gained > 0.75 * promised
             radius = max(radius, 2.0 * length) if good else (radius if gained > 0.25 * promised else 0.5 * length)
-            theta, value, gradient, hessian = candidate, new_value, new_gradient, None
+            theta, value, gradient = candidate, new_value, new_gradient
+            hessian, free, curvature, vectors = _local_model(objective, theta, gradient)
         else:
             radius = 0.25 * length
         monitor.iterate(theta, value)
         if not accepted and (flat or radius < _SMALLEST_RADIUS):
             return theta, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
+
+
+def _local_model(
+    objective: Objective, theta: np.ndarray, gradient: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """The Hessian, which coordinates are free, and eigenvalues and eigenvectors of its negative over those."""
+    hessian = objective.hessian(theta)
+    free = projected_gradient(theta, gradient, objective.lower) == gradient
+    curvature, vectors = np.linalg.eigh(-hessian[np.ix_(free, free)])
+    return hessian, free, curvature, vectors
 
 
 def _bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:

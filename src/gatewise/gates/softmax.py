@@ -39,11 +39,11 @@ class SoftmaxGate(Gate):
         """β₁ᵀx + β₀, (…, d) ↦ (…, k)."""
         return x @ self.weight.T + self.bias
 
-    @torch.no_grad()
     def assign(self, coefficients: Tensor) -> None:
         """Set the parameters from (k, 1 + d) coefficients, biases first."""
-        self.bias.copy_(coefficients[:, 0])
-        self.weight.copy_(coefficients[:, 1:])
+        with torch.no_grad():
+            self.bias.copy_(coefficients[:, 0])
+            self.weight.copy_(coefficients[:, 1:])
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""

@@ -60,4 +60,4 @@ def parameter_table(result: FitResult, names: Names, level: float = 0.95) -> pd.
 
 def confidence_intervals(result: FitResult, names: Names, level: float = 0.95) -> pd.DataFrame:
     """Columns component, term, lower and upper of `parameter_table`."""
-    return parameter_table(result, names, level)[["component", "term", "lower", "upper"]]
+    return parameter_table(result, names, level).drop(columns=["estimate", "standard_error", "z", "p_value"])

@@ -121,7 +121,7 @@ def _tables(summary: "Summary") -> list[tuple[str, pd.DataFrame]]:
         }
     )
     experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
-    if not experts["flags"].any():
+    if not any(experts["flags"]):
         experts = experts.drop(columns="flags")
     return [
         ("Fit (smaller criteria are better)", comparison),

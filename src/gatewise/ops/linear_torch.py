@@ -56,7 +56,7 @@ class TorchLinearPass:
             return self._value(gate, theta[first:second].reshape(k, -1), theta[second:])
 
         theta = self._tensor(np.concatenate([free.ravel(), coefficients.ravel(), log_scale]))
-        hessian: Tensor = torch.func.hessian(value)(theta)  # pyright: ignore[reportAssignmentType]
+        hessian: Tensor = torch.func.hessian(value)(theta)
         return hessian.cpu().numpy().astype(float)
 
     def responsibilities(

@@ -61,7 +61,7 @@ class _FusedLogLikelihood(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Any) -> Any:  # pyright: ignore[reportIncompatibleMethodOverride]
         (upstream,) = grad_outputs
         return (*(upstream * gradient for gradient in ctx.saved_tensors), None, None)
 
@@ -90,4 +90,4 @@ def fused_log_likelihood(logits: Tensor, location: Tensor, log_scale: Tensor, y:
     for tensor in (logits, location, log_scale, y, weight):
         if tensor.dtype != torch.float64 or tensor.device.type != "cpu":
             raise TypeError(f"the fused pass needs float64 on the CPU, not {tensor.dtype} on {tensor.device}")
-    return _FusedLogLikelihood.apply(logits, location, log_scale, y, weight)  # pyright: ignore[reportReturnType]
+    return _FusedLogLikelihood.apply(logits, location, log_scale, y, weight)

@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 from gatewise.exceptions import InputError
 
 T = TypeVar("T", bound=type)
+Registered = TypeVar("Registered", bound=type)
 
 
 class Registry(Generic[T]):
@@ -15,12 +16,12 @@ class Registry(Generic[T]):
         self.kind = kind
         self._classes: dict[str, T] = {}
 
-    def register(self, cls: T) -> T:
+    def register(self, cls: Registered) -> Registered:
         """Class decorator: enter `cls` under its `name`."""
-        name = cls.name  # pyright: ignore[reportAttributeAccessIssue]
+        name: str = cls.name  # pyright: ignore[reportAttributeAccessIssue]
         if name in self._classes:
             raise ValueError(f"the {self.kind} {name!r} is registered already")
-        self._classes[name] = cls
+        self._classes[name] = cls  # pyright: ignore[reportArgumentType]
         return cls
 
     def __getitem__(self, name: str) -> T:

@@ -6,6 +6,7 @@ the classical scheme: reduce the range by a power of two, then a short polynomia
 3rd ed., 2016, chapters 3 and 11). Against mpmath both stay within 2 units in the last place (tests/ops).
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -26,20 +27,23 @@ _SQRT_HALF_SHIFT = 0x3FF0000000000000 - 0x3FE6A09E667F3BCD
 _SMALLEST_ARGUMENT = -708.0
 
 
-@intrinsic
-def _float_bits(typing_context: Any, value: Any) -> Any:
+def _float_bits_intrinsic(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.IntType(64))
 
     return types.int64(types.float64), generate
 
 
-@intrinsic
-def _bits_float(typing_context: Any, value: Any) -> Any:
+def _bits_float_intrinsic(typing_context: Any, value: Any) -> Any:
     def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         return builder.bitcast(arguments[0], ir.DoubleType())
 
     return types.float64(types.int64), generate
+
+
+# Inside compiled code each takes the value alone; the typing context is numba's.
+_float_bits: Callable[[Any], Any] = intrinsic(_float_bits_intrinsic)  # pyright: ignore[reportAssignmentType]
+_bits_float: Callable[[Any], Any] = intrinsic(_bits_float_intrinsic)  # pyright: ignore[reportAssignmentType]
 
 
 # A caller may allow contraction, never reassociation: numba applies its flags here, and they would cancel the rounding.
