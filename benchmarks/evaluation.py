@@ -33,7 +33,13 @@ from rich.table import Table
 from common import Parameters, machine, write_json
 from designs import Design, Sample, generate
 from em_numpy import maximise_given
-from gatewise.ops.linear_pass import LinearPass
+from gatewise.experts import LinearExperts
+from gatewise.families import Gaussian
+from gatewise.fit import FitOptions
+from gatewise.fit.data import prepare
+from gatewise.fit.objective import Objective
+from gatewise.gates import SoftmaxGate
+from gatewise.model import MixtureOfExperts
 
 DESIGNS = tuple(Design(100_000, d, 4) for d in (1, 8, 32))
 TARGET = 2.0
@@ -113,16 +119,18 @@ def yardstick(with_one: np.ndarray, y: np.ndarray, parameters: Parameters) -> tu
 
 
 def measure(design: Design, sample: Sample) -> Timing:
-    """Time one design at the parameters of the common start."""
-    with_one = np.column_stack([np.ones(design.n), sample.x])
-    parameters = maximise_given(with_one, sample.y, sample.responsibilities)
-    data = LinearPass(with_one.T, with_one.T, sample.y, np.ones(design.n))
-    log_scale = np.log(parameters.scale)
+    """Time one design at the parameters of the common start, in the fit's internal units."""
+    model = MixtureOfExperts(SoftmaxGate(design.d, design.k), LinearExperts(design.d, design.k), Gaussian())
+    data = prepare(model, sample.x, sample.y, None, None)
+    objective = Objective(data, FitOptions())
+    with_one = np.ascontiguousarray(data.design.T)
+    parameters = maximise_given(with_one, data.y, sample.responsibilities)
+    theta = data.layout.pack(parameters.gate, parameters.experts, np.log(parameters.scale))
 
     def evaluate() -> object:
-        return data(parameters.gate, parameters.experts, log_scale)
+        return objective.value_and_gradient(theta)
 
-    calls = (evaluate, *yardstick(with_one, sample.y, parameters))
+    calls = (evaluate, *yardstick(with_one, data.y, parameters))
     evaluate()
     rounds = [[fastest(call) for call in calls] for _ in range(ROUNDS)]
     return Timing(

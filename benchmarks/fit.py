@@ -31,7 +31,7 @@ from scipy.special import logsumexp
 
 from common import Parameters, cpu_seconds, log_likelihood, machine, write_json
 from designs import GRID, TARGETS, Design, Sample, generate
-from em_numpy import fit_em
+from em_numpy import LogSumExp, fit_em, log_sum_exp
 from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions, fit
@@ -99,10 +99,16 @@ def run_gatewise(design: Design, sample: Sample) -> Run:
     return Run(parameters, seconds, result.starts[0].n_iterations, result.status.name)
 
 
-def run_em(design: Design, sample: Sample, **settings: Callable[[np.ndarray], np.ndarray]) -> Run:
+def scipy_log_sum_exp(values: np.ndarray) -> np.ndarray:
+    """Log Σᵢ exp(vᵢ) over the experts by SciPy's checked function, (n, k) ↦ (n, 1)."""
+    return np.asarray(logsumexp(values, axis=1, keepdims=True))
+
+
+def run_em(design: Design, sample: Sample, normaliser: LogSumExp = log_sum_exp) -> Run:
     """Fit with the NumPy EM."""
+    x, y, start = sample.x, sample.y, sample.responsibilities
     seconds, fitted = cpu_seconds(
-        lambda: fit_em(sample.x, sample.y, sample.responsibilities, tolerance=TOLERANCE, max_iter=MAX_ITER, **settings)
+        lambda: fit_em(x, y, start, tolerance=TOLERANCE, max_iter=MAX_ITER, normaliser=normaliser)
     )
     return Run(fitted.parameters, seconds, fitted.n_iterations, "converged" if fitted.converged else "max_iter")
 
@@ -120,7 +126,7 @@ def programs_for(design: Design, available_r: set[str], r_rows: int) -> dict[str
     programs: dict[str, Callable[[Design, Sample], Run]] = {
         OURS: run_gatewise,
         "NumPy EM": run_em,
-        "NumPy EM, scipy logsumexp": partial(run_em, normaliser=partial(logsumexp, axis=1, keepdims=True)),
+        "NumPy EM, scipy logsumexp": partial(run_em, normaliser=scipy_log_sum_exp),
     }
     if design.n <= r_rows:
         for program in sorted(available_r):
