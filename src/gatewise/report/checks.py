@@ -64,7 +64,7 @@ def responsibility_curves(evidence: Evidence, *, height: int = 300) -> go.Figure
             mode="lines",
             name=f"Expert {expert + 1}",
             line={"color": expert_colour(expert), "width": 2.4, "dash": expert_dash(expert)},
-            hovertemplate=f"expert {expert + 1} is at least %{{y:.1%}} responsible for %{{x:.1%}} of rows<extra></extra>",
+            hovertemplate=f"expert {expert + 1}: %{{y:.1%}} or more for %{{x:.1%}} of the rows<extra></extra>",
         )
     figure.update_xaxes(tickformat=".0%", range=[-0.02, 1.02])
     figure.update_yaxes(tickformat=".0%", range=[-0.03, 1.03])
@@ -100,7 +100,7 @@ def residuals(evidence: Evidence, *, limit: int = DRAWN_ROWS, height: int = 300)
 def pit_histogram(evidence: Evidence, *, height: int = 300) -> go.Figure:
     """The probability integral transform P(Y ≤ y | x) as a density, beside the uniform one that a true model gives.
 
-    The band holds 95 % of the heights that single bars of a uniform sample of Σw rows would have (binomial).
+    The band holds 95% of the heights that single bars of a uniform sample of Σw rows would have (binomial).
     """
     total = evidence.weight.sum()
     n_bins = int(np.clip(evidence.n_rows // 10, 5, 20))
@@ -124,7 +124,7 @@ def pit_histogram(evidence: Evidence, *, height: int = 300) -> go.Figure:
         fill="toself",
         fillcolor=BAND,
         line={"width": 1, "color": MUTED, "dash": "dot"},
-        name="95 % of bars if uniform",
+        name="95% of bars if uniform",
         hoverinfo="skip",
     )
     figure.add_scatter(

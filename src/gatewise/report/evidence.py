@@ -1,47 +1,23 @@
 """A fitted mixture beside the rows it is judged on: every array that a figure draws, computed once."""
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
-import narwhals as nw
 import numpy as np
 import torch
+from sklearn.utils.validation import check_is_fitted
 
+from gatewise.estimators import GatedRegressor
+from gatewise.estimators.inputs import feature_matrix, row_weights, target_vector
 from gatewise.exceptions import InputError
-from gatewise.fit.result import FitResult
-from gatewise.inference import Summary
+from gatewise.fit.data import check_finite, checked_weight
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["DRAWN_ROWS", "Evidence", "FittedRegressor", "Profile"]
+__all__ = ["DRAWN_ROWS", "Evidence", "Profile"]
 
 DRAWN_ROWS = 5_000
 _BAND_LEVEL = 0.9
 _GRID_POINTS = 241
-
-
-class FittedRegressor(Protocol):
-    """What a report needs of a fitted estimator; `gatewise.estimators.GatedRegressor` has it."""
-
-    feature_names_: list[str]
-    gate_feature_names_: list[str]
-    target_name_: str
-    model_: MixtureOfExperts
-    result_: FitResult
-    aic_: float
-    bic_: float
-    icl_: float
-
-    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
-        """P(expert i | x, y), (n, k)."""
-        ...
-
-    def summary(self, level: float = 0.95) -> Summary:
-        """Estimates, standard errors and statistics as data."""
-        ...
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The options of the fit."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -52,11 +28,11 @@ class Profile:
         grid: values of the feature (m,), from its smallest to its largest in the data.
         gate_weights: π (m, k).
         expert_means: (m, k).
-        expert_low: the experts' 5 % quantiles (m, k).
-        expert_high: the experts' 95 % quantiles (m, k).
+        expert_low: the experts' 5% quantiles (m, k).
+        expert_high: the experts' 95% quantiles (m, k).
         mean: the mixture's mean (m,).
-        low: the mixture's 5 % quantile (m,).
-        high: the mixture's 95 % quantile (m,).
+        low: the mixture's 5% quantile (m,).
+        high: the mixture's 95% quantile (m,).
     """
 
     grid: np.ndarray
@@ -86,7 +62,7 @@ class Evidence:
         transform: the probability integral transform P(Y ≤ y | x), (n,).
     """
 
-    estimator: FittedRegressor
+    estimator: GatedRegressor
     inputs: np.ndarray
     target: np.ndarray
     weight: np.ndarray
@@ -98,45 +74,45 @@ class Evidence:
     transform: np.ndarray
 
     @classmethod
-    def collect(cls, estimator: FittedRegressor, X: Any, y: Any, sample_weight: Any = None) -> "Evidence":
+    def collect(cls, estimator: GatedRegressor, X: Any, y: Any, sample_weight: Any = None) -> "Evidence":
         """Evaluate a fitted estimator on a table.
 
         Args:
-            estimator: a fitted `GatedRegressor`, or anything with the attributes of `FittedRegressor`.
+            estimator: a fitted `GatedRegressor`.
             X: features (n, d), with the columns that the estimator was fitted to.
             y: target (n,).
             sample_weight: (n,) non-negative; rows of weight zero are left out. None for ones.
 
         Raises:
-            InputError: y or the weights do not have one number per row of X, or no weight is positive.
+            InputError: the columns of X are not those of the fit, a value is missing, y or the weights do not have
+                one number per row of X, or no weight is positive.
+            sklearn.exceptions.NotFittedError: the estimator is not fitted.
         """
-        inputs = _matrix(X)
-        target = np.asarray(y, dtype=float).ravel()
-        weight = np.ones(len(inputs)) if sample_weight is None else np.asarray(sample_weight, dtype=float).ravel()
-        for name, column in (("y", target), ("sample_weight", weight)):
-            if len(column) != len(inputs):
-                raise InputError(
-                    f"{name} has {len(column)} rows and X has {len(inputs)}: pass the same rows in the same order"
-                )
+        check_is_fitted(estimator)
+        matrix = feature_matrix(estimator, X, reset=False)
+        target, _ = target_vector(y)
+        if len(target) != len(matrix):
+            raise InputError(f"X has {len(matrix)} rows and y {len(target)}: they must be the same")
+        weight = checked_weight(row_weights(sample_weight), len(matrix))
         kept = weight > 0.0
-        if not kept.any():
-            raise InputError("every sample_weight is zero: there is no row to report on")
-        responsibilities = np.asarray(estimator.responsibilities(X, target), dtype=float)[kept]
-        inputs, target, weight = inputs[kept], target[kept], weight[kept]
+        inputs, target, weight = matrix[kept], target[kept], weight[kept]
+        check_finite(inputs, estimator.feature_names_)
+        check_finite(target[:, None], [estimator.target_name_])
         model = estimator.model_
         with torch.no_grad():
             x, gate_x = _model_inputs(estimator, inputs)
+            y_values = _tensor(model, target)
             return cls(
                 estimator=estimator,
                 inputs=inputs,
                 target=target,
                 weight=weight,
-                responsibilities=responsibilities,
+                responsibilities=_array(model.responsibilities(x, y_values, gate_x)),
                 gate_weights=_array(model.log_weights(x, gate_x).exp()),
                 expert_means=_array(model.family.mean(*model.experts(x))),
                 fitted=_array(model.mean(x, gate_x)),
                 deviation=_array(model.variance(x, gate_x).sqrt()),
-                transform=_array(model.distribution_function(x, _tensor(model, target), gate_x)),
+                transform=_array(model.distribution_function(x, y_values, gate_x)),
             )
 
     @property
@@ -152,7 +128,7 @@ class Evidence:
     @property
     def feature_names(self) -> list[str]:
         """Names of the columns of `inputs`."""
-        return [str(name) for name in self.estimator.feature_names_]
+        return list(self.estimator.feature_names_)
 
     @property
     def gate_features(self) -> list[int]:
@@ -208,13 +184,7 @@ class Evidence:
         return self.target - (self.responsibilities * (self.expert_means - held)).sum(axis=1)
 
 
-def _matrix(X: Any) -> np.ndarray:
-    table = nw.from_native(X, eager_only=True, pass_through=True)
-    values = table.to_numpy() if isinstance(table, nw.DataFrame) else table
-    return np.asarray(values, dtype=float)
-
-
-def _gate_columns(estimator: FittedRegressor) -> list[int]:
+def _gate_columns(estimator: GatedRegressor) -> list[int]:
     names = list(estimator.feature_names_)
     return [names.index(name) for name in estimator.gate_feature_names_]
 
@@ -224,7 +194,7 @@ def _tensor(model: MixtureOfExperts, values: np.ndarray) -> torch.Tensor:
     return torch.as_tensor(values, dtype=like.dtype, device=like.device)
 
 
-def _model_inputs(estimator: FittedRegressor, inputs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+def _model_inputs(estimator: GatedRegressor, inputs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     x = _tensor(estimator.model_, inputs)
     return x, x[:, _gate_columns(estimator)]
 

@@ -27,7 +27,7 @@ _GATE_GROUPS = 12
 def expert_lines(
     evidence: Evidence, feature: int = 0, *, limit: int = DRAWN_ROWS, legend: bool = True, height: int = 440
 ) -> go.Figure:
-    """Rows coloured by responsibility, the experts' lines with 90 % bands, the mixture's mean and 90 % interval.
+    """Rows coloured by responsibility, the experts' lines with 90% bands, the mixture's mean and 90% interval.
 
     With several features the others are held at their weighted means, and the points are partial residuals
     (`Evidence.adjusted_target`), so that they lie around the lines.
@@ -143,7 +143,8 @@ def _add_interval(figure: go.Figure, profile: Profile) -> None:
         fill="toself",
         fillcolor=BAND,
         line={"width": 0},
-        name="90 % interval of the mixture",
+        name="90% interval of the mixture",
+        legendrank=2000,
         hoverinfo="skip",
     )
 
@@ -162,7 +163,7 @@ def _add_band(figure: go.Figure, profile: Profile, expert: int) -> None:
         fill="toself",
         fillcolor=translucent(expert_colour(expert), 0.16),
         line={"width": 0},
-        name=f"Expert {expert + 1}, 90 % band",
+        name=f"Expert {expert + 1}, 90% band",
         legendgroup=f"expert {expert + 1}",
         showlegend=False,
         hoverinfo="skip",
@@ -203,7 +204,7 @@ def _add_line(figure: go.Figure, profile: Profile, expert: int) -> None:
             x=profile.grid,
             y=means,
             mode="lines",
-            name=f"{name}, weight below 5 %",
+            name=f"{name}, weight below 5%",
             legendgroup=group,
             showlegend=False,
             line={"color": translucent(colour, 0.4), "width": 1.2, "dash": dash},

@@ -8,22 +8,24 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import gatewise
+from gatewise.estimators import GatedRegressor
 from gatewise.io.atomic import write_file
 from gatewise.report import tables
-from gatewise.report.evidence import Evidence, FittedRegressor
+from gatewise.report.evidence import Evidence
 from gatewise.report.sections import sections
 
 __all__ = ["render_report", "write_report"]
 
 
 def render_report(
-    estimator: FittedRegressor,
+    estimator: GatedRegressor,
     X: Any,
     y: Any,
     *,
     sample_weight: Any = None,
     title: str | None = None,
     data_name: str | None = None,
+    level: float = 0.95,
 ) -> str:
     """The report on a fitted mixture as the text of one HTML page.
 
@@ -36,14 +38,16 @@ def render_report(
         y: target (n,).
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
         title: the page's title; None for one made of the target's name.
-        data_name: what the data are called, for the section on reproducibility.
+        data_name: what the data are called.
+        level: of the parameters' confidence intervals.
 
     Raises:
-        InputError: the rows do not suit the estimator, or X, y and the weights differ in length.
+        InputError: the rows do not suit the estimator, X, y and the weights differ in length, or `level` does not
+            lie strictly between 0 and 1.
     """
     evidence = Evidence.collect(estimator, X, y, sample_weight)
     result = estimator.result_
-    groups = tables.parameters(evidence)
+    groups = tables.parameters(evidence, level)
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
     environment = Environment(
@@ -55,16 +59,18 @@ def render_report(
     )
     return environment.get_template("report.html").render(
         version=gatewise.__version__,
-        title=title or f"Mixture of {evidence.n_experts} experts for {estimator.target_name_}",
+        title=title or _title(evidence),
         subtitle=_subtitle(evidence, data_name),
         status=result.status,
         severity=tables.severity(result.status),
-        findings=result.findings,
+        remark=result.findings[0].message.removeprefix(result.status.sentence).strip(),
+        findings=result.findings[1:],
         criteria=tables.criteria(evidence),
         experts=expert_rows,
         any_flag=any(row.flags for row in expert_rows),
         baseline_scale=tables.number(result.baseline.scale),
         parameters=groups,
+        level=f"{100.0 * level:g}%",
         parameter_note=_parameter_note(groups),
         sections=sections(evidence),
         optima=optima,
@@ -77,13 +83,14 @@ def render_report(
 
 def write_report(
     path: str | os.PathLike[str],
-    estimator: FittedRegressor,
+    estimator: GatedRegressor,
     X: Any,
     y: Any,
     *,
     sample_weight: Any = None,
     title: str | None = None,
     data_name: str | None = None,
+    level: float = 0.95,
 ) -> None:
     """Write the report on a fitted mixture as one HTML file, whole or not at all; an older file is replaced.
 
@@ -94,14 +101,21 @@ def write_report(
         y: target (n,).
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
         title: the page's title; None for one made of the target's name.
-        data_name: what the data are called, for the section on reproducibility.
+        data_name: what the data are called.
+        level: of the parameters' confidence intervals.
 
     Raises:
-        InputError: the rows do not suit the estimator, or X, y and the weights differ in length.
+        InputError: the rows do not suit the estimator, X, y and the weights differ in length, or `level` does not
+            lie strictly between 0 and 1.
         OutputError: the file cannot be written; an older one is then untouched.
     """
-    page = render_report(estimator, X, y, sample_weight=sample_weight, title=title, data_name=data_name)
+    page = render_report(estimator, X, y, sample_weight=sample_weight, title=title, data_name=data_name, level=level)
     write_file(path, page.encode("utf-8"), overwrite=True)
+
+
+def _title(evidence: Evidence) -> str:
+    kind = "One expert" if evidence.n_experts == 1 else f"Mixture of {evidence.n_experts} experts"
+    return f"{kind} for {evidence.estimator.target_name_}"
 
 
 def _subtitle(evidence: Evidence, data_name: str | None) -> str:
@@ -110,10 +124,10 @@ def _subtitle(evidence: Evidence, data_name: str | None) -> str:
     count = evidence.n_experts
     parts = [
         f"{evidence.estimator.target_name_} from {_few(evidence.feature_names)}",
-        f"{count} {options['expert']} {options['family']} {'expert' if count == 1 else 'experts'}",
+        f"{count} {options['expert']} {str(options['family']).capitalize()} {'expert' if count == 1 else 'experts'}",
     ]
     if count > 1:
-        names = [str(name) for name in evidence.estimator.gate_feature_names_]
+        names = evidence.estimator.gate_feature_names_
         parts.append(f"{options['gate']} gate on {_few(names)}" if names else "constant weights")
     parts.append(f"{evidence.n_rows:,} rows" + (f" of {data_name}" if data_name else ""))
     return " · ".join(parts)
@@ -127,7 +141,7 @@ def _few(names: list[str]) -> str:
 
 def _parameter_note(groups: list[tables.ParameterGroup]) -> str:
     """How to read the parameter table, and why there are dashes in it if there are."""
-    note = "In the units of the data, each rounded by its own standard error; standard errors are from the exact observed information."
+    note = "In the units of the data, each row rounded by its standard error, from the exact observed information."
     if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
         note += " A dash stands where there is no standard error to give; the status above says why."
     return note

@@ -100,7 +100,7 @@ def blank_figure(*, height: int = 320, legend: bool = True) -> go.Figure:
             "template": go.layout.Template(),
             "height": height,
             "autosize": True,
-            "margin": {"l": 62, "r": 14, "t": 34 if legend else 12, "b": 52},
+            "margin": {"l": 62, "r": 14, "t": 34, "b": 52},
             "font": {"family": FONT_FAMILY, "size": 13, "color": INK},
             "paper_bgcolor": "#ffffff",
             "plot_bgcolor": "#ffffff",
@@ -117,8 +117,8 @@ def blank_figure(*, height: int = 320, legend: bool = True) -> go.Figure:
 
 def name_axes(figure: go.Figure, x: str, y: str) -> None:
     """Give both axes their titles; names that come from the data must have gone through `label`."""
-    figure.update_xaxes(title={"text": x, "standoff": 8})
-    figure.update_yaxes(title={"text": y, "standoff": 8})
+    figure.update_xaxes(title={"text": x, "standoff": 8, "font": {"size": 13}})
+    figure.update_yaxes(title={"text": y, "standoff": 8, "font": {"size": 13}})
 
 
 def _channels(colour: str) -> tuple[int, int, int]:

@@ -1,7 +1,6 @@
 """How the maximum was found: every start's end point and the ascent of the kept start, as figures."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
@@ -16,8 +15,14 @@ _OPTIMUM_COLOURS = ("#3f2a6b", "#6b51a3", "#9285c2", "#b8b0d8", "#d6d1e8")
 _NO_OPTIMUM = "#9aa5ae"
 _MAX_NAMED = len(_OPTIMUM_COLOURS) - 1
 _LEAST_ROOM = 0.5
-_NOT_REACHED = _MAX_NAMED + 1
-_RANK_NAMES = [*(f"optimum {rank + 1}" for rank in range(_MAX_NAMED)), "lower optima", "no optimum reached"]
+_ON_FLOOR = _MAX_NAMED + 1
+_NOT_REACHED = _MAX_NAMED + 2
+_GROUP_NAMES = [
+    *(f"optimum {rank + 1}" for rank in range(_MAX_NAMED)),
+    "lower optima",
+    "on the floor",
+    "no optimum reached",
+]
 
 
 def optimum_colour(optimum: int | None) -> str:
@@ -33,28 +38,24 @@ def starts(result: FitResult, *, height: int = 300) -> go.Figure:
     figure.add_hline(y=result.log_likelihood, line={"color": INK, "width": 1, "dash": "dot"})
     groups: dict[int, list[StartRecord]] = {}
     for start in result.starts:
-        groups.setdefault(_rank(start), []).append(start)
-    for rank, members in sorted(groups.items()):
-        reached = rank != _NOT_REACHED
-        colour = optimum_colour(rank if reached else None)
+        groups.setdefault(_group(start), []).append(start)
+    for group, members in sorted(groups.items()):
+        colours = [optimum_colour(start.optimum) for start in members]
         figure.add_scatter(
             x=[start.index + 1 for start in members],
             y=[start.log_likelihood for start in members],
             mode="markers",
-            name=_RANK_NAMES[rank],
+            name=_GROUP_NAMES[group],
             marker={
-                "color": ["#ffffff" if start.on_floor else colour for start in members],
+                "color": ["#ffffff"] * len(members) if group == _ON_FLOOR else colours,
                 "size": 10,
-                "symbol": "circle" if reached else "x-thin-open",
-                "line": {"color": colour, "width": 2},
+                "symbol": "x-thin-open" if group == _NOT_REACHED else "circle",
+                "line": {"color": colours, "width": 2},
             },
-            customdata=[
-                [start.strategy, start.status.name, start.n_iterations, ", on the floor" if start.on_floor else ""]
-                for start in members
-            ],
+            customdata=[[start.strategy, start.status.name, start.n_iterations] for start in members],
             hovertemplate=(
                 "start %{x} (%{customdata[0]})<br>log-likelihood %{y:.6f}<br>%{customdata[1]} after "
-                "%{customdata[2]} iterations%{customdata[3]}<extra></extra>"
+                "%{customdata[2]} iterations<extra></extra>"
             ),
         )
     count = len(result.starts)
@@ -63,7 +64,7 @@ def starts(result: FitResult, *, height: int = 300) -> go.Figure:
     # Differences of millionths between starts at one optimum must not fill the plot.
     room = max(0.08 * (high - low), _LEAST_ROOM)
     figure.update_yaxes(range=[low - room, high + room])
-    figure.update_xaxes(range=[0.3, count + 0.7], showgrid=False, **_integer_ticks(count))
+    figure.update_xaxes(range=[0.3, count + 0.7], showgrid=False, tickvals=_integer_ticks(count))
     name_axes(figure, "start", "log-likelihood at its end")
     return figure
 
@@ -87,10 +88,12 @@ def trace(result: FitResult, *, height: int = 300) -> go.Figure:
     return figure
 
 
-def _rank(start: StartRecord) -> int:
+def _group(start: StartRecord) -> int:
+    if start.on_floor:
+        return _ON_FLOOR
     return _NOT_REACHED if start.optimum is None else min(start.optimum, _MAX_NAMED)
 
 
-def _integer_ticks(count: int) -> dict[str, Sequence[int]]:
-    step = max(1, round(count / 10))
-    return {"tickvals": list(range(step, count + 1, step))}
+def _integer_ticks(count: int) -> list[int]:
+    step = max(1, math.ceil(count / 12))
+    return list(range(step, count + 1, step))

@@ -1,10 +1,12 @@
 """The figures of a report in their order, each with the sentence that tells how to read it."""
 
+import json
 from dataclasses import dataclass, field
 
 import numpy as np
 import plotly.graph_objects as go
 from markupsafe import Markup
+from plotly.utils import PlotlyJSONEncoder
 
 from gatewise.report import checks, figures, search
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
@@ -26,12 +28,12 @@ class Panel:
     @property
     def height(self) -> int:
         """The figure's height in pixels, reserved before it is drawn."""
-        return int(self.figure.layout.height)
+        return int(self.figure.to_dict()["layout"]["height"])
 
     @property
-    def json(self) -> Markup:
+    def script(self) -> Markup:
         """The figure as JSON in which no character can end the script element or open a comment in it."""
-        text = self.figure.to_json(engine="json")
+        text = json.dumps(self.figure.to_dict(), cls=PlotlyJSONEncoder, separators=(",", ":"))
         for character in ("<", ">", "&", "\u2028", "\u2029"):
             text = text.replace(character, f"\\u{ord(character):04x}")
         return Markup(text)
@@ -60,12 +62,12 @@ def sections(evidence: Evidence) -> list[Section]:
 
 def _data(evidence: Evidence) -> Section:
     several = evidence.n_experts > 1
-    mixture = " The dotted black line is the mixture’s mean and the grey area its 90 % interval." if several else ""
+    mixture = " The dotted black line is the mixture’s mean and the grey area its 90% interval." if several else ""
     colours = (
-        "Each row has the colours of the experts mixed by their responsibility for it; coloured areas hold 90 % of what "
-        "their expert makes, and a line is thin where the gate gives its expert less than 5 %."
+        "Each row has the colours of the experts mixed by their responsibility for it; coloured areas hold 90% of what "
+        "their expert makes, and a line is thin where the gate gives its expert less than 5%."
         if several
-        else "The coloured area holds 90 % of what the expert makes."
+        else "The coloured area holds 90% of what the expert makes."
     )
     if evidence.inputs.shape[1] == 1:
         caption = colours + mixture + _thinned(evidence, DRAWN_ROWS)
@@ -82,13 +84,13 @@ def _data(evidence: Evidence) -> Section:
     ]
     note = (
         "One panel per feature, all other features held at their means: the lines are partial, and the points are "
-        "partial residuals, that is, the target less what its experts owe to the other features’ distance from their means. "
+        "partial residuals, the target less what its experts owe to the other features’ distance from their means. "
         + colours
         + mixture
         + left_out
         + _thinned(evidence, limit)
     )
-    legend = ["dotted black: mixture mean", "grey: its 90 % interval"] if several else []
+    legend = ["dotted black: mixture mean", "grey: its 90% interval"] if several else []
     return Section("data", "Data", "Data and experts, feature by feature", panels, note, legend)
 
 
@@ -105,8 +107,8 @@ def _gate(evidence: Evidence) -> Section:
         panel = Panel(
             "figure-gate",
             figures.gate_along(evidence, evidence.gate_features[0], height=340),
-            "Lines are the probabilities of each expert before the target is seen; dots, the mean responsibility in groups "
-            "of neighbouring rows, lie around the lines where the gate’s form suits the data." + ticks,
+            "Lines are the probabilities of each expert before the target is seen; dots, the mean responsibility in "
+            "groups of neighbouring rows, lie around the lines where the gate’s form suits the data." + ticks,
         )
         return Section("gate", "Gate", "Gate probabilities", [panel])
     shown, left_out = _panels(evidence, evidence.gate_features)
@@ -128,7 +130,7 @@ def _responsibilities(evidence: Evidence) -> Section:
             "figure-responsibility-histogram",
             checks.responsibility_histogram(evidence),
             f"How sure the fit is which expert made a row: bars at the right are rows with a clear owner, bars at the "
-            f"left rows in doubt; {sharp:.0%} of the rows have an owner with 90 % or more.",
+            f"left rows in doubt; {sharp:.0%} of the rows have an owner with 90% or more.",
         ),
         Panel(
             "figure-responsibility-curves",
@@ -152,8 +154,8 @@ def _residuals(evidence: Evidence) -> Section:
         Panel(
             "figure-pit",
             checks.pit_histogram(evidence),
-            "Probability integral transform: bars of a well calibrated fit are level and mostly inside the band; a hump in the "
-            "middle means that the fitted spread is too wide, high ends that it is too narrow.",
+            "Probability integral transform: bars of a well calibrated fit are level and mostly inside the band; a "
+            "hump in the middle means that the fitted spread is too wide, high ends that it is too narrow.",
         ),
     ]
     return Section("residuals", "Residuals", "Residuals and calibration", panels)
@@ -165,8 +167,9 @@ def _search(evidence: Evidence) -> Section:
         Panel(
             "figure-starts",
             search.starts(result),
-            "The log-likelihood at which every start ended; the dotted line is the kept fit, hollow circles ended on the variance "
-            "floor, where a higher likelihood means nothing. Many starts on the line make a better maximum less likely.",
+            "The log-likelihood at which every start ended; the dotted line is the kept fit, hollow circles ended on "
+            "the variance floor, where a higher likelihood means nothing. The more starts end on the line, the less "
+            "likely is it that a better maximum was missed.",
         ),
         Panel(
             "figure-trace",

@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 
 import gatewise
+from gatewise.estimators import GatedRegressor
+from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
-from gatewise.report.evidence import Evidence, FittedRegressor
+from gatewise.inference.criteria import baseline_criteria
+from gatewise.report.evidence import Evidence
 from gatewise.report.palette import expert_colour
 from gatewise.report.search import optimum_colour
 
@@ -130,14 +133,12 @@ def criteria(evidence: Evidence) -> list[CriterionRow]:
     """Log-likelihood and information criteria beside those of the one-expert fit (smaller criteria are better)."""
     result, estimator = evidence.estimator.result_, evidence.estimator
     base = result.baseline
-    base_aic = -2.0 * base.log_likelihood + 2.0 * base.n_parameters
-    base_bic = -2.0 * base.log_likelihood + base.n_parameters * math.log(result.total_weight)
+    base_criteria = baseline_criteria(base, result.total_weight)
     rows = [_criterion("Log-likelihood", result.log_likelihood, base.log_likelihood, larger_is_better=True)]
-    # One expert has no doubt about who made a row: its entropy is zero and its ICL is its BIC.
     for name, mixture, baseline in (
-        ("AIC", estimator.aic_, base_aic),
-        ("BIC", estimator.bic_, base_bic),
-        ("ICL", estimator.icl_, base_bic),
+        ("AIC", estimator.aic_, base_criteria.aic),
+        ("BIC", estimator.bic_, base_criteria.bic),
+        ("ICL", estimator.icl_, base_criteria.icl),
     ):
         rows.append(_criterion(name, mixture, baseline, larger_is_better=False))
     extra = result.n_parameters - base.n_parameters
@@ -152,14 +153,14 @@ def criteria(evidence: Evidence) -> list[CriterionRow]:
 def experts(evidence: Evidence) -> list[ExpertRow]:
     """One row per expert; flags name experts that are tight or on the variance floor."""
     result = evidence.estimator.result_
-    mean_weights = np.average(evidence.gate_weights, axis=0, weights=evidence.weight)
+    scale_places = _shared_places(result.scale)
     return [
         ExpertRow(
             colour=expert_colour(expert),
             name=f"Expert {expert + 1}",
-            weight=f"{mean_weights[expert]:.1%}",
+            weight=f"{result.effective_rows[expert] / result.total_weight:.1%}",
             effective_rows=number(float(result.effective_rows[expert]), 1),
-            scale=number(float(result.scale[expert])),
+            scale=number(float(result.scale[expert]), scale_places),
             relative_scale=f"{result.scale[expert] / result.baseline.scale:.1%}",
             flags=_flags(expert, result.tight, result.on_floor),
         )
@@ -170,19 +171,18 @@ def experts(evidence: Evidence) -> list[ExpertRow]:
 def parameters(evidence: Evidence, level: float = 0.95) -> list[ParameterGroup]:
     """The summary's parameter table by component; every row is rounded to its own standard error."""
     frame = evidence.estimator.summary(level=level).parameters
-    groups: list[ParameterGroup] = []
+    groups: dict[str, ParameterGroup] = {}
     for record in frame.to_dict("records"):
         component = str(record["component"])
-        if not groups or groups[-1].component != component:
-            groups.append(ParameterGroup(component, _component_colour(component), []))
-        groups[-1].rows.append(_parameter(record))
-    return groups
+        group = groups.setdefault(component, ParameterGroup(component, _component_colour(component), []))
+        group.rows.append(_parameter(record))
+    return list(groups.values())
 
 
 def optima(evidence: Evidence) -> tuple[list[OptimumRow], int]:
     """The best distinct end points and the number of those not listed."""
     result = evidence.estimator.result_
-    kept = int(np.argmin([abs(optimum.log_likelihood - result.log_likelihood) for optimum in result.optima]))
+    kept = next((rank for rank, optimum in enumerate(result.optima) if _is_kept(optimum, result)), None)
     rows = [
         OptimumRow(
             colour=optimum_colour(rank),
@@ -208,14 +208,14 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
     """What somebody needs to obtain the same fit: seed, rows, evidence of the end point, versions."""
     estimator, result = evidence.estimator, evidence.estimator.result_
     packages = ("numpy", "scipy", "torch", "numba", "plotly")
-    entries = [
+    return [
         ("Data", data_name or MISSING),
         ("Rows, total weight", f"{result.n_rows:,} rows, Σw = {result.total_weight:,.6g}"),
-        ("Target", str(estimator.target_name_)),
+        ("Target", estimator.target_name_),
         ("Features", ", ".join(evidence.feature_names)),
-        ("Gate features", ", ".join(map(str, estimator.gate_feature_names_)) or "none: constant weights"),
+        ("Gate features", ", ".join(estimator.gate_feature_names_) or "none: constant weights"),
         ("Seed", str(result.seed)),
-        ("Starts", f"{len(result.starts)}, {len(result.optima)} distinct end points"),
+        ("Starts", f"{len(result.starts)}, with {_count(len(result.optima), 'distinct end point')}"),
         ("Relative gradient at the end", number(result.relative_gradient)),
         ("Smallest eigenvalue of the information per row", number(result.smallest_eigenvalue)),
         ("Wall time of the fit", f"{result.seconds:.2f} s"),
@@ -227,14 +227,17 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
             ),
         ),
     ]
-    return entries
 
 
-def call_text(estimator: FittedRegressor) -> str:
+def call_text(estimator: GatedRegressor) -> str:
     """The call that repeats the fit, with every option written out and the seed that was used."""
     options = dict(estimator.get_params(deep=False), random_state=estimator.result_.seed)
     lines = [f"    {name}={_option(value)}," for name, value in sorted(options.items())]
     return "\n".join([f"{type(estimator).__name__}(", *lines, ").fit(X, y)"])
+
+
+def _count(number_of: int, noun: str) -> str:
+    return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
 
 
 def _option(value: Any) -> str:
@@ -271,9 +274,15 @@ def _parameter(record: dict[Any, Any]) -> ParameterRow:
 
 
 def _component_colour(component: str) -> str | None:
-    """The colour of the expert that a component such as `gate 1` or `expert 1` belongs to."""
-    number_at_end = re.search(r"(\d+)$", component)
-    return expert_colour(int(number_at_end.group(1)) - 1) if number_at_end else None
+    """The colour of the expert that a component such as `gate 1 vs 2` or `expert 1` belongs to."""
+    found = re.match(r"(?:gate|expert) (\d+)", component)
+    return expert_colour(int(found.group(1)) - 1) if found else None
+
+
+def _is_kept(optimum: Optimum, result: FitResult) -> bool:
+    difference = abs(optimum.log_likelihood - result.log_likelihood)
+    same_rows = np.allclose(optimum.effective_rows, result.effective_rows, rtol=1e-3, atol=1e-3)
+    return same_rows and difference <= 1e-6 * max(1.0, abs(result.log_likelihood))
 
 
 def _p_value(value: float) -> str:
@@ -287,5 +296,15 @@ def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int]) -> str:
     return ", ".join(flags)
 
 
+def _shared_places(values: np.ndarray) -> int | None:
+    """Places after the point that give the smallest of a column's values four significant digits, if that is few."""
+    smallest = float(np.min(values))
+    if not smallest > 0.0:
+        return None
+    places = max(0, 3 - math.floor(math.log10(smallest)))
+    return places if places <= 8 and float(np.max(values)) < 1e7 else None
+
+
 def _list(values: np.ndarray) -> str:
-    return ", ".join(number(float(value)) for value in values)
+    places = _shared_places(values)
+    return ", ".join(number(float(value), places) for value in values)

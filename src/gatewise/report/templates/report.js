@@ -9,7 +9,9 @@
       displayModeBar: "hover",
       displaylogo: false,
       responsive: true,
-      modeBarButtonsToRemove: ["select2d", "lasso2d", "autoScale2d"],
+      showSendToCloud: false,
+      plotlyServerURL: "",
+      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
       toImageButtonOptions: { format: "svg", filename: name }
     });
   });
