@@ -99,16 +99,15 @@ R_FITS = {
 def test_fit_equals_flexmix_refit(case):
     """refit() maximises the likelihood over coefficients, log σ and gate; 1e-3, standard errors 1e-2."""
     reference = REFERENCE[R_FITS[case]][0]
-    by_name = dict(zip(reference["se_names"], zip(reference["coef_refit"], reference["se_refit"], strict=True), strict=True))
+    by_name = dict(
+        zip(reference["se_names"], zip(reference["coef_refit"], reference["se_refit"], strict=True), strict=True)
+    )
     x, gate_x, y = table(case)
     result = fit(mixture(x.shape[1], gate_x.shape[1], 2), x, y, gate_x=gate_x)
     found = parameter_table(result, names(case))
     experts = found[found["component"].str.startswith("expert") & (found["term"] != "scale")]
     theirs = np.array(
-        [
-            [value for name, value in by_name.items() if name.startswith(f"model.1_Comp.{i}_coef")]
-            for i in (1, 2)
-        ]
+        [[value for name, value in by_name.items() if name.startswith(f"model.1_Comp.{i}_coef")] for i in (1, 2)]
     )
     ours = experts[["estimate", "standard_error"]].to_numpy().reshape(2, -1, 2)
     if abs(ours[0, 0, 0] - theirs[0, 0, 0]) > abs(ours[0, 0, 0] - theirs[1, 0, 0]):
@@ -166,8 +165,8 @@ def test_default_starts_are_never_below_the_best_known_fit(case, seed):
 
 
 def test_tight_optimum_of_tone_is_flagged_and_the_ordinary_one_named():
-    """From the tightest optimum known, σ at 2 % of the residual scale on 56 rows (found by a search over 120 starts)."""
-    x, gate_x, y = table("tone, gate ~ stretchratio")
+    """The tightest optimum known: σ at 2 % of the residual scale on 56 rows."""
+    x, _, y = table("tone, gate ~ stretchratio")
     on_two = np.abs(y - 2.0) < 0.004
     on_line = np.abs(y - x[:, 0]) < 0.004
     reached = []

@@ -18,7 +18,7 @@ class Registry(Generic[T]):
 
     def register(self, cls: Registered) -> Registered:
         """Class decorator: enter `cls` under its `name`."""
-        name: str = cls.name  # pyright: ignore[reportAttributeAccessIssue]
+        name: str = cls.name
         if name in self._classes:
             raise ValueError(f"the {self.kind} {name!r} is registered already")
         self._classes[name] = cls  # pyright: ignore[reportArgumentType]

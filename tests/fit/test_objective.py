@@ -1,0 +1,137 @@
+"""The objective with its priors: derivatives, monotone EM, and the two solvers and two paths against each other."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gatewise.fit import FitOptions, FitStatus, fit
+from gatewise.fit.data import prepare
+from gatewise.fit.expectation_maximisation import em_step, maximise_expectation
+from gatewise.fit.objective import Objective
+from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
+from tests.helpers import mixture, simulate
+
+GATE = np.array([[0.5, 3.0, -1.0], [-0.5, -2.0, 0.0], [0.0, 0.0, 0.0]])
+EXPERTS = np.array([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0], [0.0, -2.0, -2.0]])
+SCALE = np.array([0.2, 0.3, 0.4])
+
+PRIORS = {
+    "none": {},
+    "ridge": {"gate_ridge": 2.5},
+    "variance prior": {"variance_prior": (1.5, 0.2)},
+    "both": {"gate_ridge": 0.3, "variance_prior": (2.0, 0.5)},
+}
+
+
+@pytest.fixture(scope="module")
+def table():
+    return simulate(np.random.default_rng(4), 300, GATE, EXPERTS, SCALE)[:2]
+
+
+def objective_on(table, shared_scale=False, **options):
+    x, y = table
+    weight = 0.5 + np.random.default_rng(8).uniform(size=len(y))
+    return Objective(prepare(mixture(2, 2, 3, shared_scale), x, y, None, weight), FitOptions(**options))
+
+
+@pytest.mark.parametrize("shared_scale", [False, True])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_derivatives_equal_finite_differences(table, prior, shared_scale):
+    objective = objective_on(table, shared_scale, **PRIORS[prior])
+    theta = 0.5 * np.random.default_rng(2).normal(size=objective.layout.size)
+    value, gradient = objective.value_and_gradient(theta)
+    hessian = objective.hessian(theta)
+    h = 1e-5
+    for j in range(len(theta)):
+        step = h * np.eye(len(theta))[j]
+        (up, gradient_up), (down, gradient_down) = (objective.value_and_gradient(theta + s * step) for s in (1, -1))
+        # Central differences of order h² = 1e-10, and |value| 1e-16 / h = 1e-11 of rounding.
+        assert (up - down) / (2 * h) == pytest.approx(gradient[j], rel=1e-6, abs=1e-8 * max(1.0, abs(value)))
+        np.testing.assert_allclose((gradient_up - gradient_down) / (2 * h), hessian[j], rtol=1e-6, atol=1e-7)
+
+
+def test_ridge_does_not_depend_on_the_reference_expert(table):
+    objective = objective_on(table, gate_ridge=3.0)
+    theta = np.random.default_rng(2).normal(size=objective.layout.size)
+    for order in ([1, 2, 0], [2, 1, 0], [0, 2, 1]):
+        permuted = objective.layout.permute(theta, np.array(order))
+        assert objective.value_and_gradient(permuted)[0] == pytest.approx(
+            objective.value_and_gradient(theta)[0], rel=1e-13
+        )
+
+
+@pytest.mark.parametrize("shared_scale", [False, True])
+@pytest.mark.parametrize("prior", PRIORS)
+def test_em_never_descends(table, prior, shared_scale):
+    objective = objective_on(table, shared_scale, **PRIORS[prior])
+    start = responsibilities_of_start(objective.data, "partition", 3, seed=1)
+    theta = maximise_expectation(objective, start, np.zeros(objective.layout.size), gate_steps=3)
+    values = []
+    for _ in range(40):
+        values.append(objective.value_and_gradient(theta)[0])
+        theta = em_step(objective, theta)
+    # Strict up to rounding of a mean over 300 rows.
+    assert np.diff(values).min() > -1e-14
+    assert values[-1] - values[0] > 0.01
+
+
+@pytest.mark.parametrize("prior", PRIORS)
+def test_newton_and_quasi_newton_reach_the_same_maximum(table, prior):
+    x, y = table
+    options = FitOptions(n_starts=2, init="split", **PRIORS[prior])
+    newton = fit(mixture(2, 2, 3), x, y, options=options)
+    quasi = fit(mixture(2, 2, 3), x, y, options=dataclasses.replace(options, solver="quasi-newton", max_iter=5000))
+    assert newton.status is FitStatus.CONVERGED
+    assert quasi.objective == pytest.approx(newton.objective, rel=1e-10)
+    # A gradient of 1e-8 leaves this much of a parameter undetermined by L-BFGS.
+    np.testing.assert_allclose(quasi.theta, newton.theta, atol=1e-4)
+
+
+def test_torch_path_fits_the_same_and_float32_to_its_precision(table, monkeypatch):
+    x, y = table
+    options = FitOptions(n_starts=1, init="split")
+    compiled = fit(mixture(2, 2, 3), x, y, options=options)
+    single = fit(mixture(2, 2, 3), x, y, options=dataclasses.replace(options, dtype="float32", tol=1e-4))
+    assert single.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-5)
+    np.testing.assert_allclose(single.scale, compiled.scale, rtol=1e-2)
+    # The same float64 fit by the plain path, which another device would take.
+    from gatewise.fit import objective as module
+    from gatewise.ops.linear_torch import TorchLinearPass
+
+    class Plain(TorchLinearPass):
+        def __init__(self, *arrays, n_threads):
+            import torch
+
+            super().__init__(*arrays, device="cpu", dtype=torch.float64)
+
+    monkeypatch.setattr(module, "_CompiledBackend", Plain)
+    plain = fit(mixture(2, 2, 3), x, y, options=options)
+    assert plain.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-12)
+    np.testing.assert_allclose(plain.theta, compiled.theta, atol=1e-7)
+
+
+def test_saddle_is_left_behind():
+    """Equal experts are a first-order point with upward curvature; a nearly symmetric start must not end there."""
+    x = np.linspace(-1.0, 1.0, 200)[:, None]
+    y = np.where(np.arange(200) % 2 == 0, 1.0, -1.0) + 0.1 * np.cos(np.arange(200.0) ** 2)
+    start = np.full((200, 2), 0.5)
+    start[0] = [0.5 + 1e-9, 0.5 - 1e-9]
+    result = fit(mixture(1, 1, 2), x, y, options=FitOptions(n_starts=1, init=start))
+    assert result.status is FitStatus.CONVERGED
+    np.testing.assert_allclose(np.sort(result.model.experts.bias), [-1.0, 1.0], atol=0.05)
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_starts_depend_on_content_not_on_order_or_repetition(table, name):
+    x, y = table
+    order = np.random.default_rng(5).permutation(len(y))
+    repeated = np.repeat(np.arange(len(y)), 1 + np.arange(len(y)) % 3)
+    weight = 1.0 + np.arange(len(y)) % 3
+    options = (name, 0, 7)
+    original = responsibilities_of_start(prepare(mixture(2, 2, 3), x, y, None, weight), *options)
+    permuted = responsibilities_of_start(prepare(mixture(2, 2, 3), x[order], y[order], None, weight[order]), *options)
+    duplicated = responsibilities_of_start(prepare(mixture(2, 2, 3), x[repeated], y[repeated], None, None), *options)
+    np.testing.assert_array_equal(permuted, original[:, order])
+    np.testing.assert_array_equal(duplicated, original[:, repeated])
+    assert (original.sum(axis=1) > 0).sum() >= 2

@@ -1,0 +1,59 @@
+"""One seed, the same bits: whatever the number of workers and threads, and without touching global state."""
+
+import dataclasses
+
+import numpy as np
+import torch
+
+from gatewise.fit import FitOptions, fit
+from tests.helpers import mixture, simulate
+
+GATE = np.array([[0.5, 3.0], [0.0, 0.0]])
+EXPERTS = np.array([[1.0, 2.0], [-1.0, 0.0]])
+X, Y, _ = simulate(np.random.default_rng(3), 700, GATE, EXPERTS, np.array([0.3, 0.4]))
+OPTIONS = FitOptions(n_starts=6, seed=11)
+
+
+def bits(result):
+    ends = [(start.log_likelihood, start.n_iterations, start.strategy) for start in result.starts]
+    return result.theta.tobytes(), result.information.tobytes(), ends
+
+
+def test_same_seed_same_bits_and_other_seeds_other_starts():
+    first, second = (fit(mixture(1, 1, 2), X, Y, options=OPTIONS) for _ in range(2))
+    assert bits(first) == bits(second)
+    other = fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, seed=12))
+    assert [s.n_iterations for s in other.starts] != [s.n_iterations for s in first.starts]
+
+
+def test_workers_and_threads_do_not_change_a_bit():
+    alone = bits(fit(mixture(1, 1, 2), X, Y, options=OPTIONS))
+    assert bits(fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_jobs=2))) == alone
+    assert bits(fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_threads=3))) == alone
+
+
+def test_a_start_does_not_depend_on_how_many_there_are():
+    few = fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_starts=3))
+    many = fit(mixture(1, 1, 2), X, Y, options=OPTIONS)
+    assert bits(few)[2] == bits(many)[2][:3]
+
+
+def test_global_random_state_and_prototype_are_left_alone():
+    model = mixture(1, 1, 2)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    state, numpy_state = torch.get_rng_state(), np.random.get_state()  # noqa: NPY002
+    fit(model, X, Y, options=OPTIONS)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state[1])  # noqa: NPY002
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_progress_lines_only_on_a_terminal(capsys, monkeypatch):
+    import sys
+
+    options = dataclasses.replace(OPTIONS, verbose=True, n_starts=2)
+    fit(mixture(1, 1, 2), X, Y, options=options)
+    assert capsys.readouterr().err == ""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    fit(mixture(1, 1, 2), X, Y, options=options)
+    assert capsys.readouterr().err.count("start ") == 2
