@@ -179,7 +179,7 @@ def _assemble(
         findings=findings,
         model=build_model(prototype, data, theta),
         log_likelihood=objective.log_likelihood(theta),
-        objective=value * data.total_weight - data.total_weight * np.log(data.coordinates.target_scale),
+        objective=data.total_weight * float(value - np.log(data.coordinates.target_scale)),
         entropy=-float(data.weight @ logs.sum(axis=0)),
         n_parameters=data.layout.size,
         n_rows=data.n_rows,
