@@ -316,6 +316,8 @@ def parquet_design(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
     except (polars.exceptions.PolarsError, polars.exceptions.PanicException):
         try:
             table = pyarrow.parquet.read_table(path)
+            table.validate(full=True)
+            "".join(table.column_names)
         except (pyarrow.ArrowException, OSError, ValueError):
             return None
     numbers: dict[str, np.ndarray] = {}

@@ -57,6 +57,8 @@ REFUSED = {
     "missing column": ({"features": ["z"]}, TEXT, r"d\.csv has no column 'z'; its columns are 'y', 'x', 'sex', 'w'"),
     "missing target": ({"target": "z"}, TEXT, r"d\.csv has no column 'z'"),
     "missing gate feature": ({"features": ["w"], "gate_features": ["z"]}, TEXT, r"d\.csv has no column 'z'"),
+    "no feature": ({"features": []}, TEXT, "there is no feature: name at least one column to explain the target by"),
+    "only a target": ({}, "y\n1\n2\n", "there is no feature"),
     "feature twice": ({"features": ["w", "w"]}, TEXT, "the column 'w' is named twice among the features; name it once"),
     "gate feature twice": (
         {"features": ["w"], "gate_features": ["w", "w"]},
@@ -82,7 +84,7 @@ REFUSED = {
     ),
     "text in the weights": (
         {"weights": "w"},
-        "y,w\n1,1\n2,heavy\n",
+        "y,x,w\n1,1,1\n2,2,heavy\n",
         r"d\.csv, line 3 of the file: the weights column 'w' must be numeric but is 'heavy'",
     ),
     "mixed feature": (

@@ -89,11 +89,16 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
-        from gatewise.io import check_new_folder, open_table, prepare_training, usual_features
+        from gatewise.io import check_level, check_new_folder, open_table, prepare_training, usual_features
 
+        # What would be refused after the fit is refused before it.
+        check_level(level)
         if out is not None:
             check_new_folder(out, overwrite=overwrite)
+        notes: list[str] = []
         chosen = usual_features(data, target) if features is None else split_names(features)
+        if features is None and chosen is not None:
+            notes.append(f"features: {', '.join(chosen)} (the usual ones of this data set)")
         gate_names = None if gate_features is None else [name for name in split_names(gate_features) if name != "none"]
         training = prepare_training(
             open_table(data, encoding),
@@ -136,8 +141,9 @@ def fit(
     if as_json:
         print(summary.to_json())
         return
-    for line in (*training.notes, "", summary.to_text(), *([""] if written else []), *written):
-        print(line)
+    notes += training.notes
+    paragraphs = ["\n".join(notes), summary.to_text().strip("\n"), "\n".join(written)]
+    print("\n\n".join(paragraph for paragraph in paragraphs if paragraph))
 
 
 def _write_outputs(

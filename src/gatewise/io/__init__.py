@@ -11,7 +11,7 @@ from gatewise.io.coding import (
     prepare_training,
 )
 from gatewise.io.model_folder import ModelMetadata, SavedModel, load_model, model_files, save_model
-from gatewise.io.predictions import check_table_name, predict_table, write_table
+from gatewise.io.predictions import check_level, check_table_name, predict_table, write_table
 from gatewise.io.sources import open_table, usual_features
 from gatewise.io.tables import Column, Table, parse_csv, parse_parquet, read_table
 
@@ -26,6 +26,7 @@ __all__ = [
     "SavedModel",
     "Table",
     "TrainingData",
+    "check_level",
     "check_new_folder",
     "check_table_name",
     "load_model",

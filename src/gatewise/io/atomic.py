@@ -80,7 +80,9 @@ def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool 
     if os.path.isdir(target):
         raise OutputError(f"cannot write the file {path}: a folder has that name; choose another name")
     if not overwrite and os.path.lexists(target):
-        raise OutputError(f"cannot write the file {path}: it exists; choose another name or allow overwriting")
+        raise OutputError(
+            f"cannot write the file {path}: it exists; choose another name or allow overwriting (--overwrite)"
+        )
     temporary = _temporary_sibling(target)
     try:
         with open(temporary, "xb") as file:
@@ -196,7 +198,9 @@ def check_new_folder(
     if is_empty:
         return
     if not overwrite:
-        raise OutputError(f"cannot write the folder {path}: it exists; choose another name or allow overwriting")
+        raise OutputError(
+            f"cannot write the folder {path}: it exists; choose another name or allow overwriting (--overwrite)"
+        )
     reason = refusal(target)
     if reason is not None:
         raise OutputError(f"will not overwrite the folder {path}: {reason}; move it away or choose another name")

@@ -274,8 +274,9 @@ def prepare_training(
         missing: `"refuse"` missing values in these columns, or `"drop"` their rows.
 
     Raises:
-        InputError: a column is missing, named twice or in two roles, not numeric where it must be, mixes numbers and
-            text, has a missing, infinite or NaN value, one level or more than 50, or a weight is negative.
+        InputError: there is no feature; a column is missing, named twice or in two roles, not numeric where it must be,
+            mixes numbers and text, has one level or more than 50, or a missing, infinite or NaN value; a weight is
+            negative.
 
     Example:
         >>> from gatewise.io.tables import parse_csv
@@ -285,6 +286,8 @@ def prepare_training(
         (['x', 'sex=m'], "coded the column 'sex' as sex=m; the reference level is 'f', the first in sorted order")
     """
     chosen, notes = _choose_features(table, target, features, weights)
+    if not chosen:
+        raise InputError("there is no feature: name at least one column to explain the target by")
     gate = chosen if gate_features is None else list(gate_features)
     _refuse_repeats(gate, "gate features")
     for name in gate:

@@ -5,6 +5,7 @@ checksums, one of the weights and one of the configuration, tell a folder that w
 """
 
 import hashlib
+import importlib.metadata
 import json
 import os
 import platform
@@ -18,7 +19,6 @@ import safetensors.torch
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from gatewise import __version__
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.experts import EXPERTS
 from gatewise.families import FAMILIES
@@ -43,6 +43,8 @@ WEIGHTS_NAME = "weights.safetensors"
 SCHEMA_VERSION = 1
 """The version of the folder's format; a folder of a higher version is refused."""
 
+# Not from the package itself: it exports names of higher layers.
+_VERSION = importlib.metadata.version("gatewise")
 _LARGEST_CONFIG = 16 * 2**20
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -211,7 +213,7 @@ def model_files(model: MixtureOfExperts, metadata: ModelMetadata) -> dict[str, b
     weights = safetensors.torch.save(arrays)
     config: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
-        "gatewise_version": __version__,
+        "gatewise_version": _VERSION,
         "created": {
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             "python": platform.python_version(),
@@ -316,7 +318,7 @@ def _read_config(folder: Path) -> _Config:
         raise damaged(f"{CONFIG_NAME} does not state a schema_version")
     if version > SCHEMA_VERSION:
         raise ModelFolderError(
-            f"the model folder {folder} has schema version {version}, and this Gatewise {__version__} reads up to "
+            f"the model folder {folder} has schema version {version}, and this Gatewise {_VERSION} reads up to "
             f"{SCHEMA_VERSION}: update Gatewise"
         )
     try:

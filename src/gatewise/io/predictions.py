@@ -13,7 +13,17 @@ from gatewise.io.atomic import write_file
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_folder import SavedModel
 
-__all__ = ["check_table_name", "predict_table", "write_table"]
+__all__ = ["check_level", "check_table_name", "predict_table", "write_table"]
+
+
+def check_level(level: float) -> None:
+    """Refuse a level that is not the probability of an interval.
+
+    Raises:
+        InputError: `level` does not lie strictly between 0 and 1.
+    """
+    if not 0.0 < level < 1.0:
+        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
 
 
 @torch.no_grad()
@@ -33,8 +43,7 @@ def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, lev
     Raises:
         InputError: `level` is not a probability.
     """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
+    check_level(level)
     model, metadata = saved.model, saved.metadata
     dtype = model.experts.log_scale.dtype
     # Copies: the arrays behind a frame may be read-only or run backwards, which torch does not take.
