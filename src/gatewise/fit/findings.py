@@ -27,6 +27,7 @@ def collect_findings(
     tight: tuple[int, ...],
     effective_rows: np.ndarray,
     curvature: np.ndarray,
+    conditional_curvature: np.ndarray,
     direction: np.ndarray | None,
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
@@ -38,7 +39,7 @@ def collect_findings(
         *_degenerate_experts(data, on_floor, tight, effective_rows, optima),
     ]
     if not data.is_saturated:
-        found += _curvature(curvature, direction)
+        found += _curvature(curvature, conditional_curvature)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
@@ -127,16 +128,18 @@ def _degenerate_experts(
     return found
 
 
-def _curvature(curvature: np.ndarray, direction: np.ndarray | None) -> list[Finding]:
+def _curvature(curvature: np.ndarray, conditional: np.ndarray) -> list[Finding]:
     smallest, largest = float(curvature[0]), float(curvature[-1])
+    if smallest < -_SINGULAR * largest:
+        return [_on_curvature(FitStatus.NOT_A_MAXIMUM, smallest, largest)]
+    smallest, largest = float(conditional[0]), float(conditional[-1])
+    return [_on_curvature(FitStatus.SINGULAR, smallest, largest)] if smallest < _SINGULAR * largest else []
+
+
+def _on_curvature(code: FitStatus, smallest: float, largest: float) -> Finding:
     evidence = {"smallest_eigenvalue": smallest, "largest_eigenvalue": largest}
     figures = f"Smallest eigenvalue per row {smallest:.3g}, largest {largest:.3g}, in internal units."
-    if smallest < -_SINGULAR * largest:
-        return [Finding(FitStatus.NOT_A_MAXIMUM, f"{FitStatus.NOT_A_MAXIMUM.sentence} {figures}", evidence)]
-    # A separated gate has no curvature along its ray; that is said already.
-    if smallest < _SINGULAR * largest and direction is None:
-        return [Finding(FitStatus.SINGULAR, f"{FitStatus.SINGULAR.sentence} {figures}", evidence)]
-    return []
+    return Finding(code, f"{code.sentence} {figures}", evidence)
 
 
 def _listed(experts: tuple[int, ...]) -> str:

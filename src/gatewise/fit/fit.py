@@ -169,9 +169,24 @@ def _assemble(
     on_floor = floor_experts(objective, theta)
     tight = tight_experts(data, theta, effective)
     direction = None if data.is_saturated else confirmed_separation(objective, theta, information)
+    # A separated gate has no curvature along its ray; what must be regular then is the rest, given the gate.
+    free = ~held
+    free[data.layout.gate] &= direction is None
+    conditional_curvature = np.linalg.eigvalsh(information[np.ix_(free, free)])
     cut_short = len(ends) < (options.n_starts if data.layout.n_experts > 1 else 1)
     findings = collect_findings(
-        data, options, kept, ends, cut_short, optima, on_floor, tight, effective, curvature, direction
+        data,
+        options,
+        kept,
+        ends,
+        cut_short,
+        optima,
+        on_floor,
+        tight,
+        effective,
+        curvature,
+        conditional_curvature,
+        direction,
     )
     to_user_gate = data.coordinates.gate_features.matrix()
     return FitResult(
