@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
@@ -26,6 +27,9 @@ __all__ = ["MISSING_WORDS", "Column", "Table", "parse_csv", "parse_parquet", "re
 
 MISSING_WORDS = ("", "NA", "N/A", "null", "NULL")
 """The fields of a CSV file that mean a missing value."""
+
+Array: TypeAlias = Any
+"""A `pyarrow.ChunkedArray`; pyarrow has no types of its own."""
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
@@ -50,7 +54,7 @@ class Column:
     is_number: bool
     values: np.ndarray
     missing: np.ndarray
-    shown: pa.ChunkedArray = field(repr=False)
+    shown: Array = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ class Table:
     """
 
     source: str
-    arrays: dict[str, pa.ChunkedArray] = field(repr=False)
+    arrays: dict[str, Array] = field(repr=False)
     positions: np.ndarray = field(repr=False)
     unit: str
     notes: tuple[str, ...] = ()
@@ -86,7 +90,7 @@ class Table:
         whole = "of the file" if self.unit == "line" else "of the table"
         return f"{self.source}, {self.unit} {self.positions[index]} {whole}"
 
-    def array(self, name: str) -> pa.ChunkedArray:
+    def array(self, name: str) -> Array:
         """The column as it was read.
 
         Raises:
@@ -170,7 +174,7 @@ class Table:
         return column
 
 
-def _numbers(array: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+def _numbers(array: Array) -> tuple[np.ndarray, np.ndarray]:
     """Where a text is a number, nan and inf among them, and the numbers."""
     is_digits = pc.call_function("match_substring_regex", [array], pc.MatchSubstringOptions(_NUMBER))
     is_word = pc.call_function("match_substring_regex", [array], pc.MatchSubstringOptions(_NOT_FINITE))
@@ -181,11 +185,11 @@ def _numbers(array: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
     return is_digits.fill_null(False).to_numpy() | word, np.where(word, np.inf, values)
 
 
-def _objects(array: pa.ChunkedArray) -> np.ndarray:
+def _objects(array: Array) -> np.ndarray:
     return array.to_numpy(zero_copy_only=False)
 
 
-def _typed_column(table: Table, name: str, array: pa.ChunkedArray) -> Column:
+def _typed_column(table: Table, name: str, array: Array) -> Column:
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
     kind = array.type
@@ -335,11 +339,11 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
     return Table(source, dict(zip(names, arrays, strict=True)), lines[1:], "line")
 
 
-def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> list[pa.ChunkedArray]:
+def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> list[Array]:
     """The fields below the header as text, column by column, trimmed, missing ones null."""
     ragged: list[tuple[int, int]] = []
 
-    def refuse(row: pyarrow.csv.InvalidRow) -> str:
+    def refuse(row: Any) -> str:
         ragged.append((row.number or 1, row.actual_columns))
         return "error"
 
