@@ -1,3 +1,62 @@
-"""Gatewise: mixtures of experts, p(y | x) = Σᵢ πᵢ(x) f(y | h(x, ηᵢ)), fitted at the maximum."""
+"""Gatewise: mixtures of experts, p(y | x) = Σᵢ πᵢ(x) f(y | h(x, ηᵢ)), fitted at the maximum.
+
+The names below are loaded when they are first used, so that `import gatewise` and the command line start quickly.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from gatewise.estimators import GatedRegressor
+    from gatewise.experts import ConstantExperts, LinearExperts
+    from gatewise.families import Gaussian
+    from gatewise.fit import FitOptions, FitResult, FitStatus
+    from gatewise.gates import SoftmaxGate
+    from gatewise.inference import Summary
+    from gatewise.io import load_model, save_model
+    from gatewise.model import MixtureOfExperts
+    from gatewise.report import write_report
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "ConstantExperts",
+    "FitOptions",
+    "FitResult",
+    "FitStatus",
+    "GatedRegressor",
+    "Gaussian",
+    "LinearExperts",
+    "MixtureOfExperts",
+    "SoftmaxGate",
+    "Summary",
+    "load_model",
+    "save_model",
+    "write_report",
+]
+
+_HOME = {
+    "ConstantExperts": "experts",
+    "FitOptions": "fit",
+    "FitResult": "fit",
+    "FitStatus": "fit",
+    "GatedRegressor": "estimators",
+    "Gaussian": "families",
+    "LinearExperts": "experts",
+    "MixtureOfExperts": "model",
+    "SoftmaxGate": "gates",
+    "Summary": "inference",
+    "load_model": "io",
+    "save_model": "io",
+    "write_report": "report",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(importlib.import_module(f"gatewise.{_HOME[name]}"), name)
+    raise AttributeError(f"module 'gatewise' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -11,7 +11,15 @@ from gatewise.ops.mixture_pass import BLOCK
 from gatewise.ops.mixture_torch import fused_log_likelihood, plain_log_likelihood
 from tests.helpers import brute_force_log_likelihood
 
-HARD = ("ordinary", "saturated gate", "scale near its floor", "zero weights", "offset", "constant weights", "one expert")
+HARD = (
+    "ordinary",
+    "saturated gate",
+    "scale near its floor",
+    "zero weights",
+    "offset",
+    "constant weights",
+    "one expert",
+)
 
 
 def problem(case, n=37, k=3, q=3, p=2, seed=5):

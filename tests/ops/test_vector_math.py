@@ -36,7 +36,11 @@ def test_exp_is_within_two_units_in_the_last_place_of_mpmath(generator):
 
 def test_log_is_within_two_units_in_the_last_place_of_mpmath(generator):
     x = np.concatenate(
-        [np.exp(generator.uniform(-700, 700, 3000)), generator.uniform(0.5, 2.0, 3000), 1.0 + generator.normal(size=500) * 1e-8]
+        [
+            np.exp(generator.uniform(-700, 700, 3000)),
+            generator.uniform(0.5, 2.0, 3000),
+            1.0 + generator.normal(size=500) * 1e-8,
+        ]
     )
     assert units_in_last_place(log_all(x), mpmath.log, x) <= 2.0
 
