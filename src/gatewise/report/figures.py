@@ -22,6 +22,8 @@ __all__ = ["expert_lines", "gate_along", "gate_constant"]
 # Below this weight an expert is hardly ever chosen and its line is drawn faintly: it extrapolates there.
 _FAINT_BELOW = 0.05
 _GATE_GROUPS = 12
+# Responsibilities named when the pointer rests on a row.
+_SHOWN_SHARES = 6
 
 
 def expert_lines(
@@ -150,15 +152,17 @@ def _add_interval(figure: go.Figure, profile: Profile) -> None:
 
 
 def _add_band(figure: go.Figure, profile: Profile, expert: int) -> None:
-    x: list[float | None] = []
-    y: list[float | None] = []
+    x, y, gap = [np.empty(0)], [np.empty(0)], [np.nan]
     for start, stop in _runs(profile.gate_weights[:, expert] >= _FAINT_BELOW):
-        grid = profile.grid[start:stop]
-        x += [*grid, *grid[::-1], None]
-        y += [*profile.expert_low[start:stop, expert], *profile.expert_high[start:stop, expert][::-1], None]
+        grid, low, high = (
+            values[start:stop]
+            for values in (profile.grid, profile.expert_low[:, expert], profile.expert_high[:, expert])
+        )
+        x += [grid, grid[::-1], gap]
+        y += [low, high[::-1], gap]
     figure.add_scatter(
-        x=x,
-        y=y,
+        x=np.concatenate(x),
+        y=np.concatenate(y),
         mode="lines",
         fill="toself",
         fillcolor=translucent(expert_colour(expert), 0.16),
@@ -174,7 +178,8 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, limit: int) -
     rows = evidence.drawn(limit)
     target, name = label(evidence.estimator.target_name_), label(evidence.feature_names[feature])
     shares = "".join(
-        f"<br>expert {expert + 1}: %{{customdata[{expert}]:.1%}}" for expert in range(min(evidence.n_experts, 6))
+        f"<br>expert {expert + 1}: %{{customdata[{expert}]:.1%}}"
+        for expert in range(min(evidence.n_experts, _SHOWN_SHARES))
     )
     figure.add_scatter(
         x=evidence.inputs[rows, feature],
@@ -187,7 +192,7 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, limit: int) -
             "opacity": 0.85 if len(rows) <= 500 else 0.55,
             "line": {"color": "#ffffff", "width": 0.6 if len(rows) <= 500 else 0},
         },
-        customdata=np.round(evidence.responsibilities[rows, :6], 4),
+        customdata=evidence.responsibilities[rows, :_SHOWN_SHARES].astype(np.float32),
         hovertemplate=f"{name} %{{x:.5g}}<br>{target} %{{y:.5g}}{shares}<extra></extra>",
         showlegend=False,
     )

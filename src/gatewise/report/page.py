@@ -141,7 +141,7 @@ def _few(names: list[str]) -> str:
 
 def _parameter_note(groups: list[tables.ParameterGroup]) -> str:
     """How to read the parameter table, and why there are dashes in it if there are."""
-    note = "In the units of the data, each row rounded by its standard error, from the exact observed information."
+    note = "In the units of the data, rounded by the standard errors, which are from the exact observed information."
     if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
         note += " A dash stands where there is no standard error to give; the status above says why."
     return note

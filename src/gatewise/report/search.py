@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from gatewise.fit.result import FitResult, StartRecord
-from gatewise.report.palette import GRID, INK, MUTED, blank_figure, name_axes
+from gatewise.report.palette import INK, blank_figure, name_axes
 
 __all__ = ["optimum_colour", "starts", "trace"]
 
@@ -83,7 +83,7 @@ def trace(result: FitResult, *, height: int = 300) -> go.Figure:
         marker={"color": optimum_colour(0), "size": 5},
         hovertemplate="iteration %{x}: %{y:.3g} below the end<extra></extra>",
     )
-    figure.update_yaxes(type="log", exponentformat="power", gridcolor=GRID, tickcolor=MUTED)
+    figure.update_yaxes(type="log", exponentformat="power", tickfont_size=11)
     name_axes(figure, "iteration", "log-likelihood still to gain")
     return figure
 

@@ -6,7 +6,7 @@
     var figure = JSON.parse(source.textContent);
     var target = document.getElementById(name);
     return Plotly.newPlot(target, figure.data, figure.layout, {
-      displayModeBar: "hover",
+      displayModeBar: true,
       displaylogo: false,
       responsive: true,
       showSendToCloud: false,

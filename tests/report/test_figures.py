@@ -1,0 +1,109 @@
+import numpy as np
+import pytest
+
+from gatewise.report import figures
+from gatewise.report.palette import expert_colour
+
+
+def _named(figure, name):
+    found = [trace for trace in figure.data if trace.name == name]
+    assert len(found) == 1, f"{len(found)} traces are named {name!r}"
+    return found[0]
+
+
+def test_expert_lines_are_the_fitted_lines(tone):
+    figure = figures.expert_lines(tone.evidence)
+    for expert in range(2):
+        line = _named(figure, f"Expert {expert + 1}")
+        fitted = tone.estimator.expert_intercept_[expert] + tone.estimator.expert_coef_[expert, 0] * line.x
+        np.testing.assert_allclose(line.y, fitted, rtol=1e-10)
+        assert line.line.color == expert_colour(expert)
+
+
+def test_mixture_mean_and_interval_are_the_estimators(tone):
+    figure = figures.expert_lines(tone.evidence)
+    mean, area = _named(figure, "mixture mean"), _named(figure, "90% interval of the mixture")
+    grid = tone.X.iloc[:0].reindex(range(len(mean.x)))
+    grid["stretchratio"] = mean.x
+    np.testing.assert_allclose(mean.y, tone.estimator.predict(grid), rtol=1e-10)
+    low, high = tone.estimator.predict_interval(grid, level=0.9).T
+    np.testing.assert_allclose(area.y, np.concatenate([low, high[::-1]]), rtol=1e-10)
+
+
+def test_every_row_is_drawn_in_the_colour_of_its_responsibility(tone):
+    rows = _named(figures.expert_lines(tone.evidence), "rows")
+    np.testing.assert_array_equal(rows.x, tone.X["stretchratio"])
+    np.testing.assert_array_equal(rows.y, tone.y)
+    sure = tone.evidence.responsibilities[:, 1] > 0.9999
+    assert sure.sum() >= 5
+    assert {rows.marker.color[row] for row in np.flatnonzero(sure)} == {expert_colour(1).lower()}
+
+
+def test_rows_are_thinned_to_the_limit(tone):
+    assert len(_named(figures.expert_lines(tone.evidence, limit=30), "rows").x) == 30
+
+
+def test_lines_are_faint_where_the_gate_gives_their_expert_little(temperature):
+    figure = figures.expert_lines(temperature.evidence)
+    strong, faint = _named(figure, "Expert 1"), _named(figure, "Expert 1, weight below 5%")
+    late = strong.x > 1990
+    assert np.isnan(strong.y[late]).all()
+    assert np.isfinite(faint.y).all()
+    assert np.isfinite(strong.y[strong.x < 1950]).all()
+    band = _named(figure, "Expert 1, 90% band")
+    assert np.nanmax(band.x) < 1990
+
+
+def test_a_separated_gate_does_not_spoil_the_interval(temperature):
+    area = _named(figures.expert_lines(temperature.evidence), "90% interval of the mixture")
+    # Expert 2 has no weight in 1880, although its line passes far below the data there.
+    assert area.y[0] > temperature.y.min() - 0.2
+
+
+def test_constant_experts_are_level(constant_experts):
+    figure = figures.expert_lines(constant_experts.evidence)
+    for expert in range(3):
+        level = _named(figure, f"Expert {expert + 1}").y
+        assert np.nanmax(level) == np.nanmin(level) == pytest.approx(constant_experts.estimator.expert_intercept_[expert])
+
+
+def test_one_expert_has_no_mixture_mean_of_its_own(one_expert):
+    names = [trace.name for trace in figures.expert_lines(one_expert.evidence).data]
+    assert "Expert 1" in names
+    assert "mixture mean" not in names
+
+
+def test_axes_of_partial_plots_say_what_is_held(npreg, tone):
+    assert figures.expert_lines(npreg.evidence, 1).layout.yaxis.title.text == "yn, others at their means"
+    assert figures.expert_lines(npreg.evidence, 1).layout.xaxis.title.text == "x squared"
+    assert figures.expert_lines(tone.evidence).layout.yaxis.title.text == "tuned"
+
+
+def test_gate_lines_are_the_gates_probabilities_and_sum_to_one(tone):
+    figure = figures.gate_along(tone.evidence, 0)
+    lines = [_named(figure, f"Expert {expert + 1}") for expert in range(2)]
+    np.testing.assert_allclose(lines[0].y + lines[1].y, 1.0, rtol=1e-12)
+    logit = tone.estimator.gate_intercept_[0] + tone.estimator.gate_coef_[0, 0] * lines[0].x
+    np.testing.assert_allclose(lines[0].y, 1.0 / (1.0 + np.exp(-logit)), rtol=1e-10)
+
+
+def test_gate_dots_average_the_responsibilities(tone):
+    dots = _named(figures.gate_along(tone.evidence, 0), "Expert 1, mean responsibility")
+    assert len(dots.x) == 12
+    # 150 rows in 12 groups of 12 or 13: their mean is that of the rows up to the difference of group sizes.
+    assert np.mean(dots.y) == pytest.approx(tone.evidence.responsibilities[:, 0].mean(), abs=0.01)
+    first = np.argsort(tone.X["stretchratio"].to_numpy(), kind="stable")[:12]
+    assert dots.y[0] == pytest.approx(tone.evidence.responsibilities[first, 0].mean(), rel=1e-12)
+
+
+def test_gates_of_several_features_have_no_dots(npreg):
+    names = [trace.name for trace in figures.gate_along(npreg.evidence, 0).data]
+    assert names == ["rows", "Expert 1", "Expert 2"]
+
+
+def test_constant_weights_are_bars(co2):
+    bars = figures.gate_constant(co2.evidence).data[0]
+    np.testing.assert_allclose(bars.x, co2.estimator.gate_weights(co2.X)[0], rtol=1e-12)
+    assert list(bars.y) == ["Expert 1", "Expert 2"]
+    assert list(bars.marker.color) == [expert_colour(0), expert_colour(1)]
+    assert bars.text[0] == "75.5%"
