@@ -12,8 +12,8 @@ from gatewise.estimators import GatedRegressor
 from gatewise.exceptions import SeparationWarning
 from gatewise.report import Evidence
 
-HOSTILE = "</script><script>alert(1)</script>"
-HOSTILE_LABEL = "<b onclick='alert(2)'>x</b> %{y} & <a href=\"https://example.org\">z</a>"
+_HOSTILE = "</script><script>alert(1)</script>"
+_LABEL = "<b onclick='alert(2)'>x</b> %{y} & <a href=\"https://example.org\">z</a>"
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def one_expert() -> Fitted:
 def hostile() -> Fitted:
     """Names of columns and target that would run as scripts or as plotly's markup if they were not escaped."""
     generator = np.random.default_rng(3)
-    X = pd.DataFrame(generator.uniform(size=(120, 2)), columns=[HOSTILE, HOSTILE_LABEL])
+    X = pd.DataFrame(generator.uniform(size=(120, 2)), columns=[_HOSTILE, _LABEL])
     first = generator.uniform(size=120) < 0.5
-    y = np.where(first, 3.0 * X[HOSTILE], 1.0 - 2.0 * X[HOSTILE_LABEL]) + 0.1 * generator.normal(size=120)
+    y = np.where(first, 3.0 * X[_HOSTILE], 1.0 - 2.0 * X[_LABEL]) + 0.1 * generator.normal(size=120)
     return _fit(X, pd.Series(y, name="<img src=x onerror=alert(3)>"))

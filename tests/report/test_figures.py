@@ -64,7 +64,9 @@ def test_constant_experts_are_level(constant_experts):
     figure = figures.expert_lines(constant_experts.evidence)
     for expert in range(3):
         level = _named(figure, f"Expert {expert + 1}").y
-        assert np.nanmax(level) == np.nanmin(level) == pytest.approx(constant_experts.estimator.expert_intercept_[expert])
+        assert (
+            np.nanmax(level) == np.nanmin(level) == pytest.approx(constant_experts.estimator.expert_intercept_[expert])
+        )
 
 
 def test_one_expert_has_no_mixture_mean_of_its_own(one_expert):

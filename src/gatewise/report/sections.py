@@ -171,13 +171,17 @@ def _search(evidence: Evidence) -> Section:
             "the variance floor, where a higher likelihood means nothing. The more starts end on the line, the less "
             "likely is it that a better maximum was missed.",
         ),
-        Panel(
-            "figure-trace",
-            search.trace(result),
-            "The ascent of the kept start: how much log-likelihood it still had to gain after each iteration, on a "
-            "logarithmic scale; it should fall ever more steeply at the end.",
-        ),
     ]
+    # A start at its end from the first (one expert has a closed form) has no ascent to show.
+    if len(result.trace) and result.trace.min() < result.trace[-1]:
+        panels.append(
+            Panel(
+                "figure-trace",
+                search.trace(result),
+                "The ascent of the kept start: how much log-likelihood it still had to gain after each iteration, on "
+                "a logarithmic scale; it should fall ever more steeply at the end.",
+            )
+        )
     return Section("search", "Starts and optima", "Starts and optima", panels)
 
 

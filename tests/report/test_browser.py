@@ -1,0 +1,157 @@
+"""A report in a real browser: figures are drawn, nothing complains, nothing leaves the page."""
+
+import json
+import shutil
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from selenium.common.exceptions import NoAlertPresentException
+from selenium.webdriver import Chrome, ChromeOptions
+from selenium.webdriver.chrome.service import Service
+
+from gatewise.report import write_report
+
+_BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+_FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1280,1000",
+)
+# A cold start of the browser on a busy machine; a page is drawn in about a second.
+_PATIENCE = 60.0
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Chrome]:
+    driver = shutil.which("chromedriver")
+    binary = next((found for name in _BROWSERS if (found := shutil.which(name))), None)
+    if driver is None or binary is None:
+        pytest.skip("no chromium with chromedriver is installed: the report was not opened in a browser")
+    options = ChromeOptions()
+    options.binary_location = binary
+    for flag in (*_FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = Chrome(options=options, service=Service(driver))
+    yield chrome
+    chrome.quit()
+
+
+def _open(browser: Chrome, path: Path) -> None:
+    for log in ("browser", "performance"):
+        browser.get_log(log)
+    browser.get(path.as_uri())
+    end = time.monotonic() + _PATIENCE
+    while browser.execute_script("return document.body.dataset.drawn") is None:
+        assert time.monotonic() < end, f"the figures were not drawn in time; console: {browser.get_log('browser')}"
+        time.sleep(0.05)
+
+
+def _traces(browser: Chrome) -> dict[str, dict[str, int]]:
+    """For each figure the traces that its data ask for, those in its drawing, and the visible marks in them."""
+    return browser.execute_script(
+        """
+        const found = {};
+        for (const plot of document.querySelectorAll(".plot")) {
+          const marks = [...plot.querySelectorAll(".trace path")].filter((path) => {
+            const box = path.getBBox();
+            return path.getAttribute("d") && box.width + box.height > 0;
+          });
+          found[plot.id] = {
+            asked: plot.data.length,
+            drawn: plot.querySelectorAll(".trace").length,
+            marks: marks.length,
+            width: Math.round(plot.querySelector(".main-svg").getBoundingClientRect().width),
+            room: Math.round(plot.getBoundingClientRect().width),
+          };
+        }
+        return found;
+        """
+    )
+
+
+def _requests(browser: Chrome) -> list[str]:
+    events = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
+    sockets = [event["params"]["url"] for event in events if event["method"] == "Network.webSocketCreated"]
+    return sent + sockets
+
+
+@pytest.mark.parametrize(
+    ("name", "figures"),
+    [
+        ("tone", 8),
+        ("npreg", 10),
+        ("co2", 8),
+        ("temperature", 8),
+        ("constant_experts", 8),
+        ("one_expert", 4),
+        ("hostile", 10),
+    ],
+)
+def test_figures_are_drawn_and_nothing_leaves_the_page(request, browser, tmp_path, name, figures):
+    fitted = request.getfixturevalue(name)
+    path = tmp_path / "report.html"
+    write_report(path, fitted.estimator, fitted.X, fitted.y, data_name=name)
+    _open(browser, path)
+
+    traces = _traces(browser)
+    assert len(traces) == figures
+    assert browser.execute_script("return document.body.dataset.drawn") == str(figures)
+    for figure, count in traces.items():
+        assert count["asked"] > 0, figure
+        assert count["drawn"] == count["asked"], figure
+        assert count["marks"] >= count["asked"], figure
+        assert abs(count["width"] - count["room"]) <= 1, figure
+    assert len(browser.find_elements("css selector", "#figure-starts .point")) == len(fitted.estimator.result_.starts)
+
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")] == []
+    requests = _requests(browser)
+    assert path.as_uri() in requests
+    assert [url for url in requests if url != path.as_uri() and not url.startswith(("data:", "blob:"))] == []
+
+
+def test_hostile_names_run_nowhere(hostile, browser, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, hostile.estimator, hostile.X, hostile.y, title=hostile.X.columns[0])
+    _open(browser, path)
+    with pytest.raises(NoAlertPresentException):
+        _ = browser.switch_to.alert.text
+    assert browser.title == hostile.X.columns[0]
+    shown = browser.execute_script("return document.querySelector('#figure-data-2 .xtitle').textContent")
+    assert shown == hostile.X.columns[1][:39] + "…"
+    assert browser.find_elements("css selector", "img, .plot a[*|href], b[onclick]") == []
+
+
+def test_the_policy_stops_what_would_leave_the_page(tone, browser, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, tone.estimator, tone.X, tone.y)
+    _open(browser, path)
+    outcome = browser.execute_async_script(
+        "const done = arguments[0]; fetch('https://example.org/').then(() => done('sent'), () => done('stopped'));"
+    )
+    assert outcome == "stopped"
+    complaints = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("Content Security Policy" in complaint for complaint in complaints)
+
+
+def test_narrow_windows_keep_their_figures_inside(npreg, browser, tmp_path):
+    path = tmp_path / "report.html"
+    write_report(path, npreg.estimator, npreg.X, npreg.y)
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        _open(browser, path)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        assert all(count["width"] <= count["room"] + 1 for count in _traces(browser).values())
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
