@@ -49,7 +49,7 @@ def two_lines(n=60, seed=3) -> pd.DataFrame:
 
 def test_the_summary_is_the_estimators(run, folder):
     outcome = run("fit", "tone", "--target", "tuned", "--seed", "0", "--starts", "4", "--json")
-    assert (outcome.code, outcome.err) == (0, "")
+    assert (outcome.code, outcome.err) == (0, "features: stretchratio (the usual ones of this data set)\n")
     frame = datasets.load("tone").frame
     estimator = GatedRegressor(n_starts=4, random_state=0).fit(frame[["stretchratio"]], frame["tuned"])
     summary = timeless(outcome.out)
@@ -84,7 +84,8 @@ def test_options_reach_the_estimator(run, folder):
         "--expert", "constant", "--shared-scale", "--seed", "5", "--starts", "3", "--max-iter", "300", "--tol", "1e-7",
         "--scale-floor", "0.01", "--gate-ridge", "0.5", "--weights", "w", "--level", "0.8", "--json",
     )  # fmt: skip
-    assert (outcome.code, outcome.err) == (0, "")
+    assert outcome.code == 0
+    assert outcome.err.startswith("coded the column 'group' as group=south, group=west;")
     design = pd.DataFrame(
         {"x": frame["x"], **{f"group={g}": (frame["group"] == g).astype(float) for g in ("south", "west")}}
     )
@@ -110,6 +111,14 @@ def test_constant_weights(run, folder, arguments):
     statistics = json.loads(outcome.out)["statistics"]
     assert statistics["gate_features"] == []
     assert statistics["n_parameters"] == 7
+
+
+def test_predict_with_constant_weights(run, folder):
+    run("fit", "tone", "--target", "tuned", "--starts", "2", "--gate-features", "none", "--out", "out")
+    assert run("predict", "out", "tone", "--out", "p.csv").code == 0
+    predictions = pd.read_csv("p.csv")
+    assert predictions["weight_1"].nunique() == 1
+    assert len(predictions) == 150
 
 
 def test_repeated_options_and_commas_name_the_same_columns(run, folder):
@@ -153,7 +162,9 @@ def test_the_outputs_are_complete_and_agree(run, fitted):
     )
     estimator = GatedRegressor(gate_features=["x"], n_starts=2, random_state=0).fit(design, frame["y"])
     assert timeless((out / "summary.json").read_text()) == timeless(estimator.summary(0.95).to_json())
-    assert (out / "summary.txt").read_text() == estimator.summary(0.95).to_text() + "\n"
+    text = (out / "summary.txt").read_text()
+    assert text.startswith("coded the column 'group' as group=south, group=west;")
+    assert text.endswith("\n\n" + estimator.summary(0.95).to_text() + "\n")
     saved = load_model(out)
     assert saved.metadata.feature_names == ("x", "group=south", "group=west")
     assert saved.metadata.gate_feature_names == ("x",)

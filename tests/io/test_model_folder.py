@@ -262,6 +262,8 @@ def test_a_folder_is_refused(folder, change, pattern):
 def test_a_missing_folder_is_refused(tmp_path):
     with pytest.raises(ModelFolderError, match=r"there is no model folder .*nowhere: check its name"):
         load_model(tmp_path / "nowhere")
+    with pytest.raises(ModelFolderError, match=r"there is no model folder n+: check its name"):
+        load_model("n" * 300)
 
 
 def test_a_huge_configuration_is_not_read(folder):

@@ -1,5 +1,6 @@
 """`gatewise fit`: a table in, a fitted mixture of experts with its report out."""
 
+import sys
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -82,7 +83,9 @@ def fit(
         typer.Option(metavar="DIR", help="A new folder for the model, the summary, the predictions and the report."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if Gatewise wrote it.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON and nothing else.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the summary as JSON; notes go to the error output.")
+    ] = False,
 ) -> None:
     """Fit a mixture of experts to a table by maximum likelihood.
 
@@ -99,7 +102,9 @@ def fit(
         chosen = usual_features(data, target) if features is None else split_names(features)
         if features is None and chosen is not None:
             notes.append(f"features: {', '.join(chosen)} (the usual ones of this data set)")
-        gate_names = None if gate_features is None else [name for name in split_names(gate_features) if name != "none"]
+        gate_names = None if gate_features is None else split_names(gate_features)
+        if gate_names == ["none"]:
+            gate_names = []
         training = prepare_training(
             open_table(data, encoding),
             target,
@@ -137,13 +142,17 @@ def fit(
                 f"{estimator.result_.n_rows} usable rows; use fewer experts or features, or more rows"
             )
         summary = estimator.summary(level)
-        written = [] if out is None else _write_outputs(out, overwrite, data, training, estimator, summary, level)
+        notes += training.notes
+        text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
+        written = [] if out is None else _write_outputs(out, overwrite, data, training, estimator, summary, text, level)
     if as_json:
         print(summary.to_json())
+        for note in notes:
+            print(note, file=sys.stderr)
         return
-    notes += training.notes
-    paragraphs = ["\n".join(notes), summary.to_text().strip("\n"), "\n".join(written)]
-    print("\n\n".join(paragraph for paragraph in paragraphs if paragraph))
+    print(text)
+    if written:
+        print("\n".join(["", "written:", *written]))
 
 
 def _write_outputs(
@@ -153,9 +162,10 @@ def _write_outputs(
     training: "TrainingData",
     estimator: "GatedRegressor",
     summary: "Summary",
+    text: str,
     level: float,
 ) -> list[str]:
-    """Write the folder of a fit, whole or not at all; what to print about it, the report's path last."""
+    """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
     from gatewise.io import ModelMetadata, SavedModel, model_files, new_folder, predict_table
     from gatewise.report import render_report
 
@@ -169,7 +179,7 @@ def _write_outputs(
     files = {f"model/{name}": content for name, content in model_files(estimator.model_, metadata).items()}
     files |= {
         "summary.json": (summary.to_json() + "\n").encode(),
-        "summary.txt": (summary.to_text() + "\n").encode(),
+        "summary.txt": (text + "\n").encode(),
         "predictions.csv": predictions.to_csv(index=False, lineterminator="\n").encode(),
         "report.html": render_report(
             estimator, training.design, training.target, sample_weight=training.weights, data_name=data_name
@@ -178,4 +188,4 @@ def _write_outputs(
     with new_folder(out, overwrite=overwrite) as folder:
         for name, content in files.items():
             folder.write(name, content)
-    return ["written:", *(str(out / name) for name in files)]
+    return [str(out / name) for name in files]

@@ -348,7 +348,7 @@ def load_model(directory: str | os.PathLike[str]) -> SavedModel:
     folder = Path(directory)
     if not os.path.lexists(folder / CONFIG_NAME) and os.path.lexists(folder / "model" / CONFIG_NAME):
         folder = folder / "model"
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise ModelFolderError(f"there is no model folder {folder}: check its name")
     config = _read_config(folder)
 

@@ -1,5 +1,6 @@
 """Data by name: a file of the user's, or one of the shipped data sets."""
 
+import os
 from pathlib import Path
 
 from gatewise import datasets
@@ -11,7 +12,7 @@ __all__ = ["open_table", "usual_features"]
 
 def _is_shipped(data: str) -> bool:
     """Whether the name means a shipped data set: a file of that name comes first."""
-    return data in datasets.names() and not Path(data).exists()
+    return data in datasets.names() and not os.path.exists(data)
 
 
 def open_table(data: str, encoding: str | None = None) -> Table:
@@ -30,7 +31,7 @@ def open_table(data: str, encoding: str | None = None) -> Table:
     """
     if _is_shipped(data):
         return parse_csv(datasets.csv_bytes(data), f"data set {data}")
-    if not Path(data).exists() and Path(data).name == data and "." not in data:
+    if not os.path.exists(data) and Path(data).name == data and "." not in data:
         raise InputError(
             f"there is no file {data} and no data set of that name: check the name, or choose one of "
             f"{', '.join(datasets.names())}"
