@@ -1,0 +1,94 @@
+"""What the documentation shows is what comes out, its links lead somewhere, and its examples run."""
+
+import re
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.docs.runner import PAGES, ROOT, agrees, blocks, run_page
+
+EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+def without_code(page):
+    return re.sub(r"^```.*?^```$|`[^`\n]*`", "", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchor(heading):
+    """The anchor that Markdown's table of contents gives to a heading."""
+    plain = re.sub(r"[^\w\s-]", "", heading.replace("`", "")).strip().lower()
+    return re.sub(r"[-\s]+", "-", plain.encode("ascii", "ignore").decode())
+
+
+def runnable():
+    for path in PAGES:
+        kinds = {block.kind for block in blocks(path.read_text(encoding="utf-8"))}
+        if kinds & {"python", "console"}:
+            yield pytest.param(path, id=path.stem)
+
+
+@pytest.mark.parametrize("path", list(runnable()))
+def test_page_shows_what_comes_out(path, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    compared = 0
+    for comparison in run_page(path.read_text(encoding="utf-8")):
+        compared += 1
+        assert agrees(comparison.shown, comparison.printed), (
+            f"{path.name}: after\n{comparison.source}\nthe page shows\n{comparison.shown}\nbut it printed\n"
+            f"{comparison.printed}\n(python -m tests.docs.runner writes it into the page)"
+        )
+    assert compared > 0
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+def test_links_and_pictures_resolve(path):
+    page = path.read_text(encoding="utf-8")
+    for target in LINK.findall(without_code(page)):
+        if re.match(r"[a-z]+://|mailto:", target):
+            continue
+        file, _, fragment = target.partition("#")
+        aim = path if not file else path.parent / file
+        assert aim.exists(), f"{path.name} links to {target}, which is not there"
+        if fragment and aim.suffix == ".md":
+            anchors = {anchor(heading) for heading in HEADING.findall(aim.read_text(encoding="utf-8"))}
+            assert fragment in anchors, f"{path.name} links to {target}; {aim.name} has {sorted(anchors)}"
+
+
+def test_every_page_is_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    assert [path.name for path in PAGES if path.parent.name == "docs" and path.name not in navigation] == []
+
+
+def test_pictures_are_all_used():
+    shown = "".join(path.read_text(encoding="utf-8") for path in PAGES)
+    pictures = [path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.suffix in (".svg", ".png")]
+    assert pictures
+    assert [name for name in pictures if name not in shown] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_example_runs(path, tmp_path, monkeypatch, capsys):
+    copy = Path(shutil.copy(path, tmp_path))
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(copy), run_name="__main__")
+    assert capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("shown", "printed", "same"),
+    [
+        ("a 1.25\n", "a 1.26\n", True),
+        ("a 1.25\n", "a 1.27\n", False),
+        ("12 rows\n", "13 rows\n", False),
+        ("2.5e-08\n", "2.6e-08\n", True),
+        ("first\n...\nlast\n", "first\nany\nthing\nlast\n", True),
+        ("first\n...\nlast\n", "first\nany\nthing\n", False),
+        ("stretch ratio\n", "stretchratio\n", False),
+    ],
+)
+def test_comparison_is_strict_but_for_the_last_digit(shown, printed, same):
+    assert agrees(shown, printed) is same
