@@ -49,7 +49,7 @@ def two_lines(n=60, seed=3) -> pd.DataFrame:
 
 def test_the_summary_is_the_estimators(run, folder):
     outcome = run("fit", "tone", "--target", "tuned", "--seed", "0", "--starts", "4", "--json")
-    assert (outcome.code, outcome.err) == (0, "features: stretchratio (the usual ones of this data set)\n")
+    assert (outcome.code, outcome.err) == (0, "features: 'stretchratio' (the usual ones of this data set)\n")
     frame = datasets.load("tone").frame
     estimator = GatedRegressor(n_starts=4, random_state=0).fit(frame[["stretchratio"]], frame["tuned"])
     summary = timeless(outcome.out)
@@ -65,8 +65,8 @@ def test_text_is_printed_with_what_was_coded(run, folder):
     outcome = run("fit", "d.csv", "--target", "y", "--weights", "w", "--starts", "2")
     lines = outcome.out.splitlines()
     assert lines[:3] == [
-        "features: x, group (all columns but the target and the weights)",
-        "coded the column 'group' as group=south, group=west; the reference level is 'north', the first in sorted "
+        "features: 'x', 'group' (all columns but the target and the weights)",
+        "coded the column 'group' as 'group=south', 'group=west'; the reference level is 'north', the first in sorted "
         "order",
         "",
     ]
@@ -85,7 +85,7 @@ def test_options_reach_the_estimator(run, folder):
         "--scale-floor", "0.01", "--gate-ridge", "0.5", "--weights", "w", "--level", "0.8", "--json",
     )  # fmt: skip
     assert outcome.code == 0
-    assert outcome.err.startswith("coded the column 'group' as group=south, group=west;")
+    assert outcome.err.startswith("coded the column 'group' as 'group=south', 'group=west';")
     design = pd.DataFrame(
         {"x": frame["x"], **{f"group={g}": (frame["group"] == g).astype(float) for g in ("south", "west")}}
     )
@@ -163,7 +163,7 @@ def test_the_outputs_are_complete_and_agree(run, fitted):
     estimator = GatedRegressor(gate_features=["x"], n_starts=2, random_state=0).fit(design, frame["y"])
     assert timeless((out / "summary.json").read_text()) == timeless(estimator.summary(0.95).to_json())
     text = (out / "summary.txt").read_text()
-    assert text.startswith("coded the column 'group' as group=south, group=west;")
+    assert text.startswith("coded the column 'group' as 'group=south', 'group=west';")
     assert text.endswith("\n\n" + estimator.summary(0.95).to_text() + "\n")
     saved = load_model(out)
     assert saved.metadata.feature_names == ("x", "group=south", "group=west")

@@ -33,9 +33,9 @@ def test_text_is_coded_against_the_first_level():
     assert data.positions.tolist() == [2, 3, 6]
     assert data.gate_features == ["x", "sex=male"]
     assert data.notes == (
-        "features: x, sex (all columns but the target and the weights)",
+        "features: 'x', 'sex' (all columns but the target and the weights)",
         "dropped 1 of 4 rows with missing values, by column: 'x' (1)",
-        "coded the column 'sex' as sex=male; the reference level is 'female', the first in sorted order",
+        "coded the column 'sex' as 'sex=male'; the reference level is 'female', the first in sorted order",
     )
 
 

@@ -101,7 +101,7 @@ def fit(
         notes: list[str] = []
         chosen = usual_features(data, target) if features is None else split_names(features)
         if features is None and chosen is not None:
-            notes.append(f"features: {', '.join(chosen)} (the usual ones of this data set)")
+            notes.append(f"features: {', '.join(map(repr, chosen))} (the usual ones of this data set)")
         gate_names = None if gate_features is None else split_names(gate_features)
         if gate_names == ["none"]:
             gate_names = []

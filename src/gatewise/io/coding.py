@@ -115,7 +115,7 @@ class ColumnCoding(BaseModel):
     def notes(self) -> list[str]:
         """One sentence for each column that was coded."""
         return [
-            f"coded the column {column.name!r} as {', '.join(column.coded_names)}; "
+            f"coded the column {column.name!r} as {', '.join(map(repr, column.coded_names))}; "
             f"the reference level is {column.reference!r}, the first in sorted order"
             for column in self.columns
             if isinstance(column, CategoricalColumn)
@@ -179,7 +179,7 @@ def _choose_features(
     if features is None:
         chosen = [name for name in table.names if name not in taken]
         others = "the target and the weights" if weights is not None else "the target"
-        return chosen, [f"features: {', '.join(chosen) or 'none'} (all columns but {others})"]
+        return chosen, [f"features: {', '.join(map(repr, chosen))} (all columns but {others})"]
     _refuse_repeats(features, "features")
     for name in features:
         if name in taken:
@@ -283,7 +283,7 @@ def prepare_training(
         >>> table = parse_csv(b"y,x,sex\n1,2,f\n3,1,m\n", "data.csv")
         >>> data = prepare_training(table, "y")
         >>> list(data.design.columns), data.notes[1]
-        (['x', 'sex=m'], "coded the column 'sex' as sex=m; the reference level is 'f', the first in sorted order")
+        (['x', 'sex=m'], "coded the column 'sex' as 'sex=m'; the reference level is 'f', the first in sorted order")
     """
     chosen, notes = _choose_features(table, target, features, weights)
     if not chosen:
