@@ -28,7 +28,7 @@ def test_curves_fall_from_the_largest_responsibility_to_the_smallest(tone):
         assert (np.diff(curve.y) <= 0).all()
         assert curve.y[0] == tone.evidence.responsibilities[:, expert].max()
         assert curve.y[-1] == tone.evidence.responsibilities[:, expert].min()
-        assert curve.x[-1] == pytest.approx(1.0)
+        assert (curve.x[0], curve.x[-1]) == (0.0, pytest.approx(1.0))
 
 
 def test_residuals_are_standardised_by_the_mixture(tone):

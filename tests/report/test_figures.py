@@ -69,10 +69,9 @@ def test_constant_experts_are_level(constant_experts):
         )
 
 
-def test_one_expert_has_no_mixture_mean_of_its_own(one_expert):
+def test_one_expert_has_no_mixture_beside_it(one_expert):
     names = [trace.name for trace in figures.expert_lines(one_expert.evidence).data]
-    assert "Expert 1" in names
-    assert "mixture mean" not in names
+    assert names == ["Expert 1, 90% band", "rows", "Expert 1"]
 
 
 def test_axes_of_partial_plots_say_what_is_held(npreg, tone):

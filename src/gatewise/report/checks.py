@@ -56,11 +56,12 @@ def responsibility_curves(evidence: Evidence, *, height: int = 300) -> go.Figure
     figure = blank_figure(height=height)
     for expert in range(evidence.n_experts):
         order = np.argsort(-evidence.responsibilities[:, expert], kind="stable")
-        share = np.cumsum(evidence.weight[order]) / evidence.weight.sum()
-        picked = np.unique(np.linspace(0, evidence.n_rows - 1, _CURVE_POINTS).round().astype(int))
+        share = np.append(0.0, np.cumsum(evidence.weight[order]) / evidence.weight.sum())
+        sorted_from_zero = evidence.responsibilities[np.append(order[0], order), expert]
+        picked = np.unique(np.linspace(0, evidence.n_rows, _CURVE_POINTS).round().astype(int))
         figure.add_scatter(
             x=share[picked],
-            y=evidence.responsibilities[order[picked], expert],
+            y=sorted_from_zero[picked],
             mode="lines",
             name=f"Expert {expert + 1}",
             line={"color": expert_colour(expert), "width": 2.4, "dash": expert_dash(expert)},

@@ -168,20 +168,21 @@ class Evidence:
                 high=_array(model.quantile(x, 1.0 - tail, gate_x)),
             )
 
-    def adjusted_target(self, feature: int) -> np.ndarray:
-        """Y with the other features' part taken out, (n,): the points of a partial-residual plot.
+    def adjusted_target(self, feature: int, rows: np.ndarray) -> np.ndarray:
+        """The target without the other features' part, for the rows of those indices: the points of a partial plot.
 
         yⱼ = y − Σᵢ rᵢ (mᵢ(x) − mᵢ(x with all columns but `feature` at their means)), r the responsibilities and m
         the experts' means. With one feature it is y itself.
         """
         if self.inputs.shape[1] == 1:
-            return self.target
-        points = np.tile(self.centre(), (self.n_rows, 1))
-        points[:, feature] = self.inputs[:, feature]
+            return self.target[rows]
+        points = np.tile(self.centre(), (len(rows), 1))
+        points[:, feature] = self.inputs[rows, feature]
         model = self.estimator.model_
         with torch.no_grad():
             held = _array(model.family.mean(*model.experts(_model_inputs(self.estimator, points)[0])))
-        return self.target - (self.responsibilities * (self.expert_means - held)).sum(axis=1)
+        owed = self.responsibilities[rows] * (self.expert_means[rows] - held)
+        return self.target[rows] - owed.sum(axis=1)
 
 
 def _gate_columns(estimator: GatedRegressor) -> list[int]:

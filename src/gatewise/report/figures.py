@@ -43,7 +43,8 @@ def expert_lines(
     """
     profile = evidence.profile(feature)
     figure = blank_figure(height=height, legend=legend)
-    _add_interval(figure, profile)
+    if evidence.n_experts > 1:
+        _add_interval(figure, profile)
     for expert in range(evidence.n_experts):
         _add_band(figure, profile, expert)
     _add_rows(figure, evidence, feature, limit)
@@ -183,7 +184,7 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, limit: int) -
     )
     figure.add_scatter(
         x=evidence.inputs[rows, feature],
-        y=evidence.adjusted_target(feature)[rows],
+        y=evidence.adjusted_target(feature, rows),
         mode="markers",
         name="rows",
         marker={
