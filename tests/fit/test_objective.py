@@ -7,7 +7,7 @@ import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.data import prepare
-from gatewise.fit.expectation_maximisation import em_step, maximise_expectation
+from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.objective import Objective
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
 from tests.helpers import mixture, simulate
@@ -67,10 +67,12 @@ def test_em_never_descends(table, prior, shared_scale):
     objective = objective_on(table, shared_scale, **PRIORS[prior])
     start = responsibilities_of_start(objective.data, "partition", 3, seed=1)
     theta = maximise_expectation(objective, start, np.zeros(objective.layout.size), gate_steps=3)
+    state = expectation(objective, theta)
     values = []
     for _ in range(40):
-        values.append(objective.value_and_gradient(theta)[0])
-        theta = em_step(objective, theta)
+        values.append(objective.value_and_gradient(state.theta)[0])
+        assert state.value == pytest.approx(values[-1], rel=1e-12, abs=1e-12)
+        state = em_step(objective, state)
     # Strict up to rounding of a mean over 300 rows.
     assert np.diff(values).min() > -1e-14
     assert values[-1] - values[0] > 0.01

@@ -36,7 +36,10 @@ class Standardisation:
 
     def design(self, x: np.ndarray) -> np.ndarray:
         """The channel-major design (1 + d, n): a row of ones, then the standardised columns."""
-        return np.concatenate([np.ones((1, len(x))), ((x - self.mean) / self.scale).T])
+        design = np.empty((1 + x.shape[1], len(x)))
+        design[0] = 1.0
+        design[1:] = ((x - self.mean) / self.scale).T
+        return design
 
     def matrix(self) -> np.ndarray:
         """M with (1, x) coefficients = M (1, z) coefficients, shape (1 + d, 1 + d)."""
@@ -83,7 +86,7 @@ class Layout:
         """θ ↦ gate (k, q) with a last row of zeros, experts (k, p), log-scales (k,)."""
         gate = np.zeros((self.n_experts, self.gate_size))
         gate[:-1] = theta[self.gate].reshape(self.n_experts - 1, self.gate_size)
-        coefficients = np.ascontiguousarray(theta[self.experts]).reshape(self.n_experts, self.expert_size)
+        coefficients = theta[self.experts].reshape(self.n_experts, self.expert_size).copy()
         log_scale = np.broadcast_to(theta[self.scales], (self.n_experts,)).copy()
         return gate, coefficients, log_scale
 

@@ -66,6 +66,11 @@ class FitData:
         return float(self.weight.sum())
 
     @cached_property
+    def same_design(self) -> bool:
+        """Whether the gate and the experts see the same covariates."""
+        return self.gate_design is self.design or np.array_equal(self.gate_design, self.design)
+
+    @cached_property
     def sorted_rows(self) -> np.ndarray:
         """Row numbers in an order that depends on the rows' content only, so that draws do not depend on theirs."""
         return np.lexsort([*self.gate_design[1:], *self.covariates, self.y])

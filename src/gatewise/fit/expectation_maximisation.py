@@ -4,22 +4,66 @@ EM is used for what it is good at, the first steps from a rough start, and to tu
 it is not iterated to convergence (it slows down without being at a maximum).
 """
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from gatewise.fit.objective import Objective
-from gatewise.ops.curvature import gate_information, weighted_gram
+from gatewise.ops.curvature import weighted_gram
+from gatewise.ops.expectation import ExpectationSums, expectation_sums, gate_derivatives, gate_expectation
 from gatewise.ops.linalg import solve_symmetric
-from gatewise.ops.log_space_numpy import log_softmax_columns
 
-__all__ = ["em_step", "maximise_expectation"]
+__all__ = ["Expectation", "em_step", "expectation", "maximise_expectation"]
 
 _EMPTY = 1e-8
+_NEGLIGIBLE_GAIN = 1e-10
+_SMALLEST_STEP = 1e-4
 
 
-def em_step(objective: Objective, theta: np.ndarray) -> np.ndarray:
-    """One EM step from θ; the gate takes one damped Newton step, so this is a generalised EM and never descends."""
-    _, responsibilities = objective.responsibilities(theta)
-    return maximise_expectation(objective, responsibilities, theta, gate_steps=1)
+@dataclass(frozen=True)
+class Expectation:
+    """An E-step: where it was taken, the mean objective there, and its sums."""
+
+    theta: np.ndarray
+    value: float
+    sums: ExpectationSums
+
+
+def expectation(objective: Objective, theta: np.ndarray) -> Expectation:
+    """The E-step at θ."""
+    objective.n_evaluations += 1
+    data = objective.data
+    sums = expectation_sums(
+        data.gate_design, data.design, data.y, data.weight, *objective.layout.unpack(theta), data.same_design
+    )
+    return Expectation(theta, (sums.log_likelihood + objective.log_prior(theta)) / data.total_weight, sums)
+
+
+def em_step(objective: Objective, at: Expectation) -> Expectation:
+    """One EM step: the experts' maximum in closed form, one Newton step for the gate, halved until nothing is lost."""
+    data, layout, sums = objective.data, objective.layout, at.sums
+    gate, coefficients, log_scale = layout.unpack(at.theta)
+    filled = sums.mass > _EMPTY * data.total_weight
+    squares = sums.squares.copy()
+    for i in np.flatnonzero(filled):
+        change = solve_symmetric(sums.gram[i], sums.moments[i])
+        coefficients[i] += change
+        # The residual sum of squares about the new coefficients; it cannot be negative but for rounding.
+        squares[i] = max(squares[i] - float(change @ sums.moments[i]), 0.0)
+    log_scale = _maximise_scale(objective, sums.mass, squares, filled, log_scale)
+    if layout.n_experts == 1:
+        return expectation(objective, layout.pack(gate, coefficients, log_scale))
+    precision = objective.gate_precision()
+    slope = sums.gate_gradient - precision @ gate[:-1].ravel()
+    step = solve_symmetric(sums.gate_information + precision, slope).reshape(gate[:-1].shape)
+    length = 1.0
+    while True:
+        candidate = gate.copy()
+        candidate[:-1] += length * step
+        reached = expectation(objective, layout.pack(candidate, coefficients, log_scale))
+        if reached.value >= at.value or length < _SMALLEST_STEP:
+            return reached if reached.value >= at.value else at
+        length *= 0.25
 
 
 def maximise_expectation(
@@ -38,7 +82,7 @@ def maximise_expectation(
     """
     data, layout = objective.data, objective.layout
     gate, coefficients, log_scale = layout.unpack(theta)
-    shares = responsibilities * data.weight
+    shares = np.multiply(responsibilities, data.weight, order="C")
     totals = shares.sum(axis=1)
     gram = weighted_gram(data.design, shares)
     right = (shares * data.y) @ data.design.T
@@ -46,44 +90,49 @@ def maximise_expectation(
     for i in np.flatnonzero(filled):
         coefficients[i] = solve_symmetric(gram[i], right[i])
     squares = (shares * (data.y - coefficients @ data.design) ** 2).sum(axis=1)
-    a, b = objective.variance_prior or (-1.0, 0.0)
-    if layout.shared_scale:
-        variance = np.full_like(squares, (squares.sum() + 2.0 * b) / (totals.sum() + 2.0 * (a + 1.0)))
-    else:
-        variance = (squares + 2.0 * b) / np.where(filled, totals + 2.0 * (a + 1.0), 1.0)
-    with np.errstate(divide="ignore"):
-        new_scale = np.maximum(0.5 * np.log(variance), objective.lower[layout.scales.start])
-    log_scale = np.where(filled | layout.shared_scale, new_scale, log_scale)
+    log_scale = _maximise_scale(objective, totals, squares, filled, log_scale)
     if layout.n_experts > 1:
         gate = _maximise_gate(objective, shares, gate, gate_steps)
     return layout.pack(gate, coefficients, log_scale)
 
 
+def _maximise_scale(
+    objective: Objective, mass: np.ndarray, squares: np.ndarray, filled: np.ndarray, log_scale: np.ndarray
+) -> np.ndarray:
+    """σᵢ² = (Σ w r e² + 2b) / (Σ w r + 2(a + 1)), not below the floor; experts without rows keep what they have."""
+    layout = objective.layout
+    a, b = objective.variance_prior or (-1.0, 0.0)
+    if layout.shared_scale:
+        variance = np.full_like(squares, (squares.sum() + 2.0 * b) / (mass.sum() + 2.0 * (a + 1.0)))
+    else:
+        variance = (squares + 2.0 * b) / np.where(filled, mass + 2.0 * (a + 1.0), 1.0)
+    with np.errstate(divide="ignore"):
+        new_scale = np.maximum(0.5 * np.log(variance), objective.lower[layout.scales.start])
+    return np.where(filled | layout.shared_scale, new_scale, log_scale)
+
+
 def _maximise_gate(objective: Objective, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
     """Newton steps on Σ w r log π (plus ridge), each halved until it does not descend."""
-    data, layout = objective.data, objective.layout
-    design = data.gate_design
+    data = objective.data
     precision = objective.gate_precision()
-
-    def expectation(candidate: np.ndarray) -> tuple[float, np.ndarray]:
-        log_weights = log_softmax_columns(candidate @ design)
-        flat = candidate[:-1].ravel()
-        return float(np.vdot(shares, log_weights)) - 0.5 * float(flat @ precision @ flat), log_weights
-
-    value, log_weights = expectation(gate)
+    arrays = (data.gate_design, shares, data.weight)
     for _ in range(steps):
-        weights = np.exp(log_weights)
-        gradient = ((shares - weights * data.weight)[:-1] @ design.T).ravel() - precision @ gate[:-1].ravel()
-        step = solve_symmetric(gate_information(design, weights, data.weight) + precision, gradient)
+        flat = gate[:-1].ravel()
+        value, gradient, information = gate_derivatives(*arrays, gate)
+        value -= 0.5 * float(flat @ precision @ flat)
+        gradient = gradient - precision @ flat
+        step = solve_symmetric(information + precision, gradient)
+        # Nothing to gain: a line search would only compare rounding errors.
+        if gradient @ step <= _NEGLIGIBLE_GAIN * data.total_weight:
+            return gate
         length = 1.0
-        while length > 1e-6:
-            candidate = gate.copy()
-            candidate[:-1] += length * step.reshape(layout.n_experts - 1, layout.gate_size)
-            new_value, new_log_weights = expectation(candidate)
-            if new_value > value:
-                gate, value, log_weights = candidate, new_value, new_log_weights
+        while True:
+            moved = flat + length * step
+            candidate = np.concatenate([moved.reshape(gate[:-1].shape), gate[-1:]])
+            if gate_expectation(*arrays, candidate) - 0.5 * float(moved @ precision @ moved) > value:
+                gate = candidate
                 break
             length *= 0.5
-        else:
-            break
+            if length < _SMALLEST_STEP:
+                return gate
     return gate

@@ -112,6 +112,10 @@ class Objective:
             hessian[layout.scales, layout.scales] = np.diag(-4.0 * b * inverse_variance)
         return value, gradient, hessian
 
+    def log_prior(self, theta: np.ndarray) -> float:
+        """The log priors at θ."""
+        return self._log_prior(theta)[0]
+
     def gate_precision(self) -> np.ndarray:
         """λ (I − 11ᵀ/k) ⊗ diag(0, 1, …, 1) over the free contrasts: the ridge, blind to the choice of reference."""
         k, q = self.layout.n_experts, self.layout.gate_size

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewise.fit.data import FitData
-from gatewise.fit.expectation_maximisation import em_step, maximise_expectation
+from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
 from gatewise.fit.objective import Objective
@@ -68,8 +68,10 @@ def run_start(data: FitData, options: FitOptions, index: int, deadline: float | 
     use_newton = options.solver == "newton" or (options.solver == "auto" and data.layout.size <= _NEWTON_LIMIT)
     solver = newton if use_newton else quasi_newton
     try:
+        state = expectation(objective, theta)
         for _ in range(options.em_steps if options.max_iter else 0):
-            theta = em_step(objective, theta)
+            state = em_step(objective, state)
+            theta = state.theta
             if deadline is not None and time.monotonic() > deadline:
                 raise SolverStopped(FitStatus.TIME_LIMIT)
         if options.max_iter == 0:

@@ -20,10 +20,16 @@ from numba import njit
 from gatewise.ops.linear_pass import LinearPass, linear_channels
 from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, mixture_block
 
-__all__ = ["gate_information", "linear_hessian", "linear_responsibilities", "row_products", "weighted_gram"]
-
-# Rows per matrix product: the pair channels and the products of the design columns stay in the second-level cache.
-ROWS = 2 * BLOCK
+__all__ = [
+    "clear_rows",
+    "copy_rows",
+    "linear_hessian",
+    "linear_responsibilities",
+    "row_products",
+    "unpack_columns",
+    "unpack_symmetric",
+    "weighted_gram",
+]
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -179,17 +185,120 @@ def _pair_channels(
                     out[r] += weight[r] * share[r] * ((square - 1.0) * (square - 1.0) - 2.0 * square)
 
 
-def _unpack_symmetric(sums: np.ndarray, channels: int, columns: int) -> np.ndarray:
-    """(pairs of channels, pairs of columns) ↦ the symmetric matrix (channels·columns, channels·columns)."""
-    rows, cols = np.tril_indices(channels)
+def unpack_columns(sums: np.ndarray, columns: int) -> np.ndarray:
+    """(channels, pairs of columns) ↦ one symmetric matrix per channel (channels, columns, columns)."""
     first, second = np.tril_indices(columns)
-    blocks = np.empty((channels, channels, columns, columns))
     block = np.empty((len(sums), columns, columns))
     block[:, first, second] = sums
     block[:, second, first] = sums
+    return block
+
+
+def unpack_symmetric(sums: np.ndarray, channels: int, columns: int) -> np.ndarray:
+    """(pairs of channels, pairs of columns) ↦ the symmetric matrix (channels·columns, channels·columns)."""
+    rows, cols = np.tril_indices(channels)
+    blocks = np.empty((channels, channels, columns, columns))
+    block = unpack_columns(sums, columns)
     blocks[rows, cols] = block
     blocks[cols, rows] = block
     return blocks.transpose(0, 2, 1, 3).reshape(channels * columns, channels * columns)
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def copy_rows(design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
+    """out[j, r] = design[j, low + r] for r < m."""
+    for j in range(design.shape[0]):
+        source, target = design[j, low : low + m], out[j]
+        for r in range(m):
+            target[r] = source[r]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def clear_rows(channels: np.ndarray, m: int) -> None:
+    """channels[i, r] = 0 for r ≥ m."""
+    for i in range(channels.shape[0]):
+        channel = channels[i]
+        for r in range(m, channel.size):
+            channel[r] = 0.0
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def _hessian_sums(
+    gate_design: np.ndarray,
+    design: np.ndarray,
+    y: np.ndarray,
+    weight: np.ndarray,
+    gate_coefficients: np.ndarray,
+    coefficients: np.ndarray,
+    log_scale: np.ndarray,
+    same_design: bool,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Σ_r (second derivative by a pair of channels) × (product of a pair of design columns), for all pairs."""
+    k, n = coefficients.shape[0], y.size
+    q, p, free = gate_design.shape[0], design.shape[0], k - 1
+    inverse_scale = np.exp(-log_scale)
+    weights, responsibilities, residual = np.empty((k, BLOCK)), np.empty((k, BLOCK)), np.empty((k, BLOCK))
+    log_prob = np.empty(BLOCK)
+    logits, location = np.empty((k, BLOCK)), np.empty((k, BLOCK))
+    gate_gate, gate_location = np.empty((free * k // 2, BLOCK)), np.empty((free * k, BLOCK))
+    location_location, gate_scale = np.empty((k * (k + 1) // 2, BLOCK)), np.empty((free * k, BLOCK))
+    location_scale, scale_scale = np.empty((k * k, BLOCK)), np.empty((k * k, BLOCK))
+    # Zeros, because a last block that is not full multiplies what stands here by zero.
+    products = np.zeros((p * (p + 1) // 2, BLOCK))
+    gate_products = products if same_design else np.zeros((q * (q + 1) // 2, BLOCK))
+    mixed_products = products if same_design else np.zeros((q * p, BLOCK))
+    block_design = np.zeros((p, BLOCK))
+    block_gate_design = block_design if same_design else np.zeros((q, BLOCK))
+
+    gate_gate_sum = np.zeros((gate_gate.shape[0], gate_products.shape[0]))
+    gate_location_sum = np.zeros((gate_location.shape[0], mixed_products.shape[0]))
+    location_location_sum = np.zeros((location_location.shape[0], products.shape[0]))
+    gate_scale_sum, location_scale_sum = np.zeros((free * k, q)), np.zeros((k * k, p))
+    scale_scale_sum = np.zeros(k * k)
+    for low in range(0, n, BLOCK):
+        m = min(BLOCK, n - low)
+        linear_channels(gate_coefficients, gate_design, low, m, logits)
+        linear_channels(coefficients, design, low, m, location)
+        mixture_block(logits, location, log_scale, y[low : low + m], m, log_prob, weights, responsibilities, residual)
+        _pair_channels(
+            weight[low : low + m],
+            weights,
+            responsibilities,
+            residual,
+            inverse_scale,
+            m,
+            gate_gate,
+            gate_location,
+            gate_scale,
+            location_location,
+            location_scale,
+            scale_scale,
+        )
+        row_products(design, design, low, m, True, products)
+        copy_rows(design, low, m, block_design)
+        if not same_design:
+            row_products(gate_design, gate_design, low, m, True, gate_products)
+            row_products(gate_design, design, low, m, False, mixed_products)
+            copy_rows(gate_design, low, m, block_gate_design)
+        if m < BLOCK:
+            for channels in (gate_gate, gate_location, location_location, gate_scale, location_scale, scale_scale):
+                clear_rows(channels, m)
+        location_location_sum += np.dot(location_location, products.T)
+        location_scale_sum += np.dot(location_scale, block_design.T)
+        if free:
+            gate_gate_sum += np.dot(gate_gate, gate_products.T)
+            gate_location_sum += np.dot(gate_location, mixed_products.T)
+            gate_scale_sum += np.dot(gate_scale, block_gate_design.T)
+        for pair in range(k * k):
+            scale_scale_sum[pair] += scale_scale[pair].sum()
+    return (
+        gate_gate_sum,
+        gate_location_sum,
+        location_location_sum,
+        gate_scale_sum,
+        location_scale_sum,
+        scale_scale_sum,
+    )
 
 
 def linear_hessian(
@@ -206,66 +315,27 @@ def linear_hessian(
     Returns:
         A symmetric matrix of order (k − 1) q + k p + k.
     """
-    k, n = len(log_scale), data.y.size
+    k, free = len(log_scale), len(log_scale) - 1
     q, p = len(data.gate_design), len(data.design)
-    free = k - 1
-    inverse_scale = np.exp(-log_scale)
-    weights, responsibilities, residual = (np.empty((k, ROWS)) for _ in range(3))
-    log_prob = np.empty(ROWS)
-    pairs = {
-        "gate_gate": np.empty((free * k // 2, ROWS)),
-        "gate_location": np.empty((free * k, ROWS)),
-        "gate_scale": np.empty((free * k, ROWS)),
-        "location_location": np.empty((k * (k + 1) // 2, ROWS)),
-        "location_scale": np.empty((k * k, ROWS)),
-        "scale_scale": np.empty((k * k, ROWS)),
-    }
-    gate_products = np.empty((q * (q + 1) // 2, ROWS))
-    mixed_products = np.empty((q * p, ROWS))
-    products = np.empty((p * (p + 1) // 2, ROWS))
-    gate_gate = np.zeros((free * k // 2, len(gate_products)))
-    gate_location = np.zeros((free * k, len(mixed_products)))
-    gate_scale = np.zeros((free * k, q))
-    location_location = np.zeros((k * (k + 1) // 2, len(products)))
-    location_scale = np.zeros((k * k, p))
-    scale_scale = np.zeros(k * k)
-    for low in range(0, n, ROWS):
-        m = min(ROWS, n - low)
-        _evaluate_rows(
-            data.gate_design,
-            data.design,
-            data.y,
-            gate_coefficients,
-            coefficients,
-            log_scale,
-            low,
-            m,
-            weights,
-            responsibilities,
-            residual,
-            log_prob,
-        )
-        _pair_channels(
-            data.weight[low : low + m], weights, responsibilities, residual, inverse_scale, m, *pairs.values()
-        )
-        if free:
-            row_products(data.gate_design, data.gate_design, low, m, True, gate_products)
-            row_products(data.gate_design, data.design, low, m, False, mixed_products)
-            gate_gate += pairs["gate_gate"][:, :m] @ gate_products[:, :m].T
-            gate_location += pairs["gate_location"][:, :m] @ mixed_products[:, :m].T
-            gate_scale += pairs["gate_scale"][:, :m] @ data.gate_design[:, low : low + m].T
-        row_products(data.design, data.design, low, m, True, products)
-        location_location += pairs["location_location"][:, :m] @ products[:, :m].T
-        location_scale += pairs["location_scale"][:, :m] @ data.design[:, low : low + m].T
-        scale_scale += pairs["scale_scale"][:, :m].sum(axis=1)
-
+    gate_gate, gate_location, location_location, gate_scale, location_scale, scale_scale = _hessian_sums(
+        data.gate_design,
+        data.design,
+        data.y,
+        data.weight,
+        gate_coefficients,
+        coefficients,
+        log_scale,
+        data.same_design,
+    )
+    if data.same_design:
+        gate_location = unpack_columns(gate_location, p)
     gate, expert = slice(0, free * q), slice(free * q, free * q + k * p)
     scale = slice(free * q + k * p, free * q + k * p + k)
     hessian = np.empty((scale.stop, scale.stop))
-    hessian[gate, gate] = _unpack_symmetric(gate_gate, free, q)
+    hessian[gate, gate] = unpack_symmetric(gate_gate, free, q)
     hessian[gate, expert] = gate_location.reshape(free, k, q, p).transpose(0, 2, 1, 3).reshape(free * q, k * p)
     hessian[gate, scale] = gate_scale.reshape(free, k, q).transpose(0, 2, 1).reshape(free * q, k)
-    hessian[expert, expert] = _unpack_symmetric(location_location, k, p)
+    hessian[expert, expert] = unpack_symmetric(location_location, k, p)
     hessian[expert, scale] = location_scale.reshape(k, k, p).transpose(0, 2, 1).reshape(k * p, k)
     hessian[scale, scale] = scale_scale.reshape(k, k)
     hessian[expert, gate] = hessian[gate, expert].T
@@ -274,28 +344,21 @@ def linear_hessian(
     return hessian
 
 
+@njit(cache=True, nogil=True, error_model="numpy")
+def _gram_sums(design: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
+    p, n = design.shape
+    products = np.zeros((p * (p + 1) // 2, BLOCK))
+    block_weights = np.empty((channel_weights.shape[0], BLOCK))
+    sums = np.zeros((channel_weights.shape[0], products.shape[0]))
+    for low in range(0, n, BLOCK):
+        m = min(BLOCK, n - low)
+        row_products(design, design, low, m, True, products)
+        copy_rows(channel_weights, low, m, block_weights)
+        clear_rows(block_weights, m)
+        sums += np.dot(block_weights, products.T)
+    return sums
+
+
 def weighted_gram(design: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
     """Σ_r c_ir Z_r Z_rᵀ for each channel i: (c, n) weights and a (p, n) design ↦ (c, p, p)."""
-    channels, n = channel_weights.shape
-    p = len(design)
-    products = np.empty((p * (p + 1) // 2, ROWS))
-    sums = np.zeros((channels, len(products)))
-    for low in range(0, n, ROWS):
-        m = min(ROWS, n - low)
-        row_products(design, design, low, m, True, products)
-        sums += channel_weights[:, low : low + m] @ products[:, :m].T
-    first, second = np.tril_indices(p)
-    gram = np.empty((channels, p, p))
-    gram[:, first, second] = sums
-    gram[:, second, first] = sums
-    return gram
-
-
-def gate_information(gate_design: np.ndarray, weights: np.ndarray, row_weight: np.ndarray) -> np.ndarray:
-    """Σ_r w_r (diag π − π πᵀ) ⊗ G_r G_rᵀ over the first k − 1 experts: the softmax's own curvature, (k−1)q square."""
-    k = len(weights)
-    rows, cols = np.tril_indices(k - 1)
-    pairs = -weights[rows] * weights[cols] * row_weight
-    pairs[rows == cols] += weights[: k - 1] * row_weight
-    first, second = np.tril_indices(len(gate_design))
-    return _unpack_symmetric(weighted_gram(gate_design, pairs)[:, first, second], k - 1, len(gate_design))
+    return unpack_columns(_gram_sums(np.ascontiguousarray(design), np.ascontiguousarray(channel_weights)), len(design))

@@ -126,6 +126,7 @@ class LinearPass:
     ) -> None:
         self.gate_design = np.ascontiguousarray(gate_design, dtype=np.float64)
         self.design = np.ascontiguousarray(design, dtype=np.float64)
+        self.same_design = gate_design is design or np.array_equal(self.gate_design, self.design)
         self.y = np.ascontiguousarray(y, dtype=np.float64)
         self.weight = np.ascontiguousarray(weight, dtype=np.float64)
         self.n_blocks = -(-self.y.size // BLOCK)
