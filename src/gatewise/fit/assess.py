@@ -1,12 +1,15 @@
 """From end points to a verdict: canonical order, distinct optima, separation, and what must be said."""
 
 import copy
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from scipy.special import entr
 
 from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.fit.data import FitData
+from gatewise.fit.newton import projected_gradient
 from gatewise.fit.objective import Objective
 from gatewise.fit.result import Optimum
 from gatewise.fit.start import EndPoint
@@ -16,13 +19,11 @@ from gatewise.model import MixtureOfExperts
 from gatewise.ops.separation import separating_direction
 
 __all__ = [
-    "best_end_point",
+    "KeptPoint",
     "build_model",
     "canonical_order",
-    "confirmed_separation",
     "distinct_optima",
-    "floor_experts",
-    "tight_experts",
+    "examine",
 ]
 
 # Tight: σ below this share of the one-expert residual standard deviation.
@@ -32,9 +33,74 @@ _CURVED_GATE = 1e-4
 _RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
-def best_end_point(ends: list[EndPoint]) -> EndPoint:
+@dataclass(frozen=True)
+class KeptPoint:
+    """The kept end point in canonical order, and all that a verdict needs to know there.
+
+    Attributes:
+        end: the end point as its start left it.
+        theta: internal units, experts in canonical order.
+        value: the mean objective.
+        relative_gradient: largest projected gradient component of the mean objective.
+        information: its negative Hessian.
+        curvature: the information's eigenvalues over the coordinates that are not held at a bound, ascending.
+        conditional_curvature: the same given the gate where the gate separates, and `curvature` where it does not.
+        effective_rows: (k,).
+        entropy: −Σ w Σᵢ rᵢ log rᵢ.
+        on_floor: experts on the variance floor.
+        tight: tight experts.
+        direction: the separating direction of the gate (k, q), or None.
+    """
+
+    end: EndPoint
+    theta: np.ndarray
+    value: float
+    relative_gradient: float
+    information: np.ndarray
+    curvature: np.ndarray
+    conditional_curvature: np.ndarray
+    effective_rows: np.ndarray
+    entropy: float
+    on_floor: tuple[int, ...]
+    tight: tuple[int, ...]
+    direction: np.ndarray | None
+
+
+def examine(objective: Objective, ends: list[EndPoint]) -> KeptPoint:
+    """Choose the end point to keep and compute what must be known about it."""
+    data, layout = objective.data, objective.layout
+    end = _best_end_point(ends)
+    theta = canonical_order(objective, end.theta)
+    value, gradient = objective.value_and_gradient(theta)
+    projected = projected_gradient(theta, gradient, objective.lower)
+    information = -objective.hessian(theta)
+    _, responsibilities = objective.responsibilities(theta)
+    effective = responsibilities @ data.weight
+    direction = None if data.is_saturated else _confirmed_separation(objective, theta, information, responsibilities)
+    free = projected == gradient
+    # A separated gate has no curvature along its ray; what must be regular then is the rest, given the gate.
+    given_gate = free.copy()
+    given_gate[layout.gate] &= direction is None
+    return KeptPoint(
+        end=end,
+        theta=theta,
+        value=value,
+        relative_gradient=float(np.abs(projected).max(initial=0.0)),
+        information=information,
+        curvature=np.linalg.eigvalsh(information[np.ix_(free, free)]),
+        conditional_curvature=np.linalg.eigvalsh(information[np.ix_(given_gate, given_gate)]),
+        effective_rows=effective,
+        entropy=float(data.weight @ entr(responsibilities).sum(axis=0)),
+        on_floor=_floor_experts(objective, theta),
+        tight=_tight_experts(data, theta, effective),
+        direction=direction,
+    )
+
+
+def _best_end_point(ends: list[EndPoint]) -> EndPoint:
     """The end point with the largest objective among those off the variance floor, or among all if there is none."""
-    return max([end for end in ends if not end.on_floor] or ends, key=lambda end: (end.value, -end.index))
+    candidates = [end for end in ends if not end.on_floor] or ends
+    return max(candidates, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
 
 
 def canonical_order(objective: Objective, theta: np.ndarray) -> np.ndarray:
@@ -60,13 +126,13 @@ def build_model(prototype: MixtureOfExperts, data: FitData, theta: np.ndarray) -
     return model
 
 
-def floor_experts(objective: Objective, theta: np.ndarray) -> tuple[int, ...]:
+def _floor_experts(objective: Objective, theta: np.ndarray) -> tuple[int, ...]:
     """Experts whose scale is on the floor."""
     _, _, log_scale = objective.layout.unpack(theta)
     return tuple(int(i) for i in np.flatnonzero(log_scale <= objective.lower[-1] + 1e-9))
 
 
-def tight_experts(data: FitData, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
+def _tight_experts(data: FitData, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
     """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
     _, _, log_scale = data.layout.unpack(theta)
     tight = (np.exp(log_scale) < _TIGHT_SCALE) | (effective_rows < data.layout.expert_size + 2)
@@ -106,15 +172,17 @@ def distinct_optima(
                 model=build_model(prototype, data, theta),
                 scale=data.coordinates.to_user(theta)[2],
                 effective_rows=effective,
-                on_floor=floor_experts(objective, theta),
-                tight=tight_experts(data, theta, effective),
+                on_floor=_floor_experts(objective, theta),
+                tight=_tight_experts(data, theta, effective),
             )
         )
         reached.update((end.index, number) for end in members)
     return tuple(optima), reached
 
 
-def confirmed_separation(objective: Objective, theta: np.ndarray, information: np.ndarray) -> np.ndarray | None:
+def _confirmed_separation(
+    objective: Objective, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray
+) -> np.ndarray | None:
     """A direction (k, q) in internal units along which the gate separates, or None.
 
     The linear programme runs only where the gate's information is nearly singular, and its answer counts only if the
@@ -125,7 +193,7 @@ def confirmed_separation(objective: Objective, theta: np.ndarray, information: n
         return None
     if np.linalg.eigvalsh(information[layout.gate, layout.gate])[0] > _CURVED_GATE:
         return None
-    direction = separating_direction(data.gate_design, objective.responsibilities(theta)[1])
+    direction = separating_direction(data.gate_design, responsibilities)
     if direction is None:
         return None
     gate, coefficients, log_scale = layout.unpack(theta)

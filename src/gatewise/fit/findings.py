@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from gatewise.fit.assess import KeptPoint
 from gatewise.fit.data import FitData
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Optimum
@@ -17,29 +18,18 @@ _SINGULAR = 1e-10
 
 
 def collect_findings(
-    data: FitData,
-    options: FitOptions,
-    kept: EndPoint,
-    ends: list[EndPoint],
-    cut_short: bool,
-    optima: tuple[Optimum, ...],
-    on_floor: tuple[int, ...],
-    tight: tuple[int, ...],
-    effective_rows: np.ndarray,
-    curvature: np.ndarray,
-    conditional_curvature: np.ndarray,
-    direction: np.ndarray | None,
+    data: FitData, options: FitOptions, point: KeptPoint, ends: list[EndPoint], optima: tuple[Optimum, ...]
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
     found = [
-        *_early_end(options, kept, ends, cut_short),
+        *_early_end(data, options, point.end, ends),
         *_saturation(data),
-        *_separation(direction),
-        *_floor(data, options, ends, on_floor),
-        *_degenerate_experts(data, on_floor, tight, effective_rows, optima),
+        *_separation(point.direction),
+        *_floor(data, options, ends, point.on_floor),
+        *_degenerate_experts(data, point, optima),
     ]
     if not data.is_saturated:
-        found += _curvature(curvature, conditional_curvature)
+        found += _curvature(point.curvature, point.conditional_curvature)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
@@ -56,7 +46,8 @@ def collect_findings(
     )
 
 
-def _early_end(options: FitOptions, kept: EndPoint, ends: list[EndPoint], cut_short: bool) -> list[Finding]:
+def _early_end(data: FitData, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:
+    cut_short = len(ends) < (options.n_starts if data.layout.n_experts > 1 else 1)
     statuses = {end.status for end in ends}
     evidence = {"starts_run": len(ends), "starts_asked": options.n_starts}
     if FitStatus.INTERRUPTED in statuses or (cut_short and options.time_limit is None):
@@ -106,24 +97,24 @@ def _floor(data: FitData, options: FitOptions, ends: list[EndPoint], on_floor: t
     return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
 
 
-def _degenerate_experts(
-    data: FitData,
-    on_floor: tuple[int, ...],
-    tight: tuple[int, ...],
-    effective_rows: np.ndarray,
-    optima: tuple[Optimum, ...],
-) -> list[Finding]:
+def _degenerate_experts(data: FitData, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
     found = []
+    effective_rows = point.effective_rows
     empty = tuple(int(i) for i in np.flatnonzero(effective_rows < _EMPTY_ROWS))
     if empty:
         message = f"{FitStatus.EMPTY_EXPERT.sentence} Expert {_listed(empty)}: use fewer experts."
         found.append(Finding(FitStatus.EMPTY_EXPERT, message, {"experts": empty}))
-    interior = tuple(i for i in tight if i not in on_floor and i not in empty)
+    interior = tuple(i for i in point.tight if i not in point.on_floor and i not in empty)
     if interior:
-        rows = ", ".join(f"{effective_rows[i]:.1f}" for i in interior)
+        shares = np.exp(data.layout.unpack(point.theta)[2])
+        figures = ", ".join(
+            f"{i + 1} (σ = {100.0 * shares[i]:.2g} % of the one-expert residual standard deviation, "
+            f"{effective_rows[i]:.1f} effective rows)"
+            for i in interior
+        )
         calm = next((optimum for optimum in optima if not optimum.tight and not optimum.on_floor), None)
         other = "" if calm is None else f" The best optimum without one has log-likelihood {calm.log_likelihood:.6f}."
-        message = f"{FitStatus.TIGHT.sentence} Expert {_listed(interior)} has {rows} effective rows.{other}"
+        message = f"{FitStatus.TIGHT.sentence} Tight: expert {figures}.{other}"
         found.append(Finding(FitStatus.TIGHT, message, {"experts": interior}))
     return found
 

@@ -1,6 +1,7 @@
 """Fit a mixture of experts: all starts, the best of them, and a verdict with its evidence."""
 
 import dataclasses
+import math
 import sys
 import time
 from collections.abc import Iterator
@@ -11,18 +12,9 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from gatewise.exceptions import InputError
-from gatewise.fit.assess import (
-    best_end_point,
-    build_model,
-    canonical_order,
-    confirmed_separation,
-    distinct_optima,
-    floor_experts,
-    tight_experts,
-)
+from gatewise.fit.assess import build_model, distinct_optima, examine
 from gatewise.fit.data import FitData, prepare
 from gatewise.fit.findings import collect_findings
-from gatewise.fit.newton import projected_gradient
 from gatewise.fit.objective import Objective
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import FitResult, StartRecord
@@ -96,7 +88,10 @@ def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | 
                 f"unknown init {init!r}: choose one of auto, {', '.join(STRATEGIES)}, or pass responsibilities (n, k)"
             )
         return init
-    array = np.asarray(init, dtype=float)
+    try:
+        array = np.asarray(init, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError("init must be the name of a strategy or responsibilities (n, k), a table of numbers") from None
     if array.shape != (n_rows, n_experts):
         raise InputError(
             f"init has shape {array.shape}; responsibilities need one row per row of X and one column per expert, "
@@ -154,63 +149,32 @@ def _assemble(
     prototype: MixtureOfExperts, data: FitData, options: FitOptions, ends: list[EndPoint], began: float
 ) -> FitResult:
     objective = Objective(data, options)
-    kept = best_end_point(ends)
-    theta = canonical_order(objective, kept.theta)
-    value, gradient = objective.value_and_gradient(theta)
-    information = -objective.hessian(theta)
-    weights_and_shares = objective.responsibilities(theta)
-    responsibilities = weights_and_shares[1]
-    effective = responsibilities @ data.weight
-    with np.errstate(divide="ignore", invalid="ignore"):
-        logs = np.where(responsibilities > 0.0, responsibilities * np.log(responsibilities), 0.0)
-    held = projected_gradient(theta, gradient, objective.lower) != gradient
-    curvature = np.linalg.eigvalsh(information[np.ix_(~held, ~held)])
+    point = examine(objective, ends)
     optima, reached = distinct_optima(objective, ends, prototype)
-    on_floor = floor_experts(objective, theta)
-    tight = tight_experts(data, theta, effective)
-    direction = None if data.is_saturated else confirmed_separation(objective, theta, information)
-    # A separated gate has no curvature along its ray; what must be regular then is the rest, given the gate.
-    free = ~held
-    free[data.layout.gate] &= direction is None
-    conditional_curvature = np.linalg.eigvalsh(information[np.ix_(free, free)])
-    cut_short = len(ends) < (options.n_starts if data.layout.n_experts > 1 else 1)
-    findings = collect_findings(
-        data,
-        options,
-        kept,
-        ends,
-        cut_short,
-        optima,
-        on_floor,
-        tight,
-        effective,
-        curvature,
-        conditional_curvature,
-        direction,
-    )
-    to_user_gate = data.coordinates.gate_features.matrix()
+    findings = collect_findings(data, options, point, ends, optima)
+    gate_units = data.coordinates.gate_features.matrix()
     return FitResult(
         status=findings[0].code,
         findings=findings,
-        model=build_model(prototype, data, theta),
-        log_likelihood=objective.log_likelihood(theta),
-        objective=data.total_weight * float(value - np.log(data.coordinates.target_scale)),
-        entropy=-float(data.weight @ logs.sum(axis=0)),
+        model=build_model(prototype, data, point.theta),
+        log_likelihood=objective.log_likelihood(point.theta),
+        objective=data.total_weight * (point.value - math.log(data.coordinates.target_scale)),
+        entropy=point.entropy,
         n_parameters=data.layout.size,
         n_rows=data.n_rows,
         total_weight=data.total_weight,
-        relative_gradient=float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0)),
-        smallest_eigenvalue=float(curvature[0]),
-        information=information * data.total_weight,
+        relative_gradient=point.relative_gradient,
+        smallest_eigenvalue=float(point.curvature[0]),
+        information=point.information * data.total_weight,
         coordinates=data.coordinates,
-        theta=theta,
-        scale=data.coordinates.to_user(theta)[2],
-        effective_rows=effective,
-        on_floor=on_floor,
-        tight=tight,
+        theta=point.theta,
+        scale=data.coordinates.to_user(point.theta)[2],
+        effective_rows=point.effective_rows,
+        on_floor=point.on_floor,
+        tight=point.tight,
         gate_ridge=options.gate_ridge,
         variance_prior=options.variance_prior,
-        separation=None if direction is None else direction @ to_user_gate.T,
+        separation=None if point.direction is None else point.direction @ gate_units.T,
         baseline=data.baseline,
         starts=tuple(
             StartRecord(
@@ -228,7 +192,7 @@ def _assemble(
             for end in ends
         ),
         optima=optima,
-        trace=kept.trace,
+        trace=point.end.trace,
         seed=options.seed,
         seconds=time.monotonic() - began,
     )
