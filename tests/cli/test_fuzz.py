@@ -55,9 +55,11 @@ INTERESTING_FIELDS = [
     "-0", "１",
 ]  # fmt: skip
 
+# Not among them: another order of the names of the features. With checksums that match it is no damage but a model
+# that says something else, and nothing in the folder could tell.
 INTERESTING_VALUES = [
     None, True, False, 0, 1, 2, 3, -1, 10**6, 10**9, 10**30, 0.5, float("inf"), "", "softmax", "linear", "constant",
-    "x", "../../etc/passwd", "os.system", "float32", "é", [], ["x"], ["z", "x"], {}, {"name": "gaussian"},
+    "x", "../../etc/passwd", "os.system", "float32", "é", [], ["x"], {}, {"name": "gaussian"},
 ]  # fmt: skip
 
 RIGHT_COLUMNS = ["line", "mean", "lower", "upper", "weight_1", "weight_2"]
@@ -155,11 +157,16 @@ def design_of(columns: dict[str, list[str | None]]) -> tuple[np.ndarray, np.ndar
     return target, np.column_stack([np.ones(len(target)), *numbers.values()])
 
 
-def log_likelihood(target: np.ndarray, design: np.ndarray) -> float:
-    """The maximised Gaussian log-likelihood of a linear regression."""
+def residual_spread(target: np.ndarray, design: np.ndarray) -> float:
+    """The standard deviation around a linear regression."""
     scaled = design / np.abs(design).max(axis=0)
     residual = target - scaled @ np.linalg.lstsq(scaled, target, rcond=None)[0]
-    return -0.5 * len(target) * (math.log(2 * math.pi * float(residual @ residual) / len(target)) + 1)
+    return math.sqrt(float(residual @ residual) / len(target))
+
+
+def log_likelihood(target: np.ndarray, design: np.ndarray) -> float:
+    """The maximised Gaussian log-likelihood of a linear regression."""
+    return -0.5 * len(target) * (2 * math.log(residual_spread(target, design)) + math.log(2 * math.pi) + 1)
 
 
 NOTE = re.compile(r"features: |coded the column |left out the unnamed pandas index ")
@@ -233,9 +240,13 @@ class Campaign:
             return
         assert expected is not None, "an independent reader refuses this table"
         statistics = json.loads(out)["statistics"]
+        assert statistics["n_rows"] == len(expected[0])
+        if statistics["status"] == "ON_FLOOR":
+            # One expert is on the floor only where the features explain the target up to rounding.
+            assert residual_spread(*expected) < 1e-10 * expected[0].std()
+            return
         # Both solve the same least-squares problem by orthogonalisation in double precision.
         assert statistics["log_likelihood"] == pytest.approx(log_likelihood(*expected), rel=1e-7, abs=1e-6)
-        assert statistics["n_rows"] == len(expected[0])
 
 
 def test_a_thousand_mutants(tmp_path, capsys):
