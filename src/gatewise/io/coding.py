@@ -327,7 +327,7 @@ def prepare_training(
 def prepare_prediction(
     table: Table, coding: ColumnCoding, target: str, *, missing: Missing = "refuse"
 ) -> PredictionData:
-    """Code a table as the training table was; the target is taken if it is there and not empty throughout.
+    r"""Code a table as the training table was; the target is taken if it is there and not empty throughout.
 
     Args:
         table: as read by `read_table`.
@@ -338,6 +338,13 @@ def prepare_prediction(
     Raises:
         InputError: a column is missing or has another type than in training, a level was not seen in training, or a
             value is missing, infinite or NaN.
+
+    Example:
+        >>> from gatewise.io.tables import parse_csv
+        >>> coding = ColumnCoding(columns=(CategoricalColumn(name="sex", levels=("f", "m")),))
+        >>> data = prepare_prediction(parse_csv(b"sex,y\nm,2\nf,3\n", "data.csv"), coding, "y")
+        >>> data.design["sex=m"].tolist(), data.target.tolist()
+        ([1.0, 0.0], [2.0, 3.0])
     """
     columns = {
         entry.name: table.number_column(entry.name, "feature")

@@ -303,7 +303,7 @@ def _check_names(names: list[str], source: str) -> None:
 
 
 def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
-    """The table in the bytes of a CSV file; see `read_table`.
+    r"""The table in the bytes of a CSV file; see `read_table`.
 
     Args:
         data: the file's bytes.
@@ -312,6 +312,12 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
 
     Raises:
         InputError: as `read_table`.
+
+    Example:
+        >>> parse_csv(b"x,y\n1,2\n\n3\n", "data.csv")
+        Traceback (most recent call last):
+        gatewise.exceptions.InputError: data.csv, line 4 of the file has 1 field where the header has 2: correct that
+        line, or put quotes around fields that contain commas
     """
     if not data:
         raise InputError(f"{source} is empty: a header line and rows are needed")
