@@ -157,6 +157,8 @@ def test_bad_shapes(sample):
         fitted.predict(sample.X[:0])
     with pytest.raises(InputError, match=r"Found array with 0 feature\(s\)"):
         regressor().fit(pd.DataFrame(index=range(5)), np.arange(5.0))
+    with pytest.raises(InputError, match="X is a lazy table: collect it first"):
+        regressor().fit(pl.DataFrame({"a": sample.y}).lazy(), sample.y)
     with pytest.raises(TypeError, match="Sparse data was passed for X"):
         regressor().fit(csr_array(sample.X), sample.y)
     with pytest.raises(InputError, match=r"sample_weight has shape \(3,\); it must be one number for each of the 200"):

@@ -197,10 +197,14 @@ def test_probabilities_that_are_none(fitted, sample, q, message):
         fitted.predict_quantile(sample.X, q)
 
 
-@pytest.mark.parametrize("level", [0.0, 1.0, 90, np.nan])
+@pytest.mark.parametrize("level", [0.0, 1.0, 90, np.nan, "0.9", None])
 def test_levels_that_are_none(fitted, sample, level):
-    with pytest.raises(InputError, match=f"the level of an interval must lie strictly between 0 and 1, not {level}"):
-        fitted.predict_interval(sample.X, level)
+    message = f"the level of an interval must lie strictly between 0 and 1, not {level!r}"
+    for call in (lambda: fitted.predict_interval(sample.X, level), lambda: fitted.conf_int(level)):
+        with pytest.raises(InputError, match=message):
+            call()
+    with pytest.raises(InputError, match=message):
+        fitted.summary(level)
 
 
 def test_intervals_are_the_mixtures_own_quantiles():
@@ -250,6 +254,7 @@ def test_samples_are_keyed_by_random_state(fitted, sample):
     assert (first != fitted.sample(sample.X, random_state=4)).all()
     generator = np.random.default_rng(0)
     assert (fitted.sample(sample.X, generator) != fitted.sample(sample.X, generator)).all()
+    assert np.isfinite(fitted.sample(sample.X, random_state=2**80)).all()
     with pytest.raises(InputError, match="random_state must be a whole number"):
         fitted.sample(sample.X, random_state="3")
 
@@ -295,6 +300,11 @@ def test_nothing_works_before_fit_nor_after_a_fit_that_failed(sample, call):
         failed.fit(sample.X, sample.y)
     with pytest.raises(NotFittedError):
         call(failed, sample.X, sample.y)
+    once = regressor(1).fit(sample.X, sample.y).set_params(tol=-1.0)
+    with pytest.raises(InputError, match="tol must be a positive number"):
+        once.fit(sample.X[:, :1], sample.y)
+    with pytest.raises(NotFittedError):
+        call(once, sample.X[:, :1], sample.y)
 
 
 @pytest.mark.parametrize(
@@ -311,6 +321,10 @@ def test_nothing_works_before_fit_nor_after_a_fit_that_failed(sample, call):
         ({"shared_scale": "no"}, "shared_scale must be True or False, not 'no'"),
         ({"n_starts": 0}, "n_starts must be a whole number of at least 1, not 0"),
         ({"init": "magic"}, "unknown init 'magic': choose one of auto, split, kmeans, lines, partition"),
+        (
+            {"init": [["a", "b"]] * 200},
+            r"init must be the name of a strategy or responsibilities \(n, k\), a table of num",
+        ),
         ({"init": np.ones((3, 2))}, r"init has shape \(3, 2\); responsibilities need .* \(200, 2\)"),
         ({"init": -np.ones((200, 2))}, "init has no valid responsibilities in row 0"),
         ({"max_iter": -1}, "max_iter must be a whole number of at least 0, not -1"),

@@ -31,7 +31,9 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarr
         TypeError: X is sparse, or only some of its column names are text.
     """
     try:
-        native = nw.from_native(X, eager_only=True, pass_through=True)
+        native = nw.from_native(X, pass_through=True)
+        if isinstance(native, nw.LazyFrame):
+            raise InputError("X is a lazy table: collect it first")
         matrix = _table_matrix(native) if isinstance(native, nw.DataFrame) else X
         matrix = check_array(matrix, dtype="float64", ensure_all_finite=False, estimator=estimator, input_name="X")
         validate_data(estimator, X, reset=reset, skip_check_array=True)

@@ -2,7 +2,8 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from numbers import Real
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -144,7 +145,7 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         self.verbose = verbose
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> "GatedRegressor":
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Maximise Σ_r w_r log p(y_r | x_r) over all parameters.
 
         Args:
@@ -161,6 +162,8 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
             DegenerateExpertWarning: an expert is on the variance floor, empty or tight.
             FitWarning: the fit ended with any other status than CONVERGED.
         """
+        # If this fit fails nothing is fitted: an older model would not go with the new columns.
+        vars(self).pop("model_", None)
         matrix = feature_matrix(self, X, reset=True)
         target, target_name = target_vector(y)
         _check_lengths(len(matrix), target)
@@ -229,8 +232,7 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         Raises:
             InputError: `level` does not lie strictly between 0 and 1, or X cannot be used.
         """
-        if not 0.0 < level < 1.0:
-            raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
+        _check_level(level)
         return self.predict_quantile(X, [0.5 - 0.5 * level, 0.5 + 0.5 * level])
 
     def predict_log_density(self, X: Any, y: Any) -> np.ndarray:
@@ -264,8 +266,9 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
             InputError: X or `random_state` cannot be used.
         """
         x, gate_x = self._inputs(X)
-        generator = torch.Generator().manual_seed(seed_from(random_state))
-        return self.model_.sample(x, gate_x, generator).numpy()
+        # Torch takes 64 bits, a whole number may have more.
+        key = np.random.SeedSequence(seed_from(random_state)).generate_state(1, np.uint64)
+        return self.model_.sample(x, gate_x, torch.Generator().manual_seed(int(key[0]))).numpy()
 
     def score_log_density(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The weighted mean of log p(y | x): the proper score of a density, larger is better."""
@@ -279,6 +282,7 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
             InputError: `level` does not lie strictly between 0 and 1.
         """
         check_is_fitted(self)
+        _check_level(level)
         return summarise(self.result_, self._names(), level)
 
     def conf_int(self, level: float = 0.95) -> pd.DataFrame:
@@ -288,6 +292,7 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
             InputError: `level` does not lie strictly between 0 and 1.
         """
         check_is_fitted(self)
+        _check_level(level)
         return confidence_intervals(self.result_, self._names(), level)
 
     def __sklearn_is_fitted__(self) -> bool:
@@ -360,6 +365,11 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
 def _check_lengths(n: int, target: np.ndarray) -> None:
     if len(target) != n:
         raise InputError(f"X has {n} rows and y {len(target)}: they must be the same")
+
+
+def _check_level(level: float) -> None:
+    if not (isinstance(level, Real) and 0.0 < level < 1.0):
+        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level!r}")
 
 
 def _warning_of(status: FitStatus) -> type[FitWarning]:
