@@ -1,6 +1,9 @@
 """Every status is reached by data or options that deserve it, with its evidence; good fits raise no alarm."""
 
 import dataclasses
+import os
+import signal
+import threading
 import time
 
 import numpy as np
@@ -78,7 +81,7 @@ def test_interrupt_returns_the_best_so_far(table, monkeypatch):
     def interrupted(objective, theta, monitor, tol):
         calls["n"] += 1
         if calls["n"] == 3:
-            raise KeyboardInterrupt
+            os.kill(os.getpid(), signal.SIGINT)
         return solver(objective, theta, monitor, tol)
 
     monkeypatch.setattr(start_module, "newton", interrupted)
@@ -86,7 +89,36 @@ def test_interrupt_returns_the_best_so_far(table, monkeypatch):
     assert result.status is FitStatus.INTERRUPTED
     assert len(result.starts) == 3
     monkeypatch.undo()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
     assert result.log_likelihood == pytest.approx(fit(mixture(1, 1, 2), *table).log_likelihood, rel=1e-9)
+
+
+def test_second_interrupt_is_not_deferred(table, monkeypatch):
+    def impatient(objective, theta, monitor, tol):
+        os.kill(os.getpid(), signal.SIGINT)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(start_module, "newton", impatient)
+    with pytest.raises(KeyboardInterrupt):
+        fit(mixture(1, 1, 2), *table)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_fits_run_outside_the_main_thread(table):
+    results = []
+    thread = threading.Thread(target=lambda: results.append(fit(mixture(1, 1, 2), *table)))
+    thread.start()
+    thread.join()
+    assert results[0].status is FitStatus.CONVERGED
+
+
+def test_time_limit_holds_with_workers(table):
+    began = time.monotonic()
+    options = FitOptions(n_starts=100000, time_limit=4.0, n_jobs=2)
+    result = fit(mixture(1, 1, 2), *table, options=options)
+    assert time.monotonic() - began < 40.0
+    assert result.status is FitStatus.TIME_LIMIT
+    assert 1 <= len(result.starts) < 100000
 
 
 def test_saturated(generator):

@@ -1,10 +1,12 @@
 """Fit a mixture of experts: all starts, the best of them, and a verdict with its evidence."""
 
+import contextlib
 import dataclasses
 import math
 import sys
 import time
-from collections.abc import Iterator
+import warnings
+from collections.abc import Callable, Generator
 
 import joblib
 import numpy as np
@@ -15,6 +17,7 @@ from gatewise.exceptions import InputError
 from gatewise.fit.assess import build_model, distinct_optima, examine
 from gatewise.fit.data import FitData, prepare
 from gatewise.fit.findings import collect_findings
+from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.fit.objective import Objective
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import FitResult, StartRecord
@@ -52,7 +55,8 @@ def fit(
         names: the experts' features, the gate's features and the target, for messages.
 
     Returns:
-        The fit, its status and its evidence; nothing is raised for numerical trouble.
+        The fit, its status and its evidence; nothing is raised for numerical trouble. Ctrl-C ends the search at the
+        next iteration and returns the best point so far, with the status INTERRUPTED.
 
     Raises:
         InputError: the data or the options cannot be used.
@@ -72,12 +76,20 @@ def fit(
     options = options or FitOptions()
     deadline = None if options.time_limit is None else began + options.time_limit
     # One BLAS thread: the order of its sums must not depend on the machine's load or on the number of workers.
-    with threadpool_limits(limits=1, user_api="blas"):
+    with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
         data = prepare(model, x, y, gate_x, sample_weight, names)
         options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(data.kept)))
-        ends = list(_run_starts(data, options, deadline))
-        if not ends:
-            raise KeyboardInterrupt
+        if model.n_experts == 1:
+            options = dataclasses.replace(options, n_starts=1)
+        serial = options.n_jobs in (None, 1) or options.n_starts == 1
+        run = _run_here if serial else _run_in_workers
+        ends = []
+        with contextlib.closing(run(data, options, deadline, interrupted)) as finished:
+            for end in finished:
+                ends.append(end)
+                _announce(options, end)
+                if interrupted() or (deadline is not None and time.monotonic() > deadline):
+                    break
         return _assemble(model, data, options, ends, began)
 
 
@@ -105,44 +117,44 @@ def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | 
     return array / totals[:, None]
 
 
-def _run_starts(data: FitData, options: FitOptions, deadline: float | None) -> Iterator[EndPoint]:
-    """The end points of the starts, in order; the clock or Ctrl-C cut the list short but never lose what is done."""
-    if data.layout.n_experts == 1:
-        options = dataclasses.replace(options, n_starts=1)
-    console = Console(stderr=True)
-    show = options.verbose and sys.stderr.isatty()
+def _run_here(
+    data: FitData, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
+) -> Generator[EndPoint, None, None]:
+    for index in range(options.n_starts):
+        yield run_start(data, options, index, deadline, interrupted)
 
-    def announce(end: EndPoint) -> EndPoint:
-        if show:
-            console.print(
-                f"start {end.index + 1}/{options.n_starts} {end.strategy:<9} {end.status.name:<11} "
-                f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
-            )
-        return end
 
-    if options.n_jobs in (None, 1) or options.n_starts == 1:
-        for index in range(options.n_starts):
-            if index and deadline is not None and time.monotonic() > deadline:
-                return
-            end = announce(run_start(data, options, index, deadline))
-            yield end
-            if end.status is FitStatus.INTERRUPTED:
-                return
-        return
-    # A worker's monotonic clock is not ours: hand it what is left.
-    left = None if deadline is None else deadline - time.monotonic()
-    tasks = (joblib.delayed(_run_start_in_worker)(data, options, index, left) for index in range(options.n_starts))
-    finished: Iterator[EndPoint] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
+def _run_in_workers(
+    data: FitData, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
+) -> Generator[EndPoint, None, None]:
+    # Workers receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
+    # time is up by the clock on the wall.
+    ends_at = None if deadline is None else time.time() + deadline - time.monotonic()
+    tasks = (joblib.delayed(_run_start_in_worker)(data, options, index, ends_at) for index in range(options.n_starts))
+    results: Generator[EndPoint, None, None] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
     try:
-        for end in finished:
-            yield announce(end)
-    except KeyboardInterrupt:
-        return
+        for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
+            yield end
+    finally:
+        with warnings.catch_warnings():
+            # Cutting the search short is meant, and said in the status; joblib would warn of unused results.
+            warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)
+            results.close()
 
 
-def _run_start_in_worker(data: FitData, options: FitOptions, index: int, seconds: float | None) -> EndPoint:
-    with threadpool_limits(limits=1, user_api="blas"):
-        return run_start(data, options, index, None if seconds is None else time.monotonic() + seconds)
+def _run_start_in_worker(data: FitData, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
+    deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
+    with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
+        return run_start(data, options, index, deadline, interrupted)
+
+
+def _announce(options: FitOptions, end: EndPoint) -> None:
+    """A line per start, on a terminal only."""
+    if options.verbose and sys.stderr.isatty():
+        Console(stderr=True).print(
+            f"start {end.index + 1}/{options.n_starts} {end.strategy:<9} {end.status.name:<11} "
+            f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
+        )
 
 
 def _assemble(

@@ -1,12 +1,14 @@
 """One start, from responsibilities to its end point."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from gatewise.fit.data import FitData
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
+from gatewise.fit.interrupt import never
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
 from gatewise.fit.objective import Objective
@@ -53,15 +55,21 @@ class EndPoint:
     seconds: float
 
 
-def run_start(data: FitData, options: FitOptions, index: int, deadline: float | None) -> EndPoint:
+def run_start(
+    data: FitData,
+    options: FitOptions,
+    index: int,
+    deadline: float | None = None,
+    interrupted: Callable[[], bool] = never,
+) -> EndPoint:
     """Follow one start: an M-step from its responsibilities, some EM steps, then Newton or quasi-Newton.
 
-    Ctrl-C and the clock end it early; the best point so far is returned with the status that says so.
+    The user and the clock may end it early; the best point so far is returned with the status that says so.
     """
     began = time.monotonic()
     objective = Objective(data, options)
     responsibilities = responsibilities_of_start(data, options.init, index, options.seed)
-    monitor = Monitor(max(options.max_iter, 1), deadline)
+    monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
     theta = maximise_expectation(
         objective, responsibilities, np.zeros(data.layout.size), gate_steps=_GATE_STEPS_AT_START
     )
@@ -72,16 +80,12 @@ def run_start(data: FitData, options: FitOptions, index: int, deadline: float | 
         for _ in range(options.em_steps if options.max_iter else 0):
             state = em_step(objective, state)
             theta = state.theta
-            if deadline is not None and time.monotonic() > deadline:
-                raise SolverStopped(FitStatus.TIME_LIMIT)
+            monitor.check()
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
         theta, status = solver(objective, theta, monitor, options.tol)
     except SolverStopped as stop:
         status = stop.status
-        theta = theta if monitor.best is None else monitor.best
-    except KeyboardInterrupt:
-        status = FitStatus.INTERRUPTED
         theta = theta if monitor.best is None else monitor.best
     value, gradient = objective.value_and_gradient(theta)
     slope = float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0))
