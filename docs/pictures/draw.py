@@ -1,5 +1,11 @@
-"""Draws the pictures of the documentation: `python docs/pictures/draw.py` writes them beside this file."""
+"""Draws the pictures of the documentation: `python docs/pictures/draw.py` writes them beside this file.
 
+The screenshot of the report needs Chromium; without it the others are drawn and the screenshot stays as it is.
+"""
+
+import shutil
+import subprocess
+import tempfile
 import warnings
 from pathlib import Path
 
@@ -11,6 +17,7 @@ import pandas as pd
 from gatewise.datasets import load
 from gatewise.estimators import GatedRegressor
 from gatewise.exceptions import GatewiseWarning
+from gatewise.report import write_report
 from gatewise.report.palette import GRID, INK, MUTED, blend, expert_colour
 
 FOLDER = Path(__file__).parent
@@ -70,7 +77,8 @@ def draw_gate(axes, regressor, frame, feature):
     for i in range(weights.shape[1]):
         above = below + weights[:, i]
         axes.fill_between(x, below, above, color=expert_colour(i), alpha=0.35, lw=0)
-        axes.plot(x, above if i + 1 < weights.shape[1] else below, color=expert_colour(i), lw=1.4)
+        if i:
+            axes.plot(x, below, color="white", lw=1.5)
         below = above
     axes.set_ylim(0.0, 1.0)
     axes.set_yticks([0.0, 0.5, 1.0])
@@ -159,7 +167,30 @@ def gate():
     save(figure, "gate")
 
 
+def report():
+    """The upper part of the report on the tone data, as a browser shows it."""
+    browser = shutil.which("chromium")
+    if browser is None:
+        print("no chromium: report.png stays as it is")
+        return
+    frame = load("tone").frame
+    X, y = frame[["stretchratio"]], frame["tuned"]
+    regressor = GatedRegressor(n_experts=2, random_state=0).fit(X, y)
+    with tempfile.TemporaryDirectory() as folder:
+        page = Path(folder, "report.html")
+        write_report(page, regressor, X, y, data_name="tone")
+        subprocess.run(
+            [
+                *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),
+                *("--window-size=1180,2240", "--virtual-time-budget=5000"),
+                *(f"--screenshot={FOLDER / 'report.png'}", page.as_uri()),
+            ],
+            check=True,
+            capture_output=True,
+        )
+
+
 if __name__ == "__main__":
     warnings.simplefilter("ignore", GatewiseWarning)
-    for draw in (tone, three_readings, separation, gate):
+    for draw in (tone, three_readings, separation, gate, report):
         draw()
