@@ -3,15 +3,13 @@
 import json
 import math
 import textwrap
+from dataclasses import dataclass
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
-if TYPE_CHECKING:
-    from gatewise.inference.summary import Summary
-
-__all__ = ["html", "json_text", "latex", "markdown", "text"]
+__all__ = ["Page", "html", "json_text", "latex", "markdown", "text"]
 
 _WIDTH = 100
 _LATEX_ESCAPES = {
@@ -28,46 +26,65 @@ _LATEX_ESCAPES = {
 }
 
 
-def text(summary: "Summary") -> str:
+@dataclass(frozen=True)
+class Page:
+    """What every rendering shows, in the order of reading: names and numbers, not yet text.
+
+    Attributes:
+        title: what was fitted, in a line.
+        status: the code of the status.
+        findings: one sentence each, the status's own first.
+        tables: headings and tables.
+        footnote: rows, starts, seed and priors, in a line.
+    """
+
+    title: str
+    status: str
+    findings: list[str]
+    tables: list[tuple[str, pd.DataFrame]]
+    footnote: str
+
+
+def text(page: Page) -> str:
     """Plain text of at most 100 columns, names permitting."""
-    parts = [summary.title, ""]
-    for sentence in [f"Status: {summary.statistics['status']}. {summary.findings[0]}", *summary.findings[1:]]:
+    parts = [page.title, ""]
+    for sentence in [f"Status: {page.status}. {page.findings[0]}", *page.findings[1:]]:
         parts.append(textwrap.fill(sentence, _WIDTH, subsequent_indent="  "))
-    for heading, table in _tables(summary):
+    for heading, table in page.tables:
         parts += ["", heading, _text_table(table)]
-    return "\n".join([*parts, "", _footnote(summary)])
+    return "\n".join([*parts, "", page.footnote])
 
 
-def markdown(summary: "Summary") -> str:
+def markdown(page: Page) -> str:
     """Markdown with pipe tables."""
-    parts = [f"**{_pipe(summary.title)}**", "", f"Status: **{summary.statistics['status']}**"]
-    for sentence in summary.findings:
+    parts = [f"**{_pipe(page.title)}**", "", f"Status: **{page.status}**"]
+    for sentence in page.findings:
         parts += ["", _pipe(sentence)]
-    for heading, table in _tables(summary):
+    for heading, table in page.tables:
         header, *rows = _cells(table)
         parts += ["", f"**{heading}**", "", _markdown_row(header), _markdown_row(_rules(table))]
         parts += [_markdown_row(row) for row in rows]
-    return "\n".join([*parts, "", _footnote(summary), ""])
+    return "\n".join([*parts, "", page.footnote, ""])
 
 
-def html(summary: "Summary") -> str:
+def html(page: Page) -> str:
     """An HTML fragment of tables."""
-    parts = [f"<h3>{escape(summary.title)}</h3>", f"<p>Status: <strong>{summary.statistics['status']}</strong></p>"]
-    parts += [f"<p>{escape(sentence)}</p>" for sentence in summary.findings]
-    for heading, table in _tables(summary):
+    parts = [f"<h3>{escape(page.title)}</h3>", f"<p>Status: <strong>{page.status}</strong></p>"]
+    parts += [f"<p>{escape(sentence)}</p>" for sentence in page.findings]
+    for heading, table in page.tables:
         header, *rows = _cells(table)
         head = "".join(f"<th>{escape(cell)}</th>" for cell in header)
         body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
         parts.append(
             f"<table><caption>{escape(heading)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
-    return "\n".join([*parts, f"<p>{escape(_footnote(summary))}</p>"])
+    return "\n".join([*parts, f"<p>{escape(page.footnote)}</p>"])
 
 
-def latex(summary: "Summary") -> str:
+def latex(page: Page) -> str:
     """Tabulars for the booktabs package."""
-    parts = [f"% {' '.join(summary.title.split())}"]
-    for heading, table in _tables(summary):
+    parts = [f"% {' '.join(page.title.split())}"]
+    for heading, table in page.tables:
         header, *rows = _cells(table)
         columns = "".join("r" if numeric else "l" for numeric in _numeric(table))
         parts += [f"% {heading}", rf"\begin{{tabular}}{{{columns}}}", r"\toprule", _latex_row(header), r"\midrule"]
@@ -75,17 +92,8 @@ def latex(summary: "Summary") -> str:
     return "\n".join(parts)
 
 
-def json_text(summary: "Summary") -> str:
-    """One JSON object: title, statistics, findings, parameters, experts, optima, level."""
-    content = {
-        "title": summary.title,
-        "statistics": summary.statistics,
-        "findings": summary.findings,
-        "level": summary.level,
-        "parameters": summary.parameters.to_dict("records"),
-        "experts": summary.experts.to_dict("records"),
-        "optima": summary.optima.to_dict("records"),
-    }
+def json_text(content: dict[str, Any]) -> str:
+    """One JSON object; NaN and infinities become null."""
     return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, indent=1)
 
 
@@ -97,49 +105,6 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _tables(summary: "Summary") -> list[tuple[str, pd.DataFrame]]:
-    """The tables in the order of reading, with headings; numbers still numbers."""
-    figures = summary.statistics
-    comparison = pd.DataFrame(
-        {
-            "": ["log-likelihood", "parameters", "AIC", "BIC", "ICL"],
-            "mixture": [figures[key] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")],
-            "one expert": [
-                figures[f"baseline_{key}"] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")
-            ],
-        }
-    )
-    level = f"{100.0 * summary.level:g} %"
-    parameters = summary.parameters.rename(
-        columns={
-            "standard_error": "std. error",
-            "p_value": "p",
-            "lower": f"lower {level}",
-            "upper": f"upper {level}",
-        }
-    )
-    experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
-    if not any(experts["flags"]):
-        experts = experts.drop(columns="flags")
-    return [
-        ("Fit (smaller criteria are better)", comparison),
-        ("Experts (weight is the mean responsibility)", experts),
-        ("Parameters", parameters),
-    ]
-
-
-def _footnote(summary: "Summary") -> str:
-    figures = summary.statistics
-    priors = [f"gate ridge {figures['gate_ridge']:g}"] if figures["gate_ridge"] else []
-    if figures["variance_prior"]:
-        priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
-    penalty = f"; maximum of the likelihood times its priors: {', '.join(priors)}" if priors else ""
-    return (
-        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
-        f"{figures['n_optima']} distinct optima, seed {figures['seed']}{penalty}"
-    )
 
 
 def _number(column: str, value: float) -> str:

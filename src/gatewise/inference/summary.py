@@ -42,29 +42,41 @@ class Summary:
 
     def to_text(self) -> str:
         """Plain text, as the command line prints it."""
-        return render.text(self)
+        return render.text(self._page())
 
     def to_markdown(self) -> str:
         """Markdown tables."""
-        return render.markdown(self)
+        return render.markdown(self._page())
 
     def to_html(self) -> str:
         """HTML tables, every name escaped."""
-        return render.html(self)
+        return render.html(self._page())
 
     def to_latex(self) -> str:
         """LaTeX tabulars (booktabs), every name escaped."""
-        return render.latex(self)
+        return render.latex(self._page())
 
     def to_json(self) -> str:
         """JSON; NaN and infinities become null."""
-        return render.json_text(self)
+        content = {
+            "title": self.title,
+            "statistics": self.statistics,
+            "findings": self.findings,
+            "level": self.level,
+            "parameters": self.parameters.to_dict("records"),
+            "experts": self.experts.to_dict("records"),
+            "optima": self.optima.to_dict("records"),
+        }
+        return render.json_text(content)
 
     def __str__(self) -> str:
         return self.to_text()
 
     def _repr_html_(self) -> str:
         return self.to_html()
+
+    def _page(self) -> render.Page:
+        return render.Page(self.title, self.statistics["status"], self.findings, _tables(self), _footnote(self))
 
 
 def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
@@ -165,3 +177,46 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
 
 def _flags(expert: int, on_floor: tuple[int, ...], tight: tuple[int, ...]) -> str:
     return " ".join(name for name, members in (("floor", on_floor), ("tight", tight)) if expert in members)
+
+
+def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
+    """The tables in the order of reading, with headings; numbers still numbers."""
+    figures = summary.statistics
+    comparison = pd.DataFrame(
+        {
+            "": ["log-likelihood", "parameters", "AIC", "BIC", "ICL"],
+            "mixture": [figures[key] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")],
+            "one expert": [
+                figures[f"baseline_{key}"] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")
+            ],
+        }
+    )
+    level = f"{100.0 * summary.level:g} %"
+    parameters = summary.parameters.rename(
+        columns={
+            "standard_error": "std. error",
+            "p_value": "p",
+            "lower": f"lower {level}",
+            "upper": f"upper {level}",
+        }
+    )
+    experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
+    if not any(experts["flags"]):
+        experts = experts.drop(columns="flags")
+    return [
+        ("Fit (smaller criteria are better)", comparison),
+        ("Experts (weight is the mean responsibility)", experts),
+        ("Parameters", parameters),
+    ]
+
+
+def _footnote(summary: Summary) -> str:
+    figures = summary.statistics
+    priors = [f"gate ridge {figures['gate_ridge']:g}"] if figures["gate_ridge"] else []
+    if figures["variance_prior"]:
+        priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
+    penalty = f"; maximum of the likelihood times its priors: {', '.join(priors)}" if priors else ""
+    return (
+        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
+        f"{figures['n_optima']} distinct optima, seed {figures['seed']}{penalty}"
+    )
