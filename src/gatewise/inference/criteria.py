@@ -35,7 +35,7 @@ def information_criteria(result: FitResult) -> Criteria:
         >>> one = MixtureOfExperts(SoftmaxGate(1, 1), LinearExperts(1, 1), Gaussian())
         >>> criteria = information_criteria(fit(one, np.arange(4.0)[:, None], y))
         >>> round(criteria.aic, 4), criteria.bic == criteria.icl
-        (14.1533, True)
+        (14.1575, True)
     """
     return _criteria(result.log_likelihood, result.n_parameters, result.total_weight, result.entropy)
 
