@@ -13,6 +13,7 @@ import matplotlib as mpl
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from gatewise.datasets import load
 from gatewise.estimators import GatedRegressor
@@ -188,6 +189,8 @@ def report():
             check=True,
             capture_output=True,
         )
+    with Image.open(FOLDER / "report.png") as screenshot:
+        screenshot.convert("RGB").quantize(128).save(FOLDER / "report.png", optimize=True)
 
 
 if __name__ == "__main__":

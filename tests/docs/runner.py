@@ -20,6 +20,7 @@ import re
 import shlex
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,7 +167,8 @@ if __name__ == "__main__":
         here = Path.cwd()
         with tempfile.TemporaryDirectory() as folder:
             os.chdir(folder)
-            new = refreshed(text)
+            with warnings.catch_warnings():
+                new = refreshed(text)
             os.chdir(here)
         if new != text:
             path.write_text(new, encoding="utf-8")
