@@ -121,6 +121,27 @@ def test_predict_with_constant_weights(run, folder):
     assert len(predictions) == 150
 
 
+def test_experts_and_gate_may_see_different_columns(run, folder):
+    frame = two_lines().assign(z=np.linspace(-1.0, 1.0, 60) ** 3)
+    frame.to_csv("two.csv", index=False)
+    outcome = run(
+        *("fit", "two.csv", "--target", "y", "--features", "x", "--gate-features", "z", "--starts", "3"),
+        *("--variance-prior", "1", "0.1", "--out", "out"),
+    )
+    assert outcome.code == 0, outcome
+    assert "softmax gate on z" in outcome.out
+    assert "inverse-gamma prior (1, 0.1)" in outcome.out
+    metadata = load_model("out/model").metadata
+    assert (metadata.feature_names, metadata.gate_feature_names) == (("x",), ("z",))
+    assert run("predict", "out", "two.csv", "--out", "again.csv", "--level", "0.95").code == 0
+    fitted, again = pd.read_csv("out/predictions.csv"), pd.read_csv("again.csv")
+    pd.testing.assert_frame_equal(fitted, again)
+    estimator = GatedRegressor(
+        2, gate_features=["z"], expert_features=["x"], n_starts=3, variance_prior=(1.0, 0.1), random_state=0
+    ).fit(frame[["x", "z"]], frame["y"])
+    np.testing.assert_allclose(fitted["mean"], estimator.predict(frame[["x", "z"]]), rtol=1e-12)
+
+
 def test_repeated_options_and_commas_name_the_same_columns(run, folder):
     arguments = ["fit", "npreg", "--target", "yn", "--starts", "1", "--json"]
     once = run(*arguments, "--features", "x,x_squared", "--gate-features", "x")
@@ -371,10 +392,10 @@ REFUSED = {
         ["--features", "y"],
         "error: the column 'y' is the target and cannot be",
     ),
-    "gate not a feature": (
+    "target as gate feature": (
         rows(HEADER, *GOOD),
-        ["--features", "x", "--gate-features", "z"],
-        "error: the gate feature 'z' is not among the features; add it to them",
+        ["--features", "x", "--gate-features", "y"],
+        "error: the column 'y' is the target and cannot be a gate feature too",
     ),
     "no features": (rows(HEADER, *GOOD), ["--features", ""], "error: there is no feature: name at least one column"),
     "level": (

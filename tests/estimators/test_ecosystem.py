@@ -56,7 +56,18 @@ def test_parameters_are_kept_as_given_and_cloned():
     np.testing.assert_array_equal(copy.init, init)
     assert copy.get_params()["variance_prior"] == (1.0, 0.1)
     assert set(parameters) == {
-        *("n_experts", "gate", "expert", "family", "gate_features", "shared_scale", "n_starts", "init", "max_iter"),
+        *(
+            "n_experts",
+            "gate",
+            "expert",
+            "family",
+            "gate_features",
+            "expert_features",
+            "shared_scale",
+            "n_starts",
+            "init",
+            "max_iter",
+        ),
         *("tol", "time_limit", "scale_floor", "gate_ridge", "variance_prior", "n_jobs", "n_threads", "device"),
         *("dtype", "verbose", "random_state"),
     }

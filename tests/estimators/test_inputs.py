@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from sklearn.exceptions import DataConversionWarning
 
 from gatewise.estimators import GatedRegressor
-from gatewise.estimators.inputs import gate_columns
+from gatewise.estimators.inputs import chosen_columns
 from gatewise.exceptions import InputError
 
 
@@ -178,7 +178,7 @@ def test_bad_shapes(sample):
     ],
 )
 def test_gate_columns_by_name_and_by_index(gate_features, expected):
-    assert gate_columns(gate_features, ["a", "b", "c"]) == expected
+    assert chosen_columns("gate_features", gate_features, ["a", "b", "c"]) == expected
 
 
 @pytest.mark.parametrize(
@@ -196,4 +196,4 @@ def test_gate_columns_by_name_and_by_index(gate_features, expected):
 )
 def test_gate_columns_that_are_not_there(gate_features, message):
     with pytest.raises(InputError, match=message):
-        gate_columns(gate_features, ["a", "b"])
+        chosen_columns("gate_features", gate_features, ["a", "b"])

@@ -67,10 +67,10 @@ REFUSED = {
     ),
     "target as feature": ({"features": ["y"]}, TEXT, "the column 'y' is the target and cannot be a feature too"),
     "weights as feature": ({"features": ["w"], "weights": "w"}, TEXT, "the column 'w' is the weights and cannot be"),
-    "gate not a feature": (
-        {"features": ["w"], "gate_features": ["x"]},
+    "target as gate feature": (
+        {"features": ["w"], "gate_features": ["y"]},
         TEXT,
-        "the gate feature 'x' is not among the features; add it to them",
+        "the column 'y' is the target and cannot be a gate feature too",
     ),
     "text target": (
         {"target": "sex"},

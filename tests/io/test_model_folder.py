@@ -303,7 +303,7 @@ def test_models_that_cannot_be_saved(tmp_path, make_model):
     ("changes", "pattern"),
     [
         ({"feature_names": ("a", "a")}, r"\['a', 'a'\] are not distinct"),
-        ({"gate_feature_names": ("b",)}, r"the gate features \['b'\] are not among the features"),
+        ({"gate_feature_names": ("b", "y")}, "the target 'y' is among the features"),
         ({"target_name": "a"}, "the target 'a' is among the features"),
         ({"coding": ColumnCoding(columns=())}, r"the coding makes \[\], not the features \['a'\]"),
     ],

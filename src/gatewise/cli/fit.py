@@ -41,7 +41,7 @@ def fit(
         list[str] | None,
         typer.Option(
             metavar="COLUMNS",
-            help="Those of the features that the gate sees; `none` for constant weights. Default: all.",
+            help="Columns that the gate sees, features or not; `none` for constant weights. Default: the features.",
         ),
     ] = None,
     experts: Annotated[int, typer.Option(min=1, metavar="K", help="The number of experts K.")] = 2,
@@ -65,6 +65,14 @@ def fit(
     gate_ridge: Annotated[
         float, typer.Option(metavar="REAL", help="Ridge penalty on the gate's contrasts, for gates that separate.")
     ] = 0.0,
+    variance_prior: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="A B",
+            help="Inverse-gamma prior on each variance relative to the one-expert residual variance, for scales that "
+            "shrink without end.",
+        ),
+    ] = None,
     jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes for the starts; -1 for all cores.")] = None,
     weights: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="A column of row weights, with frequency meaning.")
@@ -121,6 +129,7 @@ def fit(
             expert=expert,
             family=family,
             gate_features=None if gate_names is None else training.gate_features,
+            expert_features=None if training.features == list(training.design.columns) else training.features,
             shared_scale=shared_scale,
             n_starts=starts,
             max_iter=max_iter,
@@ -128,6 +137,7 @@ def fit(
             time_limit=time_limit,
             scale_floor=scale_floor,
             gate_ridge=gate_ridge,
+            variance_prior=variance_prior,
             n_jobs=jobs,
             verbose=True,
             random_state=seed,
@@ -170,7 +180,7 @@ def _write_outputs(
     from gatewise.report import render_report
 
     metadata = ModelMetadata(
-        feature_names=tuple(estimator.feature_names_),
+        feature_names=tuple(estimator.expert_feature_names_),
         gate_feature_names=tuple(estimator.gate_feature_names_),
         target_name=estimator.target_name_,
         coding=training.coding,
@@ -182,7 +192,12 @@ def _write_outputs(
         "summary.txt": (text + "\n").encode(),
         "predictions.csv": predictions.to_csv(index=False, lineterminator="\n").encode(),
         "report.html": render_report(
-            estimator, training.design, training.target, sample_weight=training.weights, data_name=data_name
+            estimator,
+            training.design,
+            training.target,
+            sample_weight=training.weights,
+            data_name=data_name,
+            level=level,
         ).encode(),
     }
     with new_folder(out, overwrite=overwrite) as folder:

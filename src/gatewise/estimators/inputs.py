@@ -11,9 +11,9 @@ from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
 
-__all__ = ["GateFeatures", "feature_matrix", "gate_columns", "row_weights", "target_vector"]
+__all__ = ["ColumnChoice", "chosen_columns", "feature_matrix", "row_weights", "target_vector"]
 
-GateFeatures = Sequence[str | int] | np.ndarray | None
+ColumnChoice = Sequence[str | int] | np.ndarray | None
 
 
 def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray:
@@ -83,40 +83,45 @@ def row_weights(sample_weight: Any) -> np.ndarray | None:
     return _real_numbers(np.asarray(sample_weight), "sample_weight")
 
 
-def gate_columns(gate_features: GateFeatures, names: list[str]) -> list[int]:
-    """Which columns the gate sees: all for None, none for an empty list, otherwise those named or numbered.
+def chosen_columns(option: str, chosen: ColumnChoice, names: list[str]) -> list[int]:
+    """The columns that an option chooses: all for None, none for an empty list, otherwise those named or numbered.
+
+    Args:
+        option: the option's name, for messages.
+        chosen: its value.
+        names: the columns of X.
 
     Raises:
         InputError: a name or an index is unknown or given twice.
 
     Example:
-        >>> gate_columns(["b", 0], ["a", "b"])
+        >>> chosen_columns("gate_features", ["b", 0], ["a", "b"])
         [1, 0]
     """
-    if gate_features is None:
+    if chosen is None:
         return list(range(len(names)))
-    if isinstance(gate_features, str) or not isinstance(gate_features, Sequence | np.ndarray):
-        raise InputError(f"gate_features must be a list of column names or indices, or None, not {gate_features!r}")
+    if isinstance(chosen, str) or not isinstance(chosen, Sequence | np.ndarray):
+        raise InputError(f"{option} must be a list of column names or indices, or None, not {chosen!r}")
     columns = []
-    for feature in gate_features:
-        column = _gate_column(feature, names)
+    for entry in chosen:
+        column = _chosen_column(option, entry, names)
         if column in columns:
-            raise InputError(f"gate_features has the column {names[column]!r} twice: name it once")
+            raise InputError(f"{option} has the column {names[column]!r} twice: name it once")
         columns.append(column)
     return columns
 
 
-def _gate_column(feature: object, names: list[str]) -> int:
-    if isinstance(feature, str):
-        if feature not in names:
+def _chosen_column(option: str, entry: object, names: list[str]) -> int:
+    if isinstance(entry, str):
+        if entry not in names:
             known = ", ".join(repr(name) for name in names)
-            raise InputError(f"gate_features has {feature!r}, which is not a column of X: choose from {known}")
-        return names.index(feature)
-    if not isinstance(feature, int | np.integer) or isinstance(feature, bool):
-        raise InputError(f"gate_features has {feature!r}, which is neither a column name nor an index")
-    if not 0 <= feature < len(names):
-        raise InputError(f"gate_features has the index {feature}, but X has the columns 0 to {len(names) - 1}")
-    return int(feature)
+            raise InputError(f"{option} has {entry!r}, which is not a column of X: choose from {known}")
+        return names.index(entry)
+    if not isinstance(entry, int | np.integer) or isinstance(entry, bool):
+        raise InputError(f"{option} has {entry!r}, which is neither a column name nor an index")
+    if not 0 <= entry < len(names):
+        raise InputError(f"{option} has the index {entry}, but X has the columns 0 to {len(names) - 1}")
+    return int(entry)
 
 
 def _table_matrix(table: nw.DataFrame[Any]) -> np.ndarray:

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted
 
-from gatewise.estimators.inputs import GateFeatures, feature_matrix, gate_columns, row_weights, target_vector
+from gatewise.estimators.inputs import ColumnChoice, chosen_columns, feature_matrix, row_weights, target_vector
 from gatewise.estimators.seeds import RandomState, seed_from
 from gatewise.exceptions import DegenerateExpertWarning, FitWarning, InputError, SeparationWarning
 from gatewise.experts import EXPERTS
@@ -46,7 +46,9 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         gate: a name in `gatewise.gates.GATES`.
         expert: a name in `gatewise.experts.EXPERTS`.
         family: a name in `gatewise.families.FAMILIES`.
-        gate_features: the columns that the gate sees, by name or index; None for all of X, [] for constant weights.
+        gate_features: the columns that the gate sees, by name or index; None for those of the experts, [] for constant
+            weights.
+        expert_features: the columns that the experts see, by name or index; None for all of X.
         shared_scale: whether one σ serves all experts.
         n_starts: how many starts are followed to their end; the best is kept.
         init: "auto", a name in `gatewise.fit.STRATEGIES`, or responsibilities (n, k) where the first start begins.
@@ -75,11 +77,12 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         covariance_: the covariance matrix of the estimates, a DataFrame; NaN where there is no standard error.
         gate_coef_: (k, q) slopes of the gate's logits; the last expert is the reference, its row is 0.
         gate_intercept_: (k,).
-        expert_coef_: (k, d), zeros for constant experts.
+        expert_coef_: (k, d) slopes of the experts, d their number of features; zeros for constant experts.
         expert_intercept_: (k,).
         scale_: (k,) standard deviations σ.
         n_features_in_, feature_names_in_: as in scikit-learn.
         feature_names_: always d names, "x0", "x1", … where X has none.
+        expert_feature_names_: those that the experts see.
         gate_feature_names_: those that the gate sees.
         target_name_: the name of y, or "y".
 
@@ -106,8 +109,9 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         gate: str = "softmax",
         expert: str = "linear",
         family: str = "gaussian",
-        gate_features: GateFeatures = None,
+        gate_features: ColumnChoice = None,
         *,
+        expert_features: ColumnChoice = None,
         shared_scale: bool = False,
         n_starts: int = 20,
         init: str | np.ndarray = "auto",
@@ -129,6 +133,7 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         self.expert = expert
         self.family = family
         self.gate_features = gate_features
+        self.expert_features = expert_features
         self.shared_scale = shared_scale
         self.n_starts = n_starts
         self.init = init
@@ -168,24 +173,30 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         target, target_name = target_vector(y)
         _check_lengths(len(matrix), target)
         names = [str(name) for name in getattr(self, "feature_names_in_", [f"x{j}" for j in range(matrix.shape[1])])]
-        columns = gate_columns(self.gate_features, names)
-        gate_names = [names[column] for column in columns]
+        columns = chosen_columns("expert_features", self.expert_features, names)
+        gate_columns = (
+            columns if self.gate_features is None else chosen_columns("gate_features", self.gate_features, names)
+        )
+        expert_names = [names[column] for column in columns]
+        gate_names = [names[column] for column in gate_columns]
         result = fit(
-            self._prototype(len(columns), matrix.shape[1]),
-            matrix,
+            self._prototype(len(gate_columns), len(columns)),
+            matrix[:, columns],
             target,
-            gate_x=matrix[:, columns],
+            gate_x=matrix[:, gate_columns],
             sample_weight=row_weights(sample_weight),
             options=self._options(),
-            names=(names, gate_names, target_name),
+            names=(expert_names, gate_names, target_name),
         )
         self.result_ = result
         self.model_ = result.model
         self.status_ = result.status
         self.feature_names_ = names
+        self.expert_feature_names_ = expert_names
         self.gate_feature_names_ = gate_names
         self.target_name_ = target_name
-        self._gate_columns = columns
+        self._expert_columns = columns
+        self._gate_columns = gate_columns
         self._set_estimates()
         if result.status is not FitStatus.CONVERGED:
             warnings.warn(result.findings[0].message, _warning_of(result.status), stacklevel=2)
@@ -340,20 +351,20 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         self.covariance_ = covariance(result, self._names())
         self.gate_coef_ = atoms.gate["gate_slope"]
         self.gate_intercept_ = atoms.gate["gate_bias"]
-        no_slopes = np.zeros((self.model_.n_experts, len(self.feature_names_)))
+        no_slopes = np.zeros((self.model_.n_experts, len(self.expert_feature_names_)))
         self.expert_coef_ = atoms.expert.get("expert_slope", no_slopes)
         self.expert_intercept_ = atoms.expert["expert_intercept"]
         self.scale_ = np.sqrt(atoms.variance)
 
     def _names(self) -> Names:
-        return Names(self.feature_names_, self.gate_feature_names_, self.target_name_)
+        return Names(self.expert_feature_names_, self.gate_feature_names_, self.target_name_)
 
     def _inputs(self, X: Any) -> tuple[torch.Tensor, torch.Tensor]:
         check_is_fitted(self)
         matrix = feature_matrix(self, X, reset=False)
         check_finite(matrix, self.feature_names_)
         # A copy, because torch does not take arrays that cannot be written.
-        return torch.tensor(matrix), torch.tensor(matrix[:, self._gate_columns])
+        return torch.tensor(matrix[:, self._expert_columns]), torch.tensor(matrix[:, self._gate_columns])
 
     def _target(self, y: Any, n: int) -> torch.Tensor:
         target, _ = target_vector(y)

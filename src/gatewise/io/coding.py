@@ -130,6 +130,7 @@ class TrainingData:
         design: the coded features, float64 columns.
         target: the target, named.
         weights: row weights, or None.
+        features: the design's columns that the experts see.
         gate_features: the design's columns that the gate sees.
         coding: how the design was made.
         positions: the line or row of the file for each row.
@@ -140,6 +141,7 @@ class TrainingData:
     design: pd.DataFrame
     target: pd.Series
     weights: np.ndarray | None
+    features: list[str]
     gate_features: list[str]
     coding: ColumnCoding
     positions: np.ndarray
@@ -181,10 +183,15 @@ def _choose_features(
         others = "the target and the weights" if weights is not None else "the target"
         return chosen, [f"features: {', '.join(map(repr, chosen))} (all columns but {others})"]
     _refuse_repeats(features, "features")
-    for name in features:
-        if name in taken:
-            raise InputError(f"the column {name!r} is {taken[name]} and cannot be a feature too; leave it out")
+    _refuse_roles(features, "feature", target, weights)
     return list(features), []
+
+
+def _refuse_roles(names: Sequence[str], role: str, target: str, weights: str | None) -> None:
+    taken = {target: "the target", weights: "the weights"}
+    for name in names:
+        if name in taken:
+            raise InputError(f"the column {name!r} is {taken[name]} and cannot be a {role} too; leave it out")
 
 
 def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) -> tuple[np.ndarray, list[str]]:
@@ -269,7 +276,8 @@ def prepare_training(
         table: as read by `read_table`.
         target: the column to explain, numeric.
         features: the columns to explain it by; None for all but the target and the weights.
-        gate_features: those of them that the gate sees; None for all, empty for constant weights.
+        gate_features: the columns that the gate sees, features or not; None for the features, empty for constant
+            weights.
         weights: the column of row weights, numbers that are not negative.
         missing: `"refuse"` missing values in these columns, or `"drop"` their rows.
 
@@ -290,12 +298,9 @@ def prepare_training(
         raise InputError("there is no feature: name at least one column to explain the target by")
     gate = chosen if gate_features is None else list(gate_features)
     _refuse_repeats(gate, "gate features")
-    for name in gate:
-        if name not in chosen:
-            table.array(name)
-            raise InputError(f"the gate feature {name!r} is not among the features; add it to them")
+    _refuse_roles(gate, "gate feature", target, weights)
     response = table.number_column(target, "target")
-    columns = {name: table.column(name) for name in chosen}
+    columns = {name: table.column(name) for name in [*chosen, *(name for name in gate if name not in chosen)]}
     used = [response, *columns.values()]
     if weights is not None:
         used.append(table.number_column(weights, "weights column"))
@@ -316,6 +321,7 @@ def prepare_training(
         design=_design(table, coding, columns, rows),
         target=pd.Series(response.values[rows], name=target),
         weights=row_weights,
+        features=coding.coded(chosen),
         gate_features=coding.coded(gate),
         coding=coding,
         positions=table.positions[rows],

@@ -85,13 +85,13 @@ class ModelMetadata(_Strict):
 
     Attributes:
         feature_names: of the experts' inputs, in order, after coding.
-        gate_feature_names: of the gate's inputs, in order; each is one of `feature_names`.
+        gate_feature_names: of the gate's inputs, in order.
         target_name: the target's.
         coding: how the features are made from the columns of a table, or None if they are these columns.
 
     Raises:
-        ValueError: (pydantic's ValidationError) names are repeated, a gate feature is not a feature, the target is one,
-            or the coding makes other features.
+        ValueError: (pydantic's ValidationError) names are repeated, the target is a feature, or the coding makes
+            other features.
 
     Example:
         >>> ModelMetadata(feature_names=("x",), gate_feature_names=(), target_name="y").column_coding().coded_names
@@ -108,20 +108,24 @@ class ModelMetadata(_Strict):
         for names in (self.feature_names, self.gate_feature_names):
             if len(set(names)) < len(names):
                 raise ValueError(f"the feature names {list(names)} are not distinct; rename one of them")
-        strangers = set(self.gate_feature_names) - set(self.feature_names)
-        if strangers:
-            raise ValueError(f"the gate features {sorted(strangers)} are not among the features")
-        if self.target_name in self.feature_names:
+        inputs = self._input_names()
+        if self.target_name in inputs:
             raise ValueError(f"the target {self.target_name!r} is among the features")
-        if self.coding is not None and tuple(self.coding.coded_names) != self.feature_names:
-            raise ValueError(f"the coding makes {self.coding.coded_names}, not the features {list(self.feature_names)}")
+        if self.coding is not None and sorted(self.coding.coded_names) != sorted(inputs):
+            raise ValueError(f"the coding makes {self.coding.coded_names}, not the features {inputs}")
         return self
+
+    def _input_names(self) -> list[str]:
+        """The experts' features, then those of the gate alone."""
+        return list(dict.fromkeys([*self.feature_names, *self.gate_feature_names]))
 
     def column_coding(self) -> ColumnCoding:
         """The coding, or the one that takes every feature as a numeric column."""
         if self.coding is not None:
             return self.coding
-        return ColumnCoding.model_validate({"columns": [{"kind": "numeric", "name": n} for n in self.feature_names]})
+        return ColumnCoding.model_validate(
+            {"columns": [{"kind": "numeric", "name": name} for name in self._input_names()]}
+        )
 
 
 class _Config(_Strict):

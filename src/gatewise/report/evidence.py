@@ -133,7 +133,7 @@ class Evidence:
     @property
     def gate_features(self) -> list[int]:
         """Columns of `inputs` that the gate sees; empty for constant weights."""
-        return _gate_columns(self.estimator)
+        return _columns(self.estimator, self.estimator.gate_feature_names_)
 
     def drawn(self, limit: int = DRAWN_ROWS) -> np.ndarray:
         """Indices of the rows that a scatter plot shows: all, or `limit` of them drawn once with a fixed seed."""
@@ -185,9 +185,9 @@ class Evidence:
         return self.target[rows] - owed.sum(axis=1)
 
 
-def _gate_columns(estimator: GatedRegressor) -> list[int]:
+def _columns(estimator: GatedRegressor, chosen: list[str]) -> list[int]:
     names = list(estimator.feature_names_)
-    return [names.index(name) for name in estimator.gate_feature_names_]
+    return [names.index(name) for name in chosen]
 
 
 def _tensor(model: MixtureOfExperts, values: np.ndarray) -> torch.Tensor:
@@ -197,7 +197,11 @@ def _tensor(model: MixtureOfExperts, values: np.ndarray) -> torch.Tensor:
 
 def _model_inputs(estimator: GatedRegressor, inputs: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
     x = _tensor(estimator.model_, inputs)
-    return x, x[:, _gate_columns(estimator)]
+    columns = (
+        _columns(estimator, chosen) for chosen in (estimator.expert_feature_names_, estimator.gate_feature_names_)
+    )
+    expert_x, gate_x = (x[:, chosen] for chosen in columns)
+    return expert_x, gate_x
 
 
 def _array(values: torch.Tensor) -> np.ndarray:

@@ -123,7 +123,7 @@ def _subtitle(evidence: Evidence, data_name: str | None) -> str:
     options = evidence.estimator.get_params(deep=False)
     count = evidence.n_experts
     parts = [
-        f"{evidence.estimator.target_name_} from {_few(evidence.feature_names)}",
+        f"{evidence.estimator.target_name_} from {_few(evidence.estimator.expert_feature_names_)}",
         f"{count} {options['expert']} {str(options['family']).capitalize()} {'expert' if count == 1 else 'experts'}",
     ]
     if count > 1:
