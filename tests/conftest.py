@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import settings
 
 # A shared, noisy machine must not turn a slow moment into a failure.
@@ -12,3 +13,10 @@ settings.load_profile("gatewise")
 @pytest.fixture
 def generator():
     return np.random.default_rng(20261122)
+
+
+@pytest.fixture(autouse=True)
+def torch_settings():
+    """A test that changes torch for the whole process must put it back."""
+    yield
+    assert torch.get_default_dtype() is torch.float32

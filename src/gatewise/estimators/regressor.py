@@ -72,7 +72,9 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         log_likelihood_: of exactly these parameters.
         n_parameters_: free parameters.
         n_iter_: points that the kept start visited: the end of its EM steps, then one per solver iteration.
-        aic_, bic_, icl_: information criteria, smaller is better; n is the sum of the weights.
+        aic_: AIC, smaller is better.
+        bic_: BIC, smaller is better; its n is the sum of the weights.
+        icl_: ICL, smaller is better.
         parameters_: estimates with standard errors and 95 % intervals, a DataFrame.
         covariance_: the covariance matrix of the estimates, a DataFrame; NaN where there is no standard error.
         gate_coef_: (k, q) slopes of the gate's logits; the last expert is the reference, its row is 0.
@@ -80,7 +82,8 @@ class GatedRegressor(RegressorMixin, BaseEstimator):
         expert_coef_: (k, d) slopes of the experts, d their number of features; zeros for constant experts.
         expert_intercept_: (k,).
         scale_: (k,) standard deviations σ.
-        n_features_in_, feature_names_in_: as in scikit-learn.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: their names, where X has names.
         feature_names_: always d names, "x0", "x1", … where X has none.
         expert_feature_names_: those that the experts see.
         gate_feature_names_: those that the gate sees.

@@ -28,7 +28,7 @@ def collect_findings(
         *_floor(data, options, ends, point.on_floor),
         *_degenerate_experts(data, point, optima),
     ]
-    if not data.is_saturated:
+    if not data.is_saturated and point.end.status is FitStatus.CONVERGED:
         found += _curvature(point.curvature, point.conditional_curvature)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))

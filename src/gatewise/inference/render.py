@@ -116,7 +116,7 @@ def _number(column: str, value: float) -> str:
         return f"{value:.2f}"
     if column in ("mixture", "one expert"):
         return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4f}"
-    return f"{value:#.5g}" if 1e-4 <= abs(value) < 1e5 or value == 0.0 else f"{value:.5g}"
+    return f"{value:#.5g}".removesuffix(".") if 1e-4 <= abs(value) < 1e5 or value == 0.0 else f"{value:.5g}"
 
 
 def _numeric(table: pd.DataFrame) -> list[bool]:

@@ -110,8 +110,10 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
     base = baseline_criteria(result.baseline, result.total_weight)
     gate_name, experts_name = result.model.gate.name, result.model.experts.name
     k, family = result.model.n_experts, result.model.family.name
-    weights = "constant weights" if not names.gate_features else f"{gate_name} gate on {', '.join(names.gate_features)}"
-    plural = "expert" if k == 1 else "experts"
+    gate = f"{gate_name} gate on {', '.join(names.gate_features)}" if names.gate_features else "constant weights"
+    title = f"One {experts_name} expert for {names.target}, {family} family"
+    if k > 1:
+        title = f"Mixture of {k} {experts_name} experts for {names.target}, {family} family, {gate}"
     statistics: dict[str, Any] = {
         "status": result.status.name,
         "sentence": result.status.sentence,
@@ -146,7 +148,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
         "seconds": result.seconds,
     }
     return Summary(
-        title=f"Mixture of {k} {experts_name} {plural} for {names.target}, {family} family, {weights}",
+        title=title,
         parameters=parameter_table(result, names, level),
         experts=pd.DataFrame(
             {
@@ -218,5 +220,5 @@ def _footnote(summary: Summary) -> str:
     penalty = f"; maximum of the likelihood times its priors: {', '.join(priors)}" if priors else ""
     return (
         f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
-        f"{figures['n_optima']} distinct optima, seed {figures['seed']}{penalty}"
+        f"distinct optima found: {figures['n_optima']}, seed {figures['seed']}{penalty}"
     )
