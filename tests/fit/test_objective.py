@@ -90,6 +90,25 @@ def test_newton_and_quasi_newton_reach_the_same_maximum(table, prior):
     np.testing.assert_allclose(quasi.theta, newton.theta, atol=1e-4)
 
 
+def test_many_parameters_are_approached_without_a_hessian_and_finished_with_it(table, monkeypatch):
+    from gatewise.fit import start
+
+    x, y = table
+    options = FitOptions(n_starts=2, init="split")
+    newton = fit(mixture(2, 2, 3), x, y, options=options)
+    monkeypatch.setattr(start, "_HESSIAN_FROM_THE_START", 10)
+    approached = fit(mixture(2, 2, 3), x, y, options=options)
+    assert approached.status is FitStatus.CONVERGED
+    assert approached.relative_gradient <= options.tol
+    np.testing.assert_allclose(approached.theta, newton.theta, atol=1e-7)
+    # The approach may use up its iterations: Newton's method still begins where it stopped.
+    short = fit(mixture(2, 2, 3), x, y, options=dataclasses.replace(options, max_iter=12))
+    assert short.log_likelihood > newton.baseline.log_likelihood
+    monkeypatch.setattr(start, "_HESSIAN_AT_ALL", 10)
+    alone = fit(mixture(2, 2, 3), x, y, options=dataclasses.replace(options, max_iter=5000))
+    assert alone.log_likelihood == pytest.approx(newton.log_likelihood, rel=1e-9)
+
+
 def test_torch_path_fits_the_same_and_float32_to_its_precision(table, monkeypatch):
     x, y = table
     options = FitOptions(n_starts=1, init="split")

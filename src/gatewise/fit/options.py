@@ -20,7 +20,8 @@ class FitOptions:
         init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, or responsibilities
             (n, k): with an array the first start is exactly there and the others are "auto".
         em_steps: EM steps before the second-order solver takes over.
-        solver: "newton" (exact Hessian, trust region), "quasi-newton" (L-BFGS-B, for very many parameters) or "auto".
+        solver: "newton" (exact Hessian, trust region), "quasi-newton" (L-BFGS-B), or "auto": Newton; above 600
+            parameters after an approach by L-BFGS-B; above 3,000 L-BFGS-B alone.
         tol: bound on the largest component of the gradient of the mean log-likelihood, in internal units.
         max_iter: solver iterations per start.
         time_limit: seconds for the whole fit, or None.

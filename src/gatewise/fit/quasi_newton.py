@@ -1,4 +1,4 @@
-"""Limited-memory quasi-Newton ascent with bounds, for so many parameters that a Hessian no longer pays."""
+"""Limited-memory quasi-Newton ascent with bounds, where there are so many parameters that a Hessian is dear."""
 
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize

@@ -20,8 +20,11 @@ from gatewise.fit.status import FitStatus
 __all__ = ["EndPoint", "run_start"]
 
 _GATE_STEPS_AT_START = 3
-# Above this many parameters a Hessian costs more than the gradients it saves.
-_NEWTON_LIMIT = 600
+# Above this many parameters a Hessian costs more than the gradients it saves, until close to the maximum.
+_HESSIAN_FROM_THE_START = 600
+# Above this many, the eigenvalues of one Hessian take longer than a user would wait.
+_HESSIAN_AT_ALL = 3000
+_APPROACH_TOL = 1e-5
 
 
 @dataclass(frozen=True)
@@ -73,8 +76,7 @@ def run_start(
     theta = maximise_expectation(
         objective, responsibilities, np.zeros(data.layout.size), gate_steps=_GATE_STEPS_AT_START
     )
-    use_newton = options.solver == "newton" or (options.solver == "auto" and data.layout.size <= _NEWTON_LIMIT)
-    solver = newton if use_newton else quasi_newton
+    approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
     try:
         state = expectation(objective, theta)
         for _ in range(options.em_steps if options.max_iter else 0):
@@ -83,10 +85,14 @@ def run_start(
             monitor.check()
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
+        if options.solver == "auto" and _HESSIAN_FROM_THE_START < data.layout.size <= _HESSIAN_AT_ALL:
+            theta = _approach(objective, theta, approach)
+        by_newton = options.solver == "newton" or (options.solver == "auto" and data.layout.size <= _HESSIAN_AT_ALL)
+        solver = newton if by_newton else quasi_newton
         theta, status = solver(objective, theta, monitor, options.tol)
     except SolverStopped as stop:
         status = stop.status
-        theta = theta if monitor.best is None else monitor.best
+        theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
     value, gradient = objective.value_and_gradient(theta)
     slope = float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0))
     if status is FitStatus.MAX_ITER and slope <= options.tol:
@@ -101,8 +107,18 @@ def run_start(
         status=status,
         relative_gradient=slope,
         on_floor=tuple(int(i) for i in np.flatnonzero(scales <= floor + 1e-9)),
-        n_iterations=monitor.n_iterations,
+        n_iterations=approach.n_iterations + monitor.n_iterations,
         n_evaluations=objective.n_evaluations,
-        trace=np.array(monitor.trace),
+        trace=np.array(approach.trace + monitor.trace),
         seconds=time.monotonic() - began,
     )
+
+
+def _approach(objective: Objective, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
+    """Come near a maximum without a Hessian; Newton's method takes over from there, also where this one stalls."""
+    try:
+        return quasi_newton(objective, theta, monitor, _APPROACH_TOL)[0]
+    except SolverStopped as stop:
+        if stop.status is not FitStatus.MAX_ITER or monitor.best is None:
+            raise
+        return monitor.best
