@@ -20,6 +20,8 @@ _SMALLEST_RADIUS = 1e-12
 # A step that promises no more than this share of the objective is the last one. At a regular maximum its quadratic
 # convergence leaves rounding error only; along a separating ray it ends a climb that would never end.
 _LAST_STEP = 1e-11
+# Iterations after the gradient has met its tolerance. Quadratic convergence needs two or three of them.
+_POLISHING = 25
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
 
 
@@ -31,12 +33,15 @@ def projected_gradient(theta: np.ndarray, gradient: np.ndarray, lower: np.ndarra
 def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
     """Climb from θ until the projected gradient is below `tol` and no step promises more than rounding.
 
+    Where steps go on promising more, as along a separating ray, the climb ends some iterations after `tol` is met.
+
     Returns:
         The last θ, and CONVERGED or STALLED. The monitor ends it earlier by raising.
     """
     value, gradient = objective.value_and_gradient(theta)
     monitor.begin(theta, value)
     radius = 1.0
+    polishing = 0
     hessian, free, curvature, vectors = _local_model(objective, theta, gradient)
     while True:
         slope = float(np.abs(gradient[free]).max(initial=0.0))
@@ -46,7 +51,8 @@ def newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float
         step = candidate - theta
         promised = float(gradient @ step + 0.5 * step @ hessian @ step)
         rounding = _ROUNDING * max(1.0, abs(value))
-        if slope <= tol and promised <= rounding:
+        polishing += slope <= tol
+        if slope <= tol and (promised <= rounding or polishing > _POLISHING):
             return theta, FitStatus.CONVERGED
         new_value, new_gradient = objective.value_and_gradient(candidate)
         gained = new_value - value
