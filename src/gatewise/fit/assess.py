@@ -142,14 +142,14 @@ def _tight_experts(data: FitData, theta: np.ndarray, effective_rows: np.ndarray)
 def distinct_optima(
     objective: Objective, ends: list[EndPoint], prototype: MixtureOfExperts
 ) -> tuple[tuple[Optimum, ...], dict[int, int]]:
-    """The distinct first-order points, best first, and for each start the one it reached.
+    """The distinct first-order points, best first but those on the floor last, and which one each start reached.
 
     Two end points are one optimum if their log-likelihoods agree to 1e-6 relative and their canonically ordered
     scales and coefficients to 1e-3 in internal units; gates are left out, since a separated gate has no end point.
     """
     data, layout = objective.data, objective.layout
     found: list[tuple[np.ndarray, list[EndPoint]]] = []
-    for end in sorted(ends, key=lambda end: -end.value):
+    for end in sorted(ends, key=lambda end: (bool(end.on_floor), -end.value)):
         if end.status is not FitStatus.CONVERGED:
             continue
         theta = canonical_order(objective, end.theta)

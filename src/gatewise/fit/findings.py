@@ -36,12 +36,13 @@ def collect_findings(
     if serious:
         return tuple(serious)
     reached = optima[0].n_starts if optima else 0
+    interior = sum(not optimum.on_floor for optimum in optima)
     return (
         Finding(
             FitStatus.CONVERGED,
             f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"distinct optima found: {len(optima)}.",
-            {"starts_at_best": reached, "starts": len(ends), "optima": len(optima)},
+            f"distinct optima found: {interior}.",
+            {"starts_at_best": reached, "starts": len(ends), "optima": interior},
         ),
     )
 

@@ -112,7 +112,7 @@ class FitResult:
         separation: the gate direction (k, 1 + q), in user units, along which the likelihood does not fall, or None.
         baseline: the one-expert fit.
         starts: one record per start.
-        optima: the distinct end points, best first.
+        optima: the distinct end points, best first, after them those on the variance floor.
         trace: the mean objective of the kept start, iteration by iteration.
         seed: the seed everything random was keyed by.
         seconds: wall time of the whole fit.

@@ -22,7 +22,8 @@ class Summary:
         title: what was fitted, in a line.
         parameters: see `parameter_table`.
         experts: one row per expert: expert, weight (mean responsibility), effective_rows, scale, flags.
-        optima: one row per distinct optimum, best first: log_likelihood, starts, smallest_scale, smallest_rows, flags.
+        optima: one row per distinct end point, best first, those on the floor last: log_likelihood, starts,
+            smallest_scale, smallest_rows, flags.
         statistics: plain numbers and strings: status, criteria, the one-expert baseline, rows, seed.
         findings: one sentence each, the status's own first.
         level: of the intervals.
@@ -141,7 +142,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
         "relative_gradient": result.relative_gradient,
         "smallest_eigenvalue": result.smallest_eigenvalue,
         "n_starts": len(result.starts),
-        "n_optima": len(result.optima),
+        "n_optima": sum(not optimum.on_floor for optimum in result.optima),
         "gate_ridge": result.gate_ridge,
         "variance_prior": None if result.variance_prior is None else list(result.variance_prior),
         "seed": result.seed,
