@@ -1,49 +1,124 @@
 """What a bank of experts is: x ↦ the parameters of k distributions."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
+from gatewise.exceptions import InputError
+from gatewise.ops.component import Component
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 
+__all__ = ["EXPERTS", "Experts", "build_experts", "expert_quantities"]
 
-class Experts(nn.Module, ABC):
-    """A bank of k experts turns inputs (…, d) into locations (…, k) and owns the scales of the family.
+OutputChange = Literal["affine", "scale", "none"]
 
-    Attributes:
+
+class Experts(Component, ABC):
+    """A bank of k experts turns inputs (…, d) into locations, (…, k) or (…, k, m), and owns the dispersions.
+
+    The location is what the family calls so: a mean, a logit, a logarithm of a mean. With `n_outputs` m > 1 it has one
+    more axis. A subclass defines `location` and describes its own parameters without `log_scale`; this class adds it.
+
+    Args:
         n_features: d, the length of an input.
         n_experts: k.
-        shared_scale: whether one scale serves all experts.
-        log_scale: log σ, shape (k,) or, shared, (1,).
+        shared_scale: whether one dispersion serves all experts.
+        n_outputs: m, the numbers that the family needs at an input, from `Family.n_outputs`.
+        n_dispersion: s, the family's dispersion parameters of one expert, from `Family.n_dispersion`.
+
+    Attributes:
+        output_change: "affine" if shift + scale · location is a location of such experts too, "scale" if scale ·
+            location is for every positive scale, "none" otherwise. `change_output` does it.
+        log_scale: log σ (k,), or with s ≠ 1 the family's unconstrained dispersions (k, s); one row if shared.
     """
 
-    name: ClassVar[str]
-    affine_equivariant: ClassVar[bool]
+    output_change: ClassVar[OutputChange] = "none"
 
-    def __init__(self, n_features: int, n_experts: int, shared_scale: bool = False) -> None:
-        super().__init__()
-        self.n_features = n_features
-        self.n_experts = n_experts
+    def __init__(
+        self, n_features: int, n_experts: int, shared_scale: bool = False, *, n_outputs: int = 1, n_dispersion: int = 1
+    ) -> None:
+        super().__init__(n_features, n_experts)
+        if n_outputs < 1 or n_dispersion < 0:
+            raise InputError(
+                f"n_outputs must be at least 1 and n_dispersion at least 0, not {n_outputs}, {n_dispersion}"
+            )
         self.shared_scale = shared_scale
-        self.log_scale = nn.Parameter(torch.zeros(1 if shared_scale else n_experts))
+        self.n_outputs = n_outputs
+        self.n_dispersion = n_dispersion
+        rows = 1 if shared_scale else n_experts
+        self.log_scale = nn.Parameter(torch.zeros(rows) if n_dispersion == 1 else torch.zeros(rows, n_dispersion))
 
     @abstractmethod
     def location(self, x: Tensor) -> Tensor:
-        """Locations h(x, ηᵢ), (…, d) ↦ (…, k)."""
+        """Locations h(x, ηᵢ), (…, d) ↦ (…, k), or (…, k, m) with m > 1 outputs."""
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Locations (…, k) and log-scales (k,) of the k distributions at x (…, d)."""
-        return self.location(x), self.log_scale.expand(self.n_experts)
+        """Locations at x (…, d), and log-scales (k,), or dispersions (k, s) with s ≠ 1."""
+        return self.location(x), self.log_scale.expand(self.n_experts, *self.log_scale.shape[1:])
 
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:
-        """The experts' part of the mixing measure, one leading axis of length k per entry."""
+        """The experts' part of the mixing measure without dispersions, one leading axis of length k per entry."""
+
+    @abstractmethod
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """What leaves all locations unchanged; acts on this bank's own parameters."""
+
+    def permute(self, parameters: Parameters, order: Sequence[int]) -> Parameters:
+        """Parameters whose expert i is the old expert order[i], its dispersion with it."""
+        moved = super().permute(parameters, order)
+        if "log_scale" in moved and not self.shared_scale:
+            moved["log_scale"] = moved["log_scale"][list(order)]
+        return moved
+
+    @abstractmethod
+    def identified(self, parameters: Parameters) -> Tensor:
+        """The functions of the parameters, without dispersions, that the locations determine, (q,)."""
+
+    @abstractmethod
+    def quantities(self, features: Sequence[str], outputs: Sequence[str] = ("",)) -> list[Quantity]:
+        """What the entries of `identified` are, (q,), given the names of the d inputs and of the m outputs."""
+
+    def change_output(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """Parameters whose locations are shift + scale · location; both are (m,), scale > 0.
+
+        Raises:
+            InputError: such experts cannot do that.
+        """
+        raise InputError(f"the outputs of {self.name!r} cannot be changed so")
+
+    def sizes(self) -> dict[str, Any]:
+        """The sizes beyond d and k: `shared_scale`, `n_outputs` and `n_dispersion`."""
+        return {"shared_scale": self.shared_scale, "n_outputs": self.n_outputs, "n_dispersion": self.n_dispersion}
 
     def extra_repr(self) -> str:
-        """The sizes, for printing."""
-        return f"n_features={self.n_features}, n_experts={self.n_experts}, shared_scale={self.shared_scale}"
+        """The sizes and options, for printing."""
+        plain = {"shared_scale": False, "n_outputs": 1, "n_dispersion": 1}
+        shown = {name: value for name, value in self.sizes().items() if value != plain[name]}
+        return ", ".join([super().extra_repr(), *(f"{name}={value!r}" for name, value in shown.items())])
 
 
 EXPERTS: Registry[type[Experts]] = Registry("expert")
+
+
+def build_experts(name: str, n_features: int, n_experts: int, **options: Any) -> Experts:
+    """A bank of experts by its registered name, with options that are plain data.
+
+    Raises:
+        InputError: the name or an option is unknown.
+    """
+    return EXPERTS[name].of(n_features, n_experts, **options)
+
+
+def expert_quantities(n_experts: int, outputs: Sequence[str], terms: Sequence[str]) -> list[Quantity]:
+    """Names for a (k, m, number of terms) array, flattened: an output's name stands before its terms."""
+    return [
+        Quantity(f"expert {i}", f"{output} {term}".strip())
+        for i in range(1, n_experts + 1)
+        for output in outputs
+        for term in terms
+    ]

@@ -1,9 +1,12 @@
 """Experts that do not look at the inputs."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from gatewise.experts.base import EXPERTS, Experts
+from gatewise.experts.base import EXPERTS, Experts, expert_quantities
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
 @EXPERTS.register
@@ -22,15 +25,51 @@ class ConstantExperts(Experts):
     """
 
     name = "constant"
+    formula = "b"
+    source = "input-independent experts: Nguyen et al. (2024), arXiv:2405.13997"
     affine_equivariant = True
+    output_change = "affine"
+    per_expert = ("bias",)
 
-    def __init__(self, n_features: int, n_experts: int, shared_scale: bool = False) -> None:
-        super().__init__(n_features, n_experts, shared_scale)
-        self.bias = nn.Parameter(torch.zeros(n_experts))
+    def __init__(
+        self, n_features: int, n_experts: int, shared_scale: bool = False, *, n_outputs: int = 1, n_dispersion: int = 1
+    ) -> None:
+        super().__init__(n_features, n_experts, shared_scale, n_outputs=n_outputs, n_dispersion=n_dispersion)
+        self.bias = nn.Parameter(torch.zeros(n_experts, *(() if n_outputs == 1 else (n_outputs,))))
 
     def location(self, x: Tensor) -> Tensor:
-        """B for every input, (…, d) ↦ (…, k)."""
-        return self.bias.expand(*x.shape[:-1], self.n_experts)
+        """B for every input, (…, d) ↦ (…, k), or (…, k, m)."""
+        return self.bias.expand(*x.shape[:-1], *self.bias.shape)
+
+    def basis(self, x: Tensor) -> Tensor:
+        """A one, (…, 1)."""
+        return x.new_ones((*x.shape[:-1], 1))
+
+    def coefficients(self, parameters: Parameters) -> Tensor:
+        """B, (k, 1) or (k, m, 1)."""
+        return parameters["bias"].unsqueeze(-1)
+
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """None."""
+        return ()
+
+    def identified(self, parameters: Parameters) -> Tensor:
+        """B of each expert and output, flattened."""
+        return parameters["bias"].reshape(-1)
+
+    def quantities(self, features: Sequence[str], outputs: Sequence[str] = ("",)) -> list[Quantity]:
+        """One intercept for each expert and output."""
+        return expert_quantities(self.n_experts, outputs, ["(intercept)"])
+
+    def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """The same parameters."""
+        return parameters
+
+    def change_output(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """Shift + scale · b."""
+        if self.n_outputs == 1:
+            shift, scale = shift.reshape(()), scale.reshape(())
+        return {**parameters, "bias": shift + scale * parameters["bias"]}
 
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
         """Set the parameters from (k, 1) intercepts and (k,) log-scales."""

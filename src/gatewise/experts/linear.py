@@ -1,9 +1,12 @@
 """Experts whose location is linear in the inputs."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
-from gatewise.experts.base import EXPERTS, Experts
+from gatewise.experts.base import EXPERTS, Experts, expert_quantities
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
 @EXPERTS.register
@@ -24,16 +27,55 @@ class LinearExperts(Experts):
     """
 
     name = "linear"
+    formula = "aᵀx + b"
+    source = "Jacobs, Jordan, Nowlan and Hinton (1991); Nguyen, Nguyen and Ho (2023), arXiv:2305.03288"
     affine_equivariant = True
+    output_change = "affine"
 
-    def __init__(self, n_features: int, n_experts: int, shared_scale: bool = False) -> None:
-        super().__init__(n_features, n_experts, shared_scale)
-        self.weight = nn.Parameter(torch.zeros(n_experts, n_features))
-        self.bias = nn.Parameter(torch.zeros(n_experts))
+    def __init__(
+        self, n_features: int, n_experts: int, shared_scale: bool = False, *, n_outputs: int = 1, n_dispersion: int = 1
+    ) -> None:
+        super().__init__(n_features, n_experts, shared_scale, n_outputs=n_outputs, n_dispersion=n_dispersion)
+        outputs = () if n_outputs == 1 else (n_outputs,)
+        self.weight = nn.Parameter(torch.zeros(n_experts, *outputs, n_features))
+        self.bias = nn.Parameter(torch.zeros(n_experts, *outputs))
 
     def location(self, x: Tensor) -> Tensor:
-        """aᵀx + b, (…, d) ↦ (…, k)."""
-        return x @ self.weight.T + self.bias
+        """aᵀx + b, (…, d) ↦ (…, k), or (…, k, m)."""
+        flat = x @ self.weight.reshape(-1, self.n_features).T
+        return flat.reshape(*x.shape[:-1], *self.bias.shape) + self.bias
+
+    def basis(self, x: Tensor) -> Tensor:
+        """(1, x), (…, 1 + d)."""
+        return torch.cat([x.new_ones((*x.shape[:-1], 1)), x], dim=-1)
+
+    def coefficients(self, parameters: Parameters) -> Tensor:
+        """(b, a), (k, 1 + d) or (k, m, 1 + d)."""
+        return torch.cat([parameters["bias"].unsqueeze(-1), parameters["weight"]], dim=-1)
+
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """None: a linear function determines its coefficients."""
+        return ()
+
+    def identified(self, parameters: Parameters) -> Tensor:
+        """(b, a) of each expert and output, flattened."""
+        return self.coefficients(parameters).reshape(-1)
+
+    def quantities(self, features: Sequence[str], outputs: Sequence[str] = ("",)) -> list[Quantity]:
+        """The intercept and the features, expert by expert."""
+        return expert_quantities(self.n_experts, outputs, ["(intercept)", *features])
+
+    def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """Slopes a / scale, and intercepts b − aᵀ(shift / scale)."""
+        weight = parameters["weight"] / scale
+        return {**parameters, "weight": weight, "bias": parameters["bias"] - weight @ shift}
+
+    def change_output(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """Scale · a, and shift + scale · b."""
+        if self.n_outputs == 1:
+            shift, scale = shift.reshape(()), scale.reshape(())
+        bias = shift + scale * parameters["bias"]
+        return {**parameters, "weight": scale.unsqueeze(-1) * parameters["weight"], "bias": bias}
 
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
         """Set the parameters from (k, 1 + d) coefficients, intercepts first, and (k,) log-scales."""

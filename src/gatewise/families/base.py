@@ -1,47 +1,160 @@
 """What a family is: f(y | location, dispersion), without any state of its own."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
+from gatewise.exceptions import InputError
 from gatewise.ops.registry import Registry
+
+__all__ = ["FAMILIES", "Family", "build_family"]
 
 
 class Family(ABC):
     """A family scores a target under k distributions: (y, location, log_scale) ↦ log f(y | location, scale).
 
-    `location` has shape (…, k) and `log_scale` broadcasts against it; both belong to the experts. A target has the
-    shape of the batch, (…), and every method answers with (…, k).
+    `location` has shape (…, k), or (…, k, m) if `n_outputs` m > 1. `log_scale` holds the dispersions on an
+    unconstrained scale: (k,) if `n_dispersion` is 1, else (k, s); both belong to the experts. A target has the shape of
+    the batch, (…), or (…, e) if `event_size` e is not 0.
+
+    Attributes:
+        name: the name in `FAMILIES`.
+        formula: the density and the link, in one line.
+        source: where it is defined.
+        is_discrete: whether targets lie on a grid of counts or classes.
+        is_location_scale: whether y ↦ shift + scale · y, scale > 0, moves the location likewise and adds log scale to
+            the (log) scales, so that fits may standardise the target.
+        has_scale: whether exp(log_scale) is a standard deviation, or a scale in the units of y.
     """
 
     name: ClassVar[str]
-    has_scale: ClassVar[bool]
+    formula: ClassVar[str]
+    source: ClassVar[str]
+    is_discrete: ClassVar[bool] = False
+    is_location_scale: ClassVar[bool] = False
+    has_scale: ClassVar[bool] = False
+
+    @classmethod
+    def of(cls, **options: Any) -> Self:
+        """A family from options that are plain data.
+
+        Raises:
+            InputError: an option is unknown or out of range.
+        """
+        try:
+            return cls(**options)
+        except TypeError as error:
+            raise InputError(f"the {cls.name} family cannot take {options}: {error}") from None
+
+    def options(self) -> dict[str, Any]:
+        """Plain data from which `of` rebuilds the family."""
+        return {}
+
+    @property
+    def n_outputs(self) -> int:
+        """m, how many numbers a location has."""
+        return 1
+
+    @property
+    def n_dispersion(self) -> int:
+        """s, how many dispersion parameters an expert has."""
+        return 0
+
+    @property
+    def event_size(self) -> int:
+        """The length of a target's own axis; 0 if a target is one number."""
+        return 0
+
+    @abstractmethod
+    def check_target(self, y: Tensor) -> None:
+        """Refuse targets that have density 0 under every parameter.
+
+        Raises:
+            InputError: with the first such row and its value, and what to do.
+        """
 
     @abstractmethod
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-        """Log density (…, k) of the target (…) under each expert."""
+        """Log density (…, k) of the target under each expert."""
 
     @abstractmethod
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
-        """Mean of each expert, (…, k)."""
+        """Mean of each expert, (…, k), or (…, k, e) for targets with an axis, or class probabilities (…, k, C)."""
 
     @abstractmethod
     def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
-        """Variance of each expert, (…, k)."""
-
-    @abstractmethod
-    def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-        """P(Y ≤ y) under each expert, (…, k)."""
-
-    @abstractmethod
-    def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-        """The quantile of each expert, (…, k), at probabilities of shape (…)."""
+        """Variance of each expert, of the shape of `mean`: of each component alone."""
 
     @abstractmethod
     def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """One draw from each expert, (…, k)."""
+        """One draw from each expert, (…, k), or (…, k, e) for targets with an axis."""
+
+    def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """P(Y ≤ y) under each expert, (…, k).
+
+        Raises:
+            InputError: targets of this family are not ordered.
+        """
+        raise InputError(f"the {self.name} family has no distribution function: its targets are not ordered")
+
+    def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """The smallest y with P(Y ≤ y) ≥ probability under each expert, (…, k), at probabilities of shape (…).
+
+        Raises:
+            InputError: targets of this family are not ordered.
+        """
+        raise InputError(f"the {self.name} family has no quantiles: its targets are not ordered")
+
+    @abstractmethod
+    def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Expected information of the location, E[−∂² log f / ∂h²]: (…, k), or (…, k, m, m) if m > 1.
+
+        It is the working weight of iteratively reweighted least squares.
+        """
+
+    @abstractmethod
+    def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Finite constants from which an expert that explains the weighted targets (n,) or (n, e) can start.
+
+        Args:
+            y: targets.
+            weight: non-negative weights (n,), not all zero.
+
+        Returns:
+            A location, () or (m,), and dispersions, () or (s,).
+        """
+
+    def dispersion_terms(self) -> list[tuple[str, bool]]:
+        """Name, and whether positive, of each entry of `natural_dispersion`."""
+        return []
+
+    def natural_dispersion(self, log_scale: Tensor) -> Tensor:
+        """The dispersions as a reader knows them, (k,) ↦ (k, 1) or (k, s) ↦ (k, s): σ from log σ, and so on."""
+        return log_scale.reshape(len(log_scale), -1).exp()
+
+    def output_names(self, target: str) -> list[str]:
+        """What the m numbers of a location are about; [""] if there is one."""
+        return [""] if self.n_outputs == 1 else [f"{target}[{j}]" for j in range(self.n_outputs)]
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({', '.join(f'{name}={value!r}' for name, value in self.options().items())})"
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self) and isinstance(other, Family) and self.options() == other.options()
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
 
 FAMILIES: Registry[type[Family]] = Registry("family")
+
+
+def build_family(name: str, **options: Any) -> Family:
+    """A family by its registered name, with options that are plain data.
+
+    Raises:
+        InputError: the name or an option is unknown.
+    """
+    return FAMILIES[name].of(**options)

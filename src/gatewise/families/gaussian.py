@@ -22,7 +22,18 @@ class Gaussian(Family):
     """
 
     name = "gaussian"
+    formula = "N(y | h, σ²), σ a standard deviation"
+    source = "Nguyen, Nguyen and Ho (2023), arXiv:2305.03288, §1"
+    is_location_scale = True
     has_scale = True
+
+    @property
+    def n_dispersion(self) -> int:
+        """One: log σ."""
+        return 1
+
+    def check_target(self, y: Tensor) -> None:
+        """Every finite number has a density."""
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k): −½ log 2π − log σ − ½ ((y − μ)/σ)²."""
@@ -49,3 +60,18 @@ class Gaussian(Family):
         """μ + σ ε with ε standard normal, (…, k)."""
         noise = torch.randn(location.shape, generator=generator, dtype=location.dtype, device=location.device)
         return location + torch.exp(log_scale) * noise
+
+    def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """1/σ², (…, k)."""
+        return torch.exp(-2.0 * log_scale).expand_as(location)
+
+    def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted mean, and the logarithm of the weighted standard deviation, of 1 where that is 0."""
+        share = weight / weight.sum()
+        mean = share @ y
+        variance = share @ (y - mean) ** 2
+        return mean, 0.5 * torch.where(variance > 0.0, variance, torch.ones_like(variance)).log()
+
+    def dispersion_terms(self) -> list[tuple[str, bool]]:
+        """The standard deviation σ."""
+        return [("scale", True)]

@@ -1,6 +1,6 @@
 """Gates: modules that turn inputs into log-weights log π (…, k)."""
 
-from gatewise.gates.base import GATES, Gate
+from gatewise.gates.base import GATES, Gate, build_gate
 from gatewise.gates.softmax import SoftmaxGate
 
-__all__ = ["GATES", "Gate", "SoftmaxGate"]
+__all__ = ["GATES", "Gate", "SoftmaxGate", "build_gate"]

@@ -1,47 +1,117 @@
 """What a gate is: x ↦ log π(x)."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, Literal
 
-from torch import Tensor, nn
+import numpy as np
+from torch import Tensor
 
+from gatewise.exceptions import InputError
+from gatewise.ops.component import Component
 from gatewise.ops.log_space import log_softmax
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 
+__all__ = ["GATES", "Gate", "Normaliser", "build_gate"]
 
-class Gate(nn.Module, ABC):
-    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser.
+Normaliser = Literal["softmax", "none"]
 
-    Attributes:
-        n_features: d, the length of an input.
-        n_experts: k, the number of weights.
-        affine_equivariant: whether every affine change of x can be undone by a change of the parameters. If it
-            cannot, fitting must not standardise the inputs silently.
-    """
 
-    name: ClassVar[str]
-    affine_equivariant: ClassVar[bool]
+class Gate(Component, ABC):
+    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser."""
 
-    def __init__(self, n_features: int, n_experts: int) -> None:
-        super().__init__()
-        self.n_features = n_features
-        self.n_experts = n_experts
+    @property
+    def normaliser(self) -> Normaliser:
+        """How logits become weights: "softmax", or "none" where exp(logits) are the weights and need not sum to 1."""
+        return "softmax"
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether exp(logits) is a density of x and the expert together, so that p(x, y) can be fitted."""
+        return False
+
+    @property
+    def own_top_k(self) -> int | None:
+        """How many experts get weight at an input: K of a sparse gate, None if all do."""
+        return None
 
     @abstractmethod
     def logits(self, x: Tensor) -> Tensor:
-        """Unnormalised log-weights, (…, d) ↦ (…, k)."""
+        """Log-weights before normalisation, (…, d) ↦ (…, k)."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Log-weights log π(x), (…, d) ↦ (…, k): the logits normalised by a softmax."""
-        return log_softmax(self.logits(x))
+        """Log-weights log π(x), (…, d) ↦ (…, k): the logits, normalised by a softmax if the gate is."""
+        logits = self.logits(x)
+        return log_softmax(logits) if self.normaliser == "softmax" else logits
+
+    def slope_score(self, x: Tensor) -> Tensor:
+        """The logits without the bias, (…, k), for gates that have one.
+
+        Raises:
+            InputError: the gate has no bias that could be left out.
+        """
+        raise InputError(f"the {self.name} gate has no score without bias: let the selection look at the logit")
+
+    def route(self, x: Tensor, top_k: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """Which K experts an input goes to, and with what weights.
+
+        Args:
+            x: inputs (…, d).
+            top_k: K; None for the gate's own, or k if it has none.
+
+        Returns:
+            weights (…, K), largest first, normalised over the chosen K if the gate is normalised; indices (…, K); and
+            log_weights (…, k) of all experts as `forward` gives them.
+
+        Raises:
+            InputError: K is not between 1 and k, or more than the gate's own.
+        """
+        log_weights = self.forward(x)
+        most = self.own_top_k or self.n_experts
+        chosen = most if top_k is None else top_k
+        if not 1 <= chosen <= most:
+            raise InputError(f"top_k must lie between 1 and {most}, not {chosen}")
+        values, indices = log_weights.topk(chosen, dim=-1)
+        values = log_softmax(values) if self.normaliser == "softmax" else values
+        return values.exp(), indices, log_weights
 
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:
         """The gate's part of the mixing measure, one leading axis of length k per entry."""
 
-    def extra_repr(self) -> str:
-        """The sizes, for printing."""
-        return f"n_features={self.n_features}, n_experts={self.n_experts}"
+    @abstractmethod
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """What leaves log π unchanged, but for permutations of the experts; acts on this gate's own parameters.
+
+        A symmetry whose dimension depends on the parameters is declared for the present ones.
+        """
+
+    def sorted_order(self, key: np.ndarray) -> list[int]:
+        """The allowed order of the experts that puts the largest key (k,) first, ties in the present order."""
+        return np.argsort(-key, kind="stable").tolist()
+
+    @abstractmethod
+    def identified(self, parameters: Parameters) -> Tensor:
+        """The functions of the parameters that π determines, (q,): blind to `symmetries`, differentiable."""
+
+    @abstractmethod
+    def quantities(self, features: Sequence[str]) -> list[Quantity]:
+        """What the entries of `identified` are, (q,), given the names of the d inputs."""
 
 
 GATES: Registry[type[Gate]] = Registry("gate")
+
+
+def build_gate(name: str, n_features: int, n_experts: int, **options: Any) -> Gate:
+    """A gate by its registered name, with options that are plain data.
+
+    Raises:
+        InputError: the name or an option is unknown.
+
+    Example:
+        >>> from gatewise.gates import build_gate
+        >>> build_gate("softmax", n_features=2, n_experts=3)
+        SoftmaxGate(n_features=2, n_experts=3)
+    """
+    return GATES[name].of(n_features, n_experts, **options)

@@ -1,9 +1,13 @@
 """The softmax gate: weights that are log-linear in the inputs."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
+from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register
@@ -28,6 +32,8 @@ class SoftmaxGate(Gate):
     """
 
     name = "softmax"
+    formula = "β₁ᵀx + β₀"
+    source = "Jordan and Jacobs (1994); Nguyen, Nguyen and Ho (2023), arXiv:2305.03288"
     affine_equivariant = True
 
     def __init__(self, n_features: int, n_experts: int) -> None:
@@ -38,6 +44,35 @@ class SoftmaxGate(Gate):
     def logits(self, x: Tensor) -> Tensor:
         """β₁ᵀx + β₀, (…, d) ↦ (…, k)."""
         return x @ self.weight.T + self.bias
+
+    def slope_score(self, x: Tensor) -> Tensor:
+        """β₁ᵀx, (…, d) ↦ (…, k)."""
+        return x @ self.weight.T
+
+    def basis(self, x: Tensor) -> Tensor:
+        """(1, x), (…, 1 + d)."""
+        return torch.cat([x.new_ones((*x.shape[:-1], 1)), x], dim=-1)
+
+    def coefficients(self, parameters: Parameters) -> Tensor:
+        """(β₀, β₁), (k, 1 + d)."""
+        return torch.cat([parameters["bias"].unsqueeze(-1), parameters["weight"]], dim=-1)
+
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """One vector added to all slopes and one number to all biases: 1 + d dimensions."""
+        return tuple(s for s in (translation("bias", 1), translation("weight", self.n_features)) if s.dimension)
+
+    def identified(self, parameters: Parameters) -> Tensor:
+        """(β₀ᵢ − β₀ₖ, β₁ᵢ − β₁ₖ) for i < k, flattened."""
+        return contrasts(self.coefficients(parameters))
+
+    def quantities(self, features: Sequence[str]) -> list[Quantity]:
+        """The intercept and the features for each contrast with the last expert."""
+        return contrast_quantities(self.n_experts, ["(intercept)", *features])
+
+    def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
+        """β₁ / scale, and β₀ − β₁ᵀ(shift / scale)."""
+        weight = parameters["weight"] / scale
+        return {"weight": weight, "bias": parameters["bias"] - weight @ shift}
 
     def assign(self, coefficients: Tensor) -> None:
         """Set the parameters from (k, 1 + d) coefficients, biases first."""

@@ -1,0 +1,72 @@
+"""What is said about parameters: their names as quantities, and the symmetries that leave a model unchanged.
+
+A parameter set is a dictionary of tensors under the names of `nn.Module.named_parameters`. Gates and experts describe
+themselves by pure, differentiable functions of such dictionaries, never by changing themselves.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+__all__ = ["Parameters", "Quantity", "Symmetry", "prefixed", "within"]
+
+Parameters = dict[str, Tensor]
+"""Tensors by parameter name."""
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """One identified number: what a row of a parameter table is about.
+
+    Attributes:
+        component: which part of the model, "gate 1 vs 2" or "expert 1".
+        term: which of its numbers, a feature's name, "(intercept)" or "scale".
+        positive: whether it is positive by nature: its interval is taken on the logarithm, and 0 is no hypothesis.
+    """
+
+    component: str
+    term: str
+    positive: bool = False
+
+
+@dataclass(frozen=True)
+class Symmetry:
+    """A group acting on parameters, (parameters, t) ↦ parameters, without any effect on the gate or the experts.
+
+    Attributes:
+        name: "translation", "scale", "sign", …
+        sentence: what it does and why nothing changes, with a formula, for a reader of a report.
+        dimension: the number of real coordinates of t; 0 for a discrete symmetry.
+        act: the action. For a continuous one act(p, 0) = p and it is differentiable in t near 0; for a discrete one
+            t is empty and the action is one generator, which is not the identity.
+    """
+
+    name: str
+    sentence: str
+    dimension: int
+    act: Callable[[Parameters, Tensor], Parameters]
+
+    def tangents(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        """Where the orbit leaves the point: rows ∂ act / ∂t at t = 0, (dimension, number of parameters)."""
+        names = list(parameters)
+        like = next(iter(parameters.values()))
+
+        def flat(amount: Tensor) -> Tensor:
+            moved = self.act(dict(parameters), amount)
+            return torch.cat([moved[name].reshape(-1) for name in names])
+
+        zero = torch.zeros(self.dimension, dtype=like.dtype, device=like.device)
+        return torch.autograd.functional.jacobian(flat, zero, vectorize=False).T
+
+
+def within(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
+    """The parameters of the part that stands under `prefix`, with the prefix taken off their names."""
+    start = f"{prefix}."
+    return {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
+
+
+def prefixed(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:
+    """The inverse of `within`."""
+    return {f"{prefix}.{name}": value for name, value in parameters.items()}
