@@ -27,6 +27,7 @@ class Family(ABC):
         is_location_scale: whether y ↦ shift + scale · y, scale > 0, moves the location likewise and adds log scale to
             the (log) scales, so that fits may standardise the target.
         has_scale: whether exp(log_scale) is a standard deviation, or a scale in the units of y.
+        log_link: whether the location is a logarithm of the mean, so that an offset, log(exposure), may be added to it.
     """
 
     name: ClassVar[str]
@@ -35,6 +36,7 @@ class Family(ABC):
     is_discrete: ClassVar[bool] = False
     is_location_scale: ClassVar[bool] = False
     has_scale: ClassVar[bool] = False
+    log_link: ClassVar[bool] = False
 
     @classmethod
     def of(cls, **options: Any) -> Self:
