@@ -36,8 +36,8 @@ from em_numpy import maximise_given
 from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions
-from gatewise.fit.data import prepare
-from gatewise.fit.objective import Objective
+from gatewise.fit.linear_data import prepare
+from gatewise.fit.linear_objective import LinearObjective
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 
@@ -122,7 +122,7 @@ def measure(design: Design, sample: Sample) -> Timing:
     """Time one design at the parameters of the common start, in the fit's internal units."""
     model = MixtureOfExperts(SoftmaxGate(design.d, design.k), LinearExperts(design.d, design.k), Gaussian())
     data = prepare(model, sample.x, sample.y, None, None)
-    objective = Objective(data, FitOptions())
+    objective = LinearObjective(data, FitOptions())
     with_one = np.ascontiguousarray(data.design.T)
     parameters = maximise_given(with_one, data.y, sample.responsibilities)
     theta = data.layout.pack(parameters.gate, parameters.experts, np.log(parameters.scale))

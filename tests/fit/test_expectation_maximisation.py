@@ -3,9 +3,9 @@ import pytest
 
 from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
-from gatewise.fit.data import prepare
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.objective import Objective
+from gatewise.fit.linear_data import prepare
+from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.options import FitOptions
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
@@ -15,7 +15,7 @@ def objective_and_start(generator, n=400, k=3, options=None, shared_scale=False)
     x = generator.uniform(-1.0, 1.0, size=(n, 2))
     y = np.where(x[:, 0] > 0.2, 2.0 * x[:, 1], 1.0 - x[:, 0]) + 0.2 * generator.normal(size=n)
     model = MixtureOfExperts(SoftmaxGate(2, k), LinearExperts(2, k, shared_scale), Gaussian())
-    objective = Objective(prepare(model, x, y, None, None), options or FitOptions())
+    objective = LinearObjective(prepare(model, x, y, None, None), options or FitOptions())
     responsibilities = generator.dirichlet(np.ones(k), size=n).T
     theta = maximise_expectation(objective, responsibilities, np.zeros(objective.layout.size), gate_steps=3)
     return objective, theta
@@ -29,7 +29,7 @@ def objective_and_start(generator, n=400, k=3, options=None, shared_scale=False)
 )
 def test_the_experts_of_an_em_step_are_the_maximum_given_the_responsibilities(generator, options, shared_scale):
     objective, theta = objective_and_start(generator, options=options, shared_scale=shared_scale)
-    _, responsibilities = objective.responsibilities(theta)
+    responsibilities = objective.responsibilities(theta)
     expected = maximise_expectation(objective, responsibilities, theta, gate_steps=1)
     found = em_step(objective, expectation(objective, theta)).theta
     # Both solve the same normal equations, one for the coefficients and one for their change.

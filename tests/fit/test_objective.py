@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
-from gatewise.fit.data import prepare
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.objective import Objective
+from gatewise.fit.linear_data import prepare
+from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
 from tests.helpers import mixture, simulate
 
@@ -32,7 +32,7 @@ def table():
 def objective_on(table, shared_scale=False, **options):
     x, y = table
     weight = 0.5 + np.random.default_rng(8).uniform(size=len(y))
-    return Objective(prepare(mixture(2, 2, 3, shared_scale), x, y, None, weight), FitOptions(**options))
+    return LinearObjective(prepare(mixture(2, 2, 3, shared_scale), x, y, None, weight), FitOptions(**options))
 
 
 @pytest.mark.parametrize("shared_scale", [False, True])
@@ -65,7 +65,7 @@ def test_ridge_does_not_depend_on_the_reference_expert(table):
 @pytest.mark.parametrize("prior", PRIORS)
 def test_em_never_descends(table, prior, shared_scale):
     objective = objective_on(table, shared_scale, **PRIORS[prior])
-    start = responsibilities_of_start(objective.data, "partition", 3, seed=1)
+    start = responsibilities_of_start(objective.start_rows, "partition", 3, seed=1)
     theta = maximise_expectation(objective, start, np.zeros(objective.layout.size), gate_steps=3)
     state = expectation(objective, theta)
     values = []
@@ -96,7 +96,7 @@ def test_many_parameters_are_approached_without_a_hessian_and_finished_with_it(t
     x, y = table
     options = FitOptions(n_starts=2, init="split")
     newton = fit(mixture(2, 2, 3), x, y, options=options)
-    monkeypatch.setattr(start, "_HESSIAN_FROM_THE_START", 10)
+    monkeypatch.setattr(LinearObjective, "cheap_hessian_size", 10)
     approached = fit(mixture(2, 2, 3), x, y, options=options)
     assert approached.status is FitStatus.CONVERGED
     assert approached.relative_gradient <= options.tol
@@ -117,7 +117,7 @@ def test_torch_path_fits_the_same_and_float32_to_its_precision(table, monkeypatc
     assert single.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-5)
     np.testing.assert_allclose(single.scale, compiled.scale, rtol=1e-2)
     # The same float64 fit by the plain path, which another device would take.
-    from gatewise.fit import objective as module
+    from gatewise.fit import linear_objective as module
     from gatewise.ops.linear_torch import TorchLinearPass
 
     class Plain(TorchLinearPass):
@@ -150,9 +150,13 @@ def test_starts_depend_on_content_not_on_order_or_repetition(table, name):
     repeated = np.repeat(np.arange(len(y)), 1 + np.arange(len(y)) % 3)
     weight = 1.0 + np.arange(len(y)) % 3
     options = (name, 0, 7)
-    original = responsibilities_of_start(prepare(mixture(2, 2, 3), x, y, None, weight), *options)
-    permuted = responsibilities_of_start(prepare(mixture(2, 2, 3), x[order], y[order], None, weight[order]), *options)
-    duplicated = responsibilities_of_start(prepare(mixture(2, 2, 3), x[repeated], y[repeated], None, None), *options)
+    original = responsibilities_of_start(prepare(mixture(2, 2, 3), x, y, None, weight).start_rows, *options)
+    permuted = responsibilities_of_start(
+        prepare(mixture(2, 2, 3), x[order], y[order], None, weight[order]).start_rows, *options
+    )
+    duplicated = responsibilities_of_start(
+        prepare(mixture(2, 2, 3), x[repeated], y[repeated], None, None).start_rows, *options
+    )
     np.testing.assert_array_equal(permuted, original[:, order])
     np.testing.assert_array_equal(duplicated, original[:, repeated])
     assert (original.sum(axis=1) > 0).sum() >= 2

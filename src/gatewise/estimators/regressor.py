@@ -17,7 +17,7 @@ from gatewise.exceptions import DegenerateExpertWarning, FitWarning, InputError,
 from gatewise.experts import EXPERTS
 from gatewise.families import FAMILIES
 from gatewise.fit import FitOptions, FitStatus, fit
-from gatewise.fit.data import check_finite, checked_weight
+from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import GATES
 from gatewise.inference import (
     Names,

@@ -1,36 +1,21 @@
 """From end points to a verdict: canonical order, distinct optima, separation, and what must be said."""
 
-import copy
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.special import entr
 
-from gatewise.experts import ConstantExperts, LinearExperts
-from gatewise.fit.data import FitData
 from gatewise.fit.newton import projected_gradient
-from gatewise.fit.objective import Objective
-from gatewise.fit.result import Optimum
+from gatewise.fit.null_space import find_null_space
+from gatewise.fit.problem import Problem
+from gatewise.fit.result import NullSpace, Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import FitStatus
-from gatewise.gates import SoftmaxGate
-from gatewise.model import MixtureOfExperts
-from gatewise.ops.separation import separating_direction
 
-__all__ = [
-    "KeptPoint",
-    "build_model",
-    "canonical_order",
-    "distinct_optima",
-    "examine",
-]
+__all__ = ["KeptPoint", "distinct_optima", "examine"]
 
 # Tight: σ below this share of the one-expert residual standard deviation.
 _TIGHT_SCALE = 0.05
-# A separating ray leaves the gate no curvature; above this smallest eigenvalue there is none to look for.
-_CURVED_GATE = 1e-4
-_RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -42,14 +27,16 @@ class KeptPoint:
         theta: internal units, experts in canonical order.
         value: the mean objective.
         relative_gradient: largest projected gradient component of the mean objective.
-        information: its negative Hessian.
-        curvature: the information's eigenvalues over the coordinates that are not held at a bound, ascending.
+        information: per unit of weight.
+        curvature: the information's eigenvalues over the coordinates that are not held at a bound, without the
+            directions that the declared symmetries explain, ascending.
         conditional_curvature: the same given the gate where the gate separates, and `curvature` where it does not.
+        null_space: the directions without information, explained or not.
         effective_rows: (k,).
         entropy: −Σ w Σᵢ rᵢ log rᵢ.
         on_floor: experts on the variance floor.
         tight: tight experts.
-        direction: the separating direction of the gate (k, q), or None.
+        direction: the separating direction of the gate (size,), or None.
     """
 
     end: EndPoint
@@ -59,6 +46,7 @@ class KeptPoint:
     information: np.ndarray
     curvature: np.ndarray
     conditional_curvature: np.ndarray
+    null_space: NullSpace
     effective_rows: np.ndarray
     entropy: float
     on_floor: tuple[int, ...]
@@ -66,35 +54,46 @@ class KeptPoint:
     direction: np.ndarray | None
 
 
-def examine(objective: Objective, ends: list[EndPoint]) -> KeptPoint:
+def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     """Choose the end point to keep and compute what must be known about it."""
-    data, layout = objective.data, objective.layout
     end = _best_end_point(ends)
-    theta = canonical_order(objective, end.theta)
-    value, gradient = objective.value_and_gradient(theta)
-    projected = projected_gradient(theta, gradient, objective.lower)
-    information = -objective.hessian(theta)
-    _, responsibilities = objective.responsibilities(theta)
-    effective = responsibilities @ data.weight
-    direction = None if data.is_saturated else _confirmed_separation(objective, theta, information, responsibilities)
+    theta = problem.canonical_order(end.theta)
+    value, gradient = problem.value_and_gradient(theta)
+    projected = projected_gradient(theta, gradient, problem.lower)
+    information = problem.information(theta)
+    responsibilities = problem.responsibilities(theta)
+    effective = responsibilities @ problem.weight
+    direction = None if problem.is_saturated else problem.gate_direction(theta, information, responsibilities)
     free = projected == gradient
     # A separated gate has no curvature along its ray; what must be regular then is the rest, given the gate.
     given_gate = free.copy()
-    given_gate[layout.gate] &= direction is None
+    given_gate[: problem.n_gate] &= direction is None
+    null_space = find_null_space(problem, theta, information, free)
     return KeptPoint(
         end=end,
         theta=theta,
         value=value,
         relative_gradient=float(np.abs(projected).max(initial=0.0)),
         information=information,
-        curvature=np.linalg.eigvalsh(information[np.ix_(free, free)]),
-        conditional_curvature=np.linalg.eigvalsh(information[np.ix_(given_gate, given_gate)]),
+        curvature=_eigenvalues(information, null_space.explained, free),
+        conditional_curvature=_eigenvalues(information, null_space.explained, given_gate),
+        null_space=null_space,
         effective_rows=effective,
-        entropy=float(data.weight @ entr(responsibilities).sum(axis=0)),
-        on_floor=_floor_experts(objective, theta),
-        tight=_tight_experts(data, theta, effective),
+        entropy=float(problem.weight @ entr(responsibilities).sum(axis=0)),
+        on_floor=problem.floored(theta),
+        tight=_tight_experts(problem, theta, effective),
         direction=direction,
     )
+
+
+def _eigenvalues(information: np.ndarray, explained: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Eigenvalues over the kept coordinates and orthogonal to the explained directions (c, size), ascending."""
+    if not explained.size:
+        return np.linalg.eigvalsh(information[np.ix_(kept, kept)])
+    across = explained[:, kept]
+    rank = int(np.linalg.matrix_rank(across, tol=1e-8))
+    complement = np.linalg.svd(across, full_matrices=True)[2][rank:]
+    return np.linalg.eigvalsh(complement @ information[np.ix_(kept, kept)] @ complement.T)
 
 
 def _best_end_point(ends: list[EndPoint]) -> EndPoint:
@@ -103,104 +102,49 @@ def _best_end_point(ends: list[EndPoint]) -> EndPoint:
     return max(candidates, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
 
 
-def canonical_order(objective: Objective, theta: np.ndarray) -> np.ndarray:
-    """θ with experts by mean responsibility, largest first, then by first coefficient; the last is the reference."""
-    data = objective.data
-    _, responsibilities = objective.responsibilities(theta)
-    share = np.round(responsibilities @ data.weight / data.total_weight, 9)
-    _, coefficients, _ = data.layout.unpack(theta)
-    return data.layout.permute(theta, np.lexsort([coefficients[:, 0], -share]))
-
-
-def build_model(prototype: MixtureOfExperts, data: FitData, theta: np.ndarray) -> MixtureOfExperts:
-    """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
-    gate, coefficients, scale = (torch.from_numpy(array) for array in data.coordinates.to_user(theta))
-    model = copy.deepcopy(prototype)
-    model.to(device="cpu", dtype=torch.float64)
-    gate_module, experts_module = model.gate, model.experts
-    assert isinstance(gate_module, SoftmaxGate)
-    assert isinstance(experts_module, LinearExperts | ConstantExperts)
-    gate_module.assign(gate)
-    experts_module.assign(coefficients, scale.log())
-    model.requires_grad_(False)
-    return model
-
-
-def _floor_experts(objective: Objective, theta: np.ndarray) -> tuple[int, ...]:
-    """Experts whose scale is on the floor."""
-    _, _, log_scale = objective.layout.unpack(theta)
-    return tuple(int(i) for i in np.flatnonzero(log_scale <= objective.lower[-1] + 1e-9))
-
-
-def _tight_experts(data: FitData, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
+def _tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
     """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
-    _, _, log_scale = data.layout.unpack(theta)
-    tight = (np.exp(log_scale) < _TIGHT_SCALE) | (effective_rows < data.layout.expert_size + 2)
+    tight = effective_rows < problem.row_need
+    scales = problem.relative_scales(theta)
+    if scales is not None:
+        tight |= scales < _TIGHT_SCALE
     return tuple(int(i) for i in np.flatnonzero(tight))
 
 
-def distinct_optima(
-    objective: Objective, ends: list[EndPoint], prototype: MixtureOfExperts
-) -> tuple[tuple[Optimum, ...], dict[int, int]]:
+def distinct_optima(problem: Problem, ends: list[EndPoint]) -> tuple[tuple[Optimum, ...], dict[int, int]]:
     """The distinct first-order points, best first but those on the floor last, and which one each start reached.
 
-    Two end points are one optimum if their log-likelihoods agree to 1e-6 relative and their canonically ordered
-    scales and coefficients to 1e-3 in internal units; gates are left out, since a separated gate has no end point.
+    Two end points are one optimum if their mean objectives agree to 1e-6 relative and their signatures, in canonical
+    order, to 1e-3 in internal units.
     """
-    data, layout = objective.data, objective.layout
-    found: list[tuple[np.ndarray, list[EndPoint]]] = []
+    found: list[tuple[np.ndarray, list[EndPoint], np.ndarray]] = []
     for end in sorted(ends, key=lambda end: (bool(end.on_floor), -end.value)):
         if end.status is not FitStatus.CONVERGED:
             continue
-        theta = canonical_order(objective, end.theta)
-        for other, members in found:
+        theta = problem.canonical_order(end.theta)
+        signature = problem.signature(theta)
+        for _, members, other in found:
             same_value = abs(end.value - members[0].value) <= 1e-6 * max(1.0, abs(end.value))
-            if same_value and np.allclose(
-                theta[layout.experts.start :], other[layout.experts.start :], rtol=1e-3, atol=1e-3
-            ):
+            if same_value and np.allclose(signature, other, rtol=1e-3, atol=1e-3):
                 members.append(end)
                 break
         else:
-            found.append((theta, [end]))
+            found.append((theta, [end], signature))
     optima, reached = [], {}
-    for number, (theta, members) in enumerate(found):
-        effective = objective.responsibilities(theta)[1] @ data.weight
+    for number, (theta, members, _) in enumerate(found):
+        effective = problem.responsibilities(theta) @ problem.weight
+        scales = problem.relative_scales(theta)
         optima.append(
             Optimum(
-                log_likelihood=objective.log_likelihood(theta),
+                log_likelihood=problem.log_likelihood(theta),
+                objective=problem.objective(theta),
                 n_starts=len(members),
-                model=build_model(prototype, data, theta),
-                scale=data.coordinates.to_user(theta)[2],
+                model=problem.build_model(theta),
+                scale=np.empty(0) if scales is None else problem.unit * scales,
                 effective_rows=effective,
-                on_floor=_floor_experts(objective, theta),
-                tight=_tight_experts(data, theta, effective),
+                on_floor=problem.floored(theta),
+                tight=_tight_experts(problem, theta, effective),
             )
         )
         reached.update((end.index, number) for end in members)
     return tuple(optima), reached
-
-
-def _confirmed_separation(
-    objective: Objective, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray
-) -> np.ndarray | None:
-    """A direction (k, q) in internal units along which the gate separates, or None.
-
-    The linear programme runs only where the gate's information is nearly singular, and its answer counts only if the
-    likelihood does not fall along the ray.
-    """
-    data, layout = objective.data, objective.layout
-    if layout.n_experts < 2 or objective.gate_ridge > 0.0:
-        return None
-    if np.linalg.eigvalsh(information[layout.gate, layout.gate])[0] > _CURVED_GATE:
-        return None
-    direction = separating_direction(data.gate_design, responsibilities)
-    if direction is None:
-        return None
-    gate, coefficients, log_scale = layout.unpack(theta)
-    here = objective.value_and_gradient(theta)[0]
-    slack = 1e-9 * max(1.0, abs(here))
-    for length in _RAY_LENGTHS:
-        ahead = layout.pack(gate + length * direction, coefficients, log_scale)
-        if objective.value_and_gradient(ahead)[0] < here - slack:
-            return None
-    return direction

@@ -5,11 +5,41 @@ the one-expert fit over its standard deviation. For linear channels both changes
 user-unit parameters are J θ + c and covariances J V Jᵀ, exactly; fits cannot depend on the units of the data.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Coordinates", "Layout", "Standardisation"]
+from gatewise.ops.parameters import Quantity
+
+__all__ = ["Coordinates", "Layout", "LinearCoordinates", "Standardisation"]
+
+
+class Coordinates(Protocol):
+    """From θ, in internal units, to the identified quantities, in the user's units."""
+
+    @property
+    def size(self) -> int:
+        """The length of θ."""
+        ...
+
+    @property
+    def n_gate(self) -> int:
+        """How many of the quantities are the gate's; they come first."""
+        ...
+
+    def estimates(self, theta: np.ndarray) -> np.ndarray:
+        """The quantities (m,): the gate's, the experts', the dispersions."""
+        ...
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Their derivatives by θ, (m, size)."""
+        ...
+
+    def quantities(self, features: Sequence[str], gate_features: Sequence[str], target: str) -> list[Quantity]:
+        """What they are, (m,)."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -110,7 +140,7 @@ class Layout:
 
 
 @dataclass(frozen=True)
-class Coordinates:
+class LinearCoordinates:
     """The affine map from internal to user units.
 
     Attributes:
@@ -137,8 +167,39 @@ class Coordinates:
         user_coefficients[:, 1:] += self.baseline_slope
         return gate @ self.gate_features.matrix().T, user_coefficients, self.target_scale * np.exp(log_scale)
 
-    def jacobian(self) -> np.ndarray:
-        """J: derivatives of (gate contrasts, expert coefficients, log σ) in user units by θ."""
+    @property
+    def size(self) -> int:
+        """The number of free parameters."""
+        return self.layout.size
+
+    @property
+    def n_gate(self) -> int:
+        """How many of the quantities are the gate's."""
+        return self.layout.gate.stop
+
+    def estimates(self, theta: np.ndarray) -> np.ndarray:
+        """Gate contrasts, expert coefficients and σ in user units."""
+        gate, coefficients, scale = self.to_user(theta)
+        return np.concatenate([gate[:-1].ravel(), coefficients.ravel(), scale[: self.layout.n_scales]])
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Derivatives of `estimates` by θ."""
+        jacobian = self._affine_jacobian()
+        scales = self.layout.scales
+        jacobian[scales, scales] *= self.target_scale * np.exp(theta[scales])
+        return jacobian
+
+    def quantities(self, features: Sequence[str], gate_features: Sequence[str], target: str) -> list[Quantity]:
+        """The gate's contrasts, the experts' coefficients and the scales."""
+        k = self.layout.n_experts
+        terms = ["(intercept)", *features][: self.layout.expert_size]
+        gate = [Quantity(f"gate {i} vs {k}", term) for i in range(1, k) for term in ("(intercept)", *gate_features)]
+        experts = [Quantity(f"expert {i}", term) for i in range(1, k + 1) for term in terms]
+        owners = ["all experts"] if self.layout.shared_scale else [f"expert {i}" for i in range(1, k + 1)]
+        return gate + experts + [Quantity(owner, "scale", positive=True) for owner in owners]
+
+    def _affine_jacobian(self) -> np.ndarray:
+        """Derivatives of (gate contrasts, expert coefficients, log σ) in user units by θ."""
         layout = self.layout
         jacobian = np.zeros((layout.size, layout.size))
         gate_block = np.kron(np.eye(layout.n_experts - 1), self.gate_features.matrix())

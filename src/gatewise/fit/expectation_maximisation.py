@@ -5,10 +5,12 @@ it is not iterated to convergence (it slows down without being at a maximum).
 """
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-from gatewise.fit.objective import Objective
+from gatewise.fit.coordinates import Layout
+from gatewise.fit.linear_data import LinearData
 from gatewise.ops.curvature import weighted_gram
 from gatewise.ops.expectation import ExpectationSums, expectation_sums, gate_derivatives, gate_expectation
 from gatewise.ops.linalg import solve_symmetric
@@ -20,6 +22,20 @@ _NEGLIGIBLE_GAIN = 1e-10
 _SMALLEST_STEP = 1e-4
 
 
+class LinearLikelihood(Protocol):
+    """What EM asks of the objective: `LinearObjective` is one."""
+
+    data: LinearData
+    layout: Layout
+    lower: np.ndarray
+    n_evaluations: int
+    variance_prior: tuple[float, float] | None
+
+    def log_prior(self, theta: np.ndarray) -> float: ...
+
+    def gate_precision(self) -> np.ndarray: ...
+
+
 @dataclass(frozen=True)
 class Expectation:
     """An E-step: where it was taken, the mean objective there, and its sums."""
@@ -29,7 +45,7 @@ class Expectation:
     sums: ExpectationSums
 
 
-def expectation(objective: Objective, theta: np.ndarray) -> Expectation:
+def expectation(objective: LinearLikelihood, theta: np.ndarray) -> Expectation:
     """The E-step at θ."""
     objective.n_evaluations += 1
     data = objective.data
@@ -39,7 +55,7 @@ def expectation(objective: Objective, theta: np.ndarray) -> Expectation:
     return Expectation(theta, (sums.log_likelihood + objective.log_prior(theta)) / data.total_weight, sums)
 
 
-def em_step(objective: Objective, at: Expectation) -> Expectation:
+def em_step(objective: LinearLikelihood, at: Expectation) -> Expectation:
     """One EM step: the experts' maximum in closed form, one Newton step for the gate, halved until nothing is lost."""
     data, layout, sums = objective.data, objective.layout, at.sums
     gate, coefficients, log_scale = layout.unpack(at.theta)
@@ -67,7 +83,7 @@ def em_step(objective: Objective, at: Expectation) -> Expectation:
 
 
 def maximise_expectation(
-    objective: Objective, responsibilities: np.ndarray, theta: np.ndarray, gate_steps: int
+    objective: LinearLikelihood, responsibilities: np.ndarray, theta: np.ndarray, gate_steps: int
 ) -> np.ndarray:
     """argmax_θ of the expected complete log-likelihood (plus log priors) under the given responsibilities.
 
@@ -97,7 +113,7 @@ def maximise_expectation(
 
 
 def _maximise_scale(
-    objective: Objective, mass: np.ndarray, squares: np.ndarray, filled: np.ndarray, log_scale: np.ndarray
+    objective: LinearLikelihood, mass: np.ndarray, squares: np.ndarray, filled: np.ndarray, log_scale: np.ndarray
 ) -> np.ndarray:
     """σᵢ² = (Σ w r e² + 2b) / (Σ w r + 2(a + 1)), not below the floor; experts without rows keep what they have."""
     layout = objective.layout
@@ -111,7 +127,7 @@ def _maximise_scale(
     return np.where(filled | layout.shared_scale, new_scale, log_scale)
 
 
-def _maximise_gate(objective: Objective, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
+def _maximise_gate(objective: LinearLikelihood, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
     """Newton steps on Σ w r log π (plus ridge), each halved until it does not descend."""
     data = objective.data
     precision = objective.gate_precision()

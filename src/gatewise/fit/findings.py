@@ -3,8 +3,9 @@
 import numpy as np
 
 from gatewise.fit.assess import KeptPoint
-from gatewise.fit.data import FitData
+from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.result import Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
@@ -13,22 +14,20 @@ __all__ = ["collect_findings"]
 
 # Fewer effective rows than this is an empty expert.
 _EMPTY_ROWS = 1e-2
-# Smallest over largest eigenvalue of the information at which it counts as singular.
-_SINGULAR = 1e-10
 
 
 def collect_findings(
-    data: FitData, options: FitOptions, point: KeptPoint, ends: list[EndPoint], optima: tuple[Optimum, ...]
+    problem: Problem, options: FitOptions, point: KeptPoint, ends: list[EndPoint], optima: tuple[Optimum, ...]
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
     found = [
-        *_early_end(data, options, point.end, ends),
-        *_saturation(data),
+        *_early_end(problem, options, point.end, ends),
+        *_saturation(problem),
         *_separation(point.direction),
-        *_floor(data, options, ends, point.on_floor),
-        *_degenerate_experts(data, point, optima),
+        *_floor(problem, options, ends, point.on_floor),
+        *_degenerate_experts(problem, point, optima),
     ]
-    if not data.is_saturated and point.end.status is FitStatus.CONVERGED:
+    if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
         found += _curvature(point.curvature, point.conditional_curvature)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
@@ -47,8 +46,8 @@ def collect_findings(
     )
 
 
-def _early_end(data: FitData, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:
-    cut_short = len(ends) < (options.n_starts if data.layout.n_experts > 1 else 1)
+def _early_end(problem: Problem, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:
+    cut_short = len(ends) < (options.n_starts if problem.n_experts > 1 else 1)
     statuses = {end.status for end in ends}
     evidence = {"starts_run": len(ends), "starts_asked": options.n_starts}
     if FitStatus.INTERRUPTED in statuses or (cut_short and options.time_limit is None):
@@ -65,14 +64,14 @@ def _early_end(data: FitData, options: FitOptions, kept: EndPoint, ends: list[En
     return []
 
 
-def _saturation(data: FitData) -> list[Finding]:
-    if not data.is_saturated:
+def _saturation(problem: Problem) -> list[Finding]:
+    if not problem.is_saturated:
         return []
     message = (
-        f"{FitStatus.SATURATED.sentence} {data.n_rows} rows, {data.layout.size} parameters: use fewer experts or "
+        f"{FitStatus.SATURATED.sentence} {problem.n_rows} rows, {problem.size} parameters: use fewer experts or "
         "features, or more rows."
     )
-    return [Finding(FitStatus.SATURATED, message, {"rows": data.n_rows, "parameters": data.layout.size})]
+    return [Finding(FitStatus.SATURATED, message, {"rows": problem.n_rows, "parameters": problem.size})]
 
 
 def _separation(direction: np.ndarray | None) -> list[Finding]:
@@ -86,10 +85,10 @@ def _separation(direction: np.ndarray | None) -> list[Finding]:
     return [Finding(FitStatus.SEPARATED, message, {"direction_internal": direction.tolist()})]
 
 
-def _floor(data: FitData, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
+def _floor(problem: Problem, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
     if not on_floor:
         return []
-    floor = options.scale_floor * data.coordinates.target_scale
+    floor = options.scale_floor * problem.unit
     message = (
         f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)} has σ = {floor:.3g}, the floor, "
         f"{options.scale_floor:g} times the one-expert residual standard deviation: use fewer experts, look for tied "
@@ -98,7 +97,7 @@ def _floor(data: FitData, options: FitOptions, ends: list[EndPoint], on_floor: t
     return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
 
 
-def _degenerate_experts(data: FitData, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
+def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
     found = []
     effective_rows = point.effective_rows
     empty = tuple(int(i) for i in np.flatnonzero(effective_rows < _EMPTY_ROWS))
@@ -107,9 +106,11 @@ def _degenerate_experts(data: FitData, point: KeptPoint, optima: tuple[Optimum, 
         found.append(Finding(FitStatus.EMPTY_EXPERT, message, {"experts": empty}))
     interior = tuple(i for i in point.tight if i not in point.on_floor and i not in empty)
     if interior:
-        shares = np.exp(data.layout.unpack(point.theta)[2])
+        shares = problem.relative_scales(point.theta)
         figures = ", ".join(
-            f"{i + 1} (σ = {100.0 * shares[i]:.2g} % of the one-expert residual standard deviation, "
+            f"{i + 1} ({effective_rows[i]:.1f} effective rows)"
+            if shares is None
+            else f"{i + 1} (σ = {100.0 * shares[i]:.2g} % of the one-expert residual standard deviation, "
             f"{effective_rows[i]:.1f} effective rows)"
             for i in interior
         )
@@ -122,10 +123,10 @@ def _degenerate_experts(data: FitData, point: KeptPoint, optima: tuple[Optimum, 
 
 def _curvature(curvature: np.ndarray, conditional: np.ndarray) -> list[Finding]:
     smallest, largest = float(curvature[0]), float(curvature[-1])
-    if smallest < -_SINGULAR * largest:
+    if smallest < -SINGULAR * largest:
         return [_on_curvature(FitStatus.NOT_A_MAXIMUM, smallest, largest)]
     smallest, largest = float(conditional[0]), float(conditional[-1])
-    return [_on_curvature(FitStatus.SINGULAR, smallest, largest)] if smallest < _SINGULAR * largest else []
+    return [_on_curvature(FitStatus.SINGULAR, smallest, largest)] if smallest < SINGULAR * largest else []
 
 
 def _on_curvature(code: FitStatus, smallest: float, largest: float) -> Finding:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import math
 import sys
 import time
 import warnings
@@ -14,13 +13,16 @@ from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from gatewise.exceptions import InputError
-from gatewise.fit.assess import build_model, distinct_optima, examine
-from gatewise.fit.data import FitData, prepare
+from gatewise.fit.assess import distinct_optima, examine
+from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings
 from gatewise.fit.interrupt import deferred_interrupt
-from gatewise.fit.objective import Objective
+from gatewise.fit.linear_data import linear_data
+from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
+from gatewise.fit.rows import FitRows, checked_rows
 from gatewise.fit.start import EndPoint, run_start
 from gatewise.fit.starts import STRATEGIES
 from gatewise.fit.status import FitStatus
@@ -36,6 +38,7 @@ def fit(
     *,
     gate_x: np.ndarray | None = None,
     sample_weight: np.ndarray | None = None,
+    offset: np.ndarray | None = None,
     options: FitOptions | None = None,
     names: tuple[list[str], list[str], str] | None = None,
 ) -> FitResult:
@@ -51,7 +54,8 @@ def fit(
         y: targets (n,).
         gate_x: the gate's covariates (n, d_gate); by default x, or nothing if the gate has no features.
         sample_weight: non-negative frequencies (n,); a row with weight 2 counts as two rows, also in BIC's n = Σ w.
-        options: how to look for the maximum.
+        offset: log(exposure) of each row (n,), added to every expert's location, for families with a log link.
+        options: how to look for the maximum, and of what.
         names: the experts' features, the gate's features and the target, for messages.
 
     Returns:
@@ -77,20 +81,28 @@ def fit(
     deadline = None if options.time_limit is None else began + options.time_limit
     # One BLAS thread: the order of its sums must not depend on the machine's load or on the number of workers.
     with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
-        data = prepare(model, x, y, gate_x, sample_weight, names)
-        options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(data.kept)))
+        rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
+        options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(rows.kept)))
+        problem = _problem(model, rows, options)
         if model.n_experts == 1:
             options = dataclasses.replace(options, n_starts=1)
         serial = options.n_jobs in (None, 1) or options.n_starts == 1
         run = _run_here if serial else _run_in_workers
         ends = []
-        with contextlib.closing(run(data, options, deadline, interrupted)) as finished:
+        with contextlib.closing(run(problem, options, deadline, interrupted)) as finished:
             for end in finished:
                 ends.append(end)
                 _announce(options, end)
                 if interrupted() or (deadline is not None and time.monotonic() > deadline):
                     break
-        return _assemble(model, data, options, ends, began)
+        return _assemble(problem, options, ends, began)
+
+
+def _problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
+    """The compiled path where it serves, the general one elsewhere."""
+    if is_linear_gaussian(model) and rows.offset is None:
+        return LinearObjective(linear_data(model, rows), options)
+    raise InputError("general path")
 
 
 def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | np.ndarray:
@@ -118,19 +130,21 @@ def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | 
 
 
 def _run_here(
-    data: FitData, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
+    problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
 ) -> Generator[EndPoint, None, None]:
     for index in range(options.n_starts):
-        yield run_start(data, options, index, deadline, interrupted)
+        yield run_start(problem, options, index, deadline, interrupted)
 
 
 def _run_in_workers(
-    data: FitData, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
+    problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
 ) -> Generator[EndPoint, None, None]:
     # Workers receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
     # time is up by the clock on the wall.
     ends_at = None if deadline is None else time.time() + deadline - time.monotonic()
-    tasks = (joblib.delayed(_run_start_in_worker)(data, options, index, ends_at) for index in range(options.n_starts))
+    tasks = (
+        joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at) for index in range(options.n_starts)
+    )
     results: Generator[EndPoint, None, None] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
     try:
         for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
@@ -142,10 +156,10 @@ def _run_in_workers(
             results.close()
 
 
-def _run_start_in_worker(data: FitData, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
+def _run_start_in_worker(problem: Problem, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
     deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
     with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
-        return run_start(data, options, index, deadline, interrupted)
+        return run_start(problem, options, index, deadline, interrupted)
 
 
 def _announce(options: FitOptions, end: EndPoint) -> None:
@@ -157,43 +171,46 @@ def _announce(options: FitOptions, end: EndPoint) -> None:
         )
 
 
-def _assemble(
-    prototype: MixtureOfExperts, data: FitData, options: FitOptions, ends: list[EndPoint], began: float
-) -> FitResult:
-    objective = Objective(data, options)
-    point = examine(objective, ends)
-    optima, reached = distinct_optima(objective, ends, prototype)
-    findings = collect_findings(data, options, point, ends, optima)
-    gate_units = data.coordinates.gate_features.matrix()
+def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began: float) -> FitResult:
+    point = examine(problem, ends)
+    optima, reached = distinct_optima(problem, ends)
+    findings = collect_findings(problem, options, point, ends, optima)
+    scales = problem.relative_scales(point.theta)
+    ray = point.direction
     return FitResult(
         status=findings[0].code,
         findings=findings,
-        model=build_model(prototype, data, point.theta),
-        log_likelihood=objective.log_likelihood(point.theta),
-        objective=data.total_weight * (point.value - math.log(data.coordinates.target_scale)),
+        model=problem.build_model(point.theta),
+        kind=problem.kind,
+        log_likelihood=problem.log_likelihood(point.theta),
+        objective=problem.objective(point.theta),
         entropy=point.entropy,
-        n_parameters=data.layout.size,
-        n_rows=data.n_rows,
-        total_weight=data.total_weight,
+        n_parameters=problem.size - len(point.null_space.explained),
+        n_rows=problem.n_rows,
+        total_weight=problem.total_weight,
         relative_gradient=point.relative_gradient,
-        smallest_eigenvalue=float(point.curvature[0]),
-        information=point.information * data.total_weight,
-        coordinates=data.coordinates,
+        smallest_eigenvalue=float(point.curvature[0]) if point.curvature.size else 0.0,
+        information=point.information * problem.total_weight,
+        residual_variance=problem.residual_variance(point.theta),
+        n_gate_parameters=problem.n_gate,
+        score_gram=problem.score_gram(point.theta),
+        null_space=point.null_space,
+        coordinates=problem.coordinates,
         theta=point.theta,
-        scale=data.coordinates.to_user(point.theta)[2],
+        scale=np.empty(0) if scales is None else problem.unit * scales,
         effective_rows=point.effective_rows,
         on_floor=point.on_floor,
         tight=point.tight,
         gate_ridge=options.gate_ridge,
         variance_prior=options.variance_prior,
-        separation=None if point.direction is None else point.direction @ gate_units.T,
-        baseline=data.baseline,
+        separation=None if ray is None else _gate_part(problem.coordinates, point.theta, ray),
+        baseline=problem.baseline,
         starts=tuple(
             StartRecord(
                 index=end.index,
                 strategy=end.strategy,
                 status=FitStatus.ON_FLOOR if end.on_floor else end.status,
-                log_likelihood=objective.log_likelihood(end.theta),
+                log_likelihood=problem.log_likelihood(end.theta),
                 relative_gradient=end.relative_gradient,
                 n_iterations=end.n_iterations,
                 n_evaluations=end.n_evaluations,
@@ -208,3 +225,7 @@ def _assemble(
         seed=options.seed,
         seconds=time.monotonic() - began,
     )
+
+
+def _gate_part(coordinates: Coordinates, theta: np.ndarray, ray: np.ndarray) -> np.ndarray:
+    return (coordinates.jacobian(theta) @ ray)[: coordinates.n_gate]

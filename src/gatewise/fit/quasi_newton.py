@@ -5,13 +5,13 @@ from scipy.optimize import OptimizeResult, minimize
 
 from gatewise.fit.monitor import Monitor
 from gatewise.fit.newton import projected_gradient
-from gatewise.fit.objective import Objective
+from gatewise.fit.problem import Problem
 from gatewise.fit.status import FitStatus
 
 __all__ = ["quasi_newton"]
 
 
-def quasi_newton(objective: Objective, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
+def quasi_newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
     """Climb from θ by L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995, as in SciPy) until the projected gradient is small.
 
     Returns:

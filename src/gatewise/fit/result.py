@@ -8,26 +8,44 @@ from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["Baseline", "FitResult", "Optimum", "StartRecord"]
+__all__ = ["Baseline", "FitResult", "NullSpace", "Optimum", "StartRecord"]
 
 
 @dataclass(frozen=True)
 class Baseline:
-    """The one-expert fit (ordinary least squares) that every mixture has to beat.
+    """The one-expert fit of the same kind that every mixture has to beat.
 
     Attributes:
-        intercept: b.
-        slope: a (d,), zeros for constant experts.
-        scale: the residual standard deviation √(Σ w e² / Σ w), in the units of y.
-        log_likelihood: its maximised log-likelihood.
+        scale: the residual standard deviation √(Σ w e² / Σ w) in the units of y, NaN for a family without a scale.
+        log_likelihood: its maximised log-likelihood, NaN for least squares.
+        objective: what was maximised, there: the log-likelihood, or −½ Σ w e² for least squares.
         n_parameters: its number of free parameters.
     """
 
-    intercept: float
-    slope: np.ndarray
     scale: float
     log_likelihood: float
+    objective: float
     n_parameters: int
+
+
+@dataclass(frozen=True)
+class NullSpace:
+    """What the information matrix does not see at a point.
+
+    Attributes:
+        explained: orthonormal directions (c, size) of θ in which a declared symmetry moves.
+        sentences: what each symmetry does, with the number of dimensions that it adds here.
+        further: orthonormal directions (u, size) without information that no declared symmetry explains.
+    """
+
+    explained: np.ndarray
+    sentences: tuple[tuple[str, int], ...]
+    further: np.ndarray
+
+    @property
+    def dimension(self) -> int:
+        """How many directions there are in all."""
+        return len(self.explained) + len(self.further)
 
 
 @dataclass(frozen=True)
@@ -64,16 +82,18 @@ class Optimum:
     """One distinct end point, in canonical order of the experts.
 
     Attributes:
-        log_likelihood: there.
+        log_likelihood: there, NaN for least squares.
+        objective: the sum that was maximised, with priors.
         n_starts: how many starts ended there.
         model: the mixture at that point, in the user's units.
-        scale: σ (k,), standard deviations in the units of y.
+        scale: σ (k,) in the units of y, empty for a family without a scale.
         effective_rows: Σ_rows w · responsibility (k,).
         on_floor: experts on the variance floor.
         tight: experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows.
     """
 
     log_likelihood: float
+    objective: float
     n_starts: int
     model: MixtureOfExperts
     scale: np.ndarray
@@ -91,25 +111,33 @@ class FitResult:
         findings: everything noticed, the status's own finding first.
         model: the fitted mixture in the user's units, experts in canonical order (mean responsibility, largest
             first), the last expert being the gate's reference.
-        log_likelihood: of exactly these parameters.
-        objective: the log-likelihood plus the log priors; equal to it without priors.
+        kind: "likelihood" or "least_squares".
+        log_likelihood: of exactly these parameters, of y given x, or of (x, y) with a joint gate; NaN for
+            least squares.
+        objective: the log-likelihood plus the log priors, equal to it without priors; −½ Σ w e² for least squares.
         entropy: −Σ w Σᵢ rᵢ log rᵢ of the responsibilities, for ICL.
-        n_parameters: free parameters.
+        n_parameters: identified parameters: free ones less the directions that the declared symmetries explain.
         n_rows: rows with a positive weight.
         total_weight: Σ w, the n of BIC.
         relative_gradient: largest projected gradient component of the mean objective, in internal units.
         smallest_eigenvalue: of the information matrix per unit of weight, in internal units.
         information: the observed information (negative Hessian of the objective) in internal units, experts in
             canonical order.
-        coordinates: the map between internal and user units.
+        residual_variance: s² = Σ w e² / (Σ w − parameters) for least squares, by which the inverse of the Gauss–Newton
+            matrix becomes a covariance; None for likelihoods.
+        n_gate_parameters: how many entries of θ are the gate's; they come first.
+        score_gram: Σ w s sᵀ of the rows' scores s in internal units, for sandwich covariances, or None.
+        null_space: the directions without information.
+        coordinates: what θ means in the user's units.
         theta: the estimate in internal units.
-        scale: σ (k,) in the units of y.
+        scale: σ (k,) in the units of y, empty for a family without a scale.
         effective_rows: (k,).
         on_floor: experts on the variance floor.
         tight: tight experts.
         gate_ridge: λ of the ridge on the gate, 0 without.
         variance_prior: (a, b) of the inverse-gamma prior, or None.
-        separation: the gate direction (k, 1 + q), in user units, along which the likelihood does not fall, or None.
+        separation: how the gate's quantities move, in user units, along the ray on which the likelihood does not fall,
+            or None.
         baseline: the one-expert fit.
         starts: one record per start.
         optima: the distinct end points, best first, after them those on the variance floor.
@@ -121,6 +149,7 @@ class FitResult:
     status: FitStatus
     findings: tuple[Finding, ...]
     model: MixtureOfExperts
+    kind: str
     log_likelihood: float
     objective: float
     entropy: float
@@ -130,6 +159,10 @@ class FitResult:
     relative_gradient: float
     smallest_eigenvalue: float
     information: np.ndarray
+    residual_variance: float | None
+    n_gate_parameters: int
+    score_gram: np.ndarray | None
+    null_space: NullSpace
     coordinates: Coordinates
     theta: np.ndarray
     scale: np.ndarray

@@ -6,22 +6,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatewise.fit.data import FitData
-from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.interrupt import never
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
-from gatewise.fit.objective import Objective
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.quasi_newton import quasi_newton
 from gatewise.fit.starts import responsibilities_of_start, strategy_of_start
 from gatewise.fit.status import FitStatus
 
 __all__ = ["EndPoint", "run_start"]
 
-_GATE_STEPS_AT_START = 3
-# Above this many parameters a Hessian costs more than the gradients it saves, until close to the maximum.
-_HESSIAN_FROM_THE_START = 600
 # Above this many, the eigenvalues of one Hessian take longer than a user would wait.
 _HESSIAN_AT_ALL = 3000
 _APPROACH_TOL = 1e-5
@@ -59,7 +54,7 @@ class EndPoint:
 
 
 def run_start(
-    data: FitData,
+    problem: Problem,
     options: FitOptions,
     index: int,
     deadline: float | None = None,
@@ -70,35 +65,23 @@ def run_start(
     The user and the clock may end it early; the best point so far is returned with the status that says so.
     """
     began = time.monotonic()
-    objective = Objective(data, options)
-    responsibilities = responsibilities_of_start(data, options.init, index, options.seed)
+    evaluated = problem.n_evaluations
+    responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed)
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
-    theta = maximise_expectation(
-        objective, responsibilities, np.zeros(data.layout.size), gate_steps=_GATE_STEPS_AT_START
-    )
+    theta = problem.begin(responsibilities, index, options.seed)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
     try:
-        state = expectation(objective, theta)
-        for _ in range(options.em_steps if options.max_iter else 0):
-            state = em_step(objective, state)
-            theta = state.theta
-            monitor.check()
+        theta = problem.improve(theta, options.em_steps if options.max_iter else 0, monitor.check)
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
-        if options.solver == "auto" and _HESSIAN_FROM_THE_START < data.layout.size <= _HESSIAN_AT_ALL:
-            theta = _approach(objective, theta, approach)
-        by_newton = options.solver == "newton" or (options.solver == "auto" and data.layout.size <= _HESSIAN_AT_ALL)
-        solver = newton if by_newton else quasi_newton
-        theta, status = solver(objective, theta, monitor, options.tol)
+        theta, status = climb(problem, theta, options, approach, monitor)
     except SolverStopped as stop:
         status = stop.status
         theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
-    value, gradient = objective.value_and_gradient(theta)
-    slope = float(np.abs(projected_gradient(theta, gradient, objective.lower)).max(initial=0.0))
+    value, gradient = problem.value_and_gradient(theta)
+    slope = float(np.abs(projected_gradient(theta, gradient, problem.lower)).max(initial=0.0))
     if status is FitStatus.MAX_ITER and slope <= options.tol:
         status = FitStatus.CONVERGED
-    scales = np.broadcast_to(theta[data.layout.scales], (data.layout.n_experts,))
-    floor = objective.lower[data.layout.scales.start]
     return EndPoint(
         index=index,
         strategy=strategy_of_start(options.init, index),
@@ -106,18 +89,29 @@ def run_start(
         value=value,
         status=status,
         relative_gradient=slope,
-        on_floor=tuple(int(i) for i in np.flatnonzero(scales <= floor + 1e-9)),
+        on_floor=problem.floored(theta),
         n_iterations=approach.n_iterations + monitor.n_iterations,
-        n_evaluations=objective.n_evaluations,
+        n_evaluations=problem.n_evaluations - evaluated,
         trace=np.array(approach.trace + monitor.trace),
         seconds=time.monotonic() - began,
     )
 
 
-def _approach(objective: Objective, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
+def climb(
+    problem: Problem, theta: np.ndarray, options: FitOptions, approach: Monitor, monitor: Monitor
+) -> tuple[np.ndarray, FitStatus]:
+    """From θ to a first-order point, by the solver that the options and the size of the problem call for."""
+    if options.solver == "auto" and problem.cheap_hessian_size < problem.size <= _HESSIAN_AT_ALL:
+        theta = _approach(problem, theta, approach)
+    by_newton = options.solver == "newton" or (options.solver == "auto" and problem.size <= _HESSIAN_AT_ALL)
+    solver = newton if by_newton else quasi_newton
+    return solver(problem, theta, monitor, options.tol)
+
+
+def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
     """Come near a maximum without a Hessian; Newton's method takes over from there, also where this one stalls."""
     try:
-        return quasi_newton(objective, theta, monitor, _APPROACH_TOL)[0]
+        return quasi_newton(problem, theta, monitor, _APPROACH_TOL)[0]
     except SolverStopped as stop:
         if stop.status is not FitStatus.MAX_ITER or monitor.best is None:
             raise

@@ -1,6 +1,6 @@
 """Inference: standard errors, intervals, information criteria, and the summary as data and as text."""
 
-from gatewise.inference.covariance import covariance, user_covariance
+from gatewise.inference.covariance import covariance, quantity_covariance
 from gatewise.inference.criteria import Criteria, information_criteria
 from gatewise.inference.parameters import Names, confidence_intervals, parameter_table
 from gatewise.inference.summary import Summary, summarise
@@ -14,5 +14,5 @@ __all__ = [
     "information_criteria",
     "parameter_table",
     "summarise",
-    "user_covariance",
+    "quantity_covariance",
 ]

@@ -1,12 +1,17 @@
-"""Covariance of the estimates from the exact observed information, by the delta method in user units."""
+"""Covariance of the identified quantities, by the delta method in user units."""
+
+from typing import Literal
 
 import numpy as np
 import pandas as pd
 
+from gatewise.exceptions import InputError
 from gatewise.fit import FitResult, FitStatus
-from gatewise.inference.names import Names, parameter_names
+from gatewise.inference.names import Names
 
-__all__ = ["covariance", "user_covariance"]
+__all__ = ["CovarianceKind", "covariance", "quantity_covariance"]
+
+CovarianceKind = Literal["auto", "observed", "sandwich"]
 
 # With one of these the estimate is no regular interior maximum, and a curvature there measures nothing.
 _WITHOUT_ERRORS = frozenset(
@@ -18,39 +23,77 @@ _WITHOUT_ERRORS = frozenset(
         FitStatus.MAX_ITER,
         FitStatus.STALLED,
         FitStatus.EMPTY_EXPERT,
-        FitStatus.SINGULAR,
         FitStatus.NOT_A_MAXIMUM,
     }
 )
+# A quantity whose derivative along an unidentified direction is larger than this share of its gradient has no error.
+_TOUCHED = 1e-6
 
 
-def user_covariance(result: FitResult) -> np.ndarray:
-    """J I⁻¹ Jᵀ for (gate contrasts, expert coefficients, log σ), user units; NaN where there is no standard error.
+def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.ndarray:
+    """J I⁺ Jᵀ for the identified quantities in user units, NaN where there is no standard error.
 
-    I is the observed information in internal units and J the derivative of the user-unit parameters, which are affine
-    in the internal ones except for σ. A separated gate has no standard errors; the experts' are then conditional on
-    the gate, from the inverse of their own block. Any status without a regular maximum withholds them all.
+    J holds the derivatives of the quantities by θ, and I⁺ is the inverse of the information on the complement of its
+    null space. A declared symmetry does not move the quantities, so nothing is lost with the directions it explains. A
+    quantity that moves along any other direction without information has no standard error, and neither has one that
+    moves along the ray of a separated gate, or, for a separated gate, any of the gate's; the experts' are then
+    conditional on the gate. Any status without a regular maximum withholds them all.
+
+    Args:
+        result: a fit.
+        kind: "observed": I is the observed information, for least squares s² over the Gauss–Newton matrix;
+            "sandwich": I⁺ S I⁺ with S the sum of the outer products of the rows' scores (Huber 1967, White 1982);
+            "auto": observed for likelihoods, sandwich for least squares.
+
+    Raises:
+        InputError: a sandwich is wanted of a fit that has no scores.
     """
-    layout = result.coordinates.layout
-    inverse = np.full((layout.size, layout.size), np.nan)
+    size = result.coordinates.size
+    jacobian = result.coordinates.jacobian(result.theta)
+    none = np.full((len(jacobian), len(jacobian)), np.nan)
     codes = {finding.code for finding in result.findings}
     if codes & _WITHOUT_ERRORS:
-        return inverse
-    first = layout.gate.stop if FitStatus.SEPARATED in codes else 0
-    jacobian = result.coordinates.jacobian()[first:, first:]
-    inverse[first:, first:] = jacobian @ np.linalg.inv(result.information[first:, first:]) @ jacobian.T
-    return inverse
+        return none
+    kept = np.arange(size)
+    quantities = np.arange(len(jacobian))
+    if FitStatus.SEPARATED in codes:
+        kept, quantities = kept[result.n_gate_parameters :], quantities[result.coordinates.n_gate :]
+    jacobian = jacobian[np.ix_(quantities, kept)]
+    flat = np.vstack([result.null_space.explained, result.null_space.further])[:, kept]
+    regular = _complement(flat, len(kept))
+    inner = jacobian @ regular
+    information = regular.T @ result.information[np.ix_(kept, kept)] @ regular
+    inverse = np.linalg.inv(information)
+    wanted = ("sandwich" if result.kind == "least_squares" else "observed") if kind == "auto" else kind
+    if wanted == "sandwich":
+        if result.score_gram is None:
+            raise InputError("this fit has no scores for a sandwich covariance: use kind='observed'")
+        inverse = inverse @ regular.T @ result.score_gram[np.ix_(kept, kept)] @ regular @ inverse
+    elif result.residual_variance is not None:
+        inverse = inverse * result.residual_variance
+    known = inner @ inverse @ inner.T
+    along = jacobian @ result.null_space.further[:, kept].T
+    touched = np.abs(along).max(axis=1, initial=0.0) > _TOUCHED * np.maximum(np.linalg.norm(jacobian, axis=1), 1e-300)
+    known[touched], known[:, touched] = np.nan, np.nan
+    none[np.ix_(quantities, quantities)] = known
+    return none
 
 
-def covariance(result: FitResult, names: Names) -> pd.DataFrame:
-    """The named covariance matrix of all estimates in user units, scales as standard deviations σ.
+def _complement(rows: np.ndarray, size: int) -> np.ndarray:
+    """An orthonormal basis (size, ·) of what is orthogonal to all rows (·, size)."""
+    lengths = np.linalg.norm(rows, axis=1)
+    rows = rows[lengths > 0.0]
+    if not len(rows):
+        return np.eye(size)
+    _, values, basis = np.linalg.svd(rows, full_matrices=True)
+    return basis[int((values > 1e-8 * values[0]).sum()) :].T
 
-    Row and column names are "component: term", as in the parameter table. For σ the delta method multiplies the
-    covariance of log σ by σ.
+
+def covariance(result: FitResult, names: Names, kind: CovarianceKind = "auto") -> pd.DataFrame:
+    """The named covariance matrix of all identified quantities in user units, scales as standard deviations σ.
+
+    Row and column names are "component: term", as in the parameter table.
     """
-    matrix = user_covariance(result)
-    scales = result.coordinates.layout.scales
-    factor = np.ones(len(matrix))
-    factor[scales] = result.scale[: scales.stop - scales.start]
-    labels = [f"{component}: {term}" for component, term in parameter_names(result.coordinates.layout, names)]
-    return pd.DataFrame(matrix * factor[:, None] * factor, index=labels, columns=labels)
+    quantities = result.coordinates.quantities(names.features, names.gate_features, names.target)
+    labels = [f"{quantity.component}: {quantity.term}" for quantity in quantities]
+    return pd.DataFrame(quantity_covariance(result, kind), index=labels, columns=labels)

@@ -6,23 +6,27 @@ from scipy.stats import norm
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
-from gatewise.inference.covariance import user_covariance
-from gatewise.inference.names import Names, parameter_names
+from gatewise.inference.covariance import CovarianceKind, quantity_covariance
+from gatewise.inference.names import Names
 
 __all__ = ["Names", "confidence_intervals", "parameter_table"]
 
 
-def parameter_table(result: FitResult, names: Names, level: float = 0.95) -> pd.DataFrame:
-    """One row per free parameter, in the order gate, experts, scales.
+def parameter_table(
+    result: FitResult, names: Names, level: float = 0.95, kind: CovarianceKind = "auto"
+) -> pd.DataFrame:
+    """One row per identified quantity, in the order gate, experts, dispersions.
 
     Wald statistics: z = estimate / SE against 0, p two-sided normal, interval estimate ± z* SE. A scale's interval is
     taken for log σ and mapped back, so that it stays positive; for scales z and p have no meaning and are NaN. A
+    positive quantity of any other kind is treated likewise. A
     withheld standard error is NaN and so is all that follows from it.
 
     Args:
         result: a fit.
         names: the user's names.
         level: of the intervals.
+        kind: of the covariance; see `quantity_covariance`.
 
     Returns:
         Columns component, term, estimate, standard_error, z, p_value, lower, upper.
@@ -32,24 +36,22 @@ def parameter_table(result: FitResult, names: Names, level: float = 0.95) -> pd.
     """
     if not 0.0 < level < 1.0:
         raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
-    layout = result.coordinates.layout
-    gate, coefficients, scale = result.coordinates.to_user(result.theta)
-    scales = scale[: layout.n_scales]
-    estimate = np.concatenate([gate[:-1].ravel(), coefficients.ravel(), scales])
-    error = np.sqrt(np.diag(user_covariance(result)))
-    is_scale = np.zeros(layout.size, dtype=bool)
-    is_scale[layout.scales] = True
+    quantities = result.coordinates.quantities(names.features, names.gate_features, names.target)
+    estimate = result.coordinates.estimates(result.theta)
+    error = np.sqrt(np.diag(quantity_covariance(result, kind)))
+    positive = np.array([quantity.positive for quantity in quantities])
     margin = float(norm.isf(0.5 * (1.0 - level))) * error
     lower, upper = estimate - margin, estimate + margin
-    lower[is_scale], upper[is_scale] = scales * np.exp(-margin[is_scale]), scales * np.exp(margin[is_scale])
-    z = np.where(is_scale, np.nan, estimate / error)
-    labels = parameter_names(layout, names)
+    stretch = np.exp(margin[positive] / estimate[positive])
+    lower[positive], upper[positive] = estimate[positive] / stretch, estimate[positive] * stretch
+    with np.errstate(divide="ignore", invalid="ignore"):
+        z = np.where(positive, np.nan, estimate / error)
     return pd.DataFrame(
         {
-            "component": [component for component, _ in labels],
-            "term": [term for _, term in labels],
+            "component": [quantity.component for quantity in quantities],
+            "term": [quantity.term for quantity in quantities],
             "estimate": estimate,
-            "standard_error": np.where(is_scale, estimate * error, error),
+            "standard_error": error,
             "z": z,
             "p_value": 2.0 * norm.sf(np.abs(z)),
             "lower": lower,

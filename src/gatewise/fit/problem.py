@@ -1,0 +1,185 @@
+"""What a solver and a verdict need to know of a fit: a function of θ to be maximised, and what θ means."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.result import Baseline
+from gatewise.model import MixtureOfExperts
+
+__all__ = ["Problem", "StartRows"]
+
+
+@dataclass(frozen=True)
+class StartRows:
+    """What the strategies of a start look at, in units in which the user's no longer matter.
+
+    Attributes:
+        n_experts: k.
+        residual: residual of the one-expert fit over its standard deviation (n,).
+        covariates: standardised (d, n).
+        design: a row of ones and what the experts are linear in, (p, n).
+        weight: (n,).
+        kept: which of the caller's rows these are, a mask.
+        sort_keys: arrays (n,) that tell rows of different content apart.
+    """
+
+    n_experts: int
+    residual: np.ndarray
+    covariates: np.ndarray
+    design: np.ndarray
+    weight: np.ndarray
+    kept: np.ndarray
+    sort_keys: tuple[np.ndarray, ...]
+
+    @property
+    def n_rows(self) -> int:
+        """Rows with a positive weight."""
+        return len(self.weight)
+
+    @cached_property
+    def total_weight(self) -> float:
+        """Σ w."""
+        return float(self.weight.sum())
+
+    @cached_property
+    def sorted_rows(self) -> np.ndarray:
+        """Row numbers in an order that depends on the rows' content only, so that draws do not depend on theirs."""
+        return np.lexsort(self.sort_keys)
+
+
+class Problem(ABC):
+    """θ ↦ the mean objective over the rows, to be maximised, with what a start, a solver and a verdict ask of it.
+
+    θ is in internal units; its first entries are the gate's.
+
+    Attributes:
+        prototype: the model whose parameters are sought.
+        size: the length of θ.
+        n_gate: how many of its entries are the gate's.
+        n_rows: rows with a positive weight.
+        total_weight: Σ w.
+        lower: bounds (size,), −∞ where there is none.
+        n_evaluations: passes over the data so far.
+        baseline: the one-expert fit.
+        coordinates: what θ means to the user.
+        row_need: rows an expert needs for its own parameters and two more; with fewer it is tight.
+        is_smooth: whether the objective has two derivatives wherever a solver may stand.
+        unit: user units of y per internal unit of a scale, 1 where there is none.
+        cheap_hessian_size: above this many parameters a Hessian costs more than the gradients it saves, until close to
+            the maximum.
+        kind: "likelihood" or "least_squares".
+    """
+
+    prototype: MixtureOfExperts
+    size: int
+    n_gate: int
+    n_rows: int
+    total_weight: float
+    lower: np.ndarray
+    n_evaluations: int = 0
+    baseline: Baseline
+    coordinates: Coordinates
+    row_need: int
+    is_smooth: bool = True
+    unit: float = 1.0
+    cheap_hessian_size: int = 600
+    kind: str = "likelihood"
+
+    @property
+    def n_experts(self) -> int:
+        """The number of experts."""
+        return self.prototype.n_experts
+
+    @property
+    def is_saturated(self) -> bool:
+        """Whether there are fewer rows than parameters."""
+        return self.n_rows < self.size
+
+    @abstractmethod
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean objective and its gradient."""
+
+    @abstractmethod
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian of the mean objective, for a solver."""
+
+    @abstractmethod
+    def information(self, theta: np.ndarray) -> np.ndarray:
+        """The information per unit of weight: the negative Hessian, or what stands for it where there is none."""
+
+    @abstractmethod
+    def log_likelihood(self, theta: np.ndarray) -> float:
+        """The log-likelihood, without priors, in the user's units; NaN for least squares."""
+
+    @abstractmethod
+    def objective(self, theta: np.ndarray) -> float:
+        """The sum that is maximised, with priors, in the user's units."""
+
+    @abstractmethod
+    def responsibilities(self, theta: np.ndarray) -> np.ndarray:
+        """P(expert | row) (k, n)."""
+
+    @property
+    @abstractmethod
+    def start_rows(self) -> StartRows:
+        """What the strategies look at."""
+
+    @property
+    @abstractmethod
+    def weight(self) -> np.ndarray:
+        """Row weights (n,)."""
+
+    @abstractmethod
+    def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
+        """θ from the responsibilities (k, n) of start number `index`: an M-step."""
+
+    def improve(self, theta: np.ndarray, steps: int, check: Callable[[], None]) -> np.ndarray:
+        """θ after some EM steps, where they are closed; `check` may raise to end them."""
+        return theta
+
+    @abstractmethod
+    def canonical_order(self, theta: np.ndarray) -> np.ndarray:
+        """θ with experts by mean responsibility, largest first, as far as the gate allows."""
+
+    @abstractmethod
+    def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
+        """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
+
+    @abstractmethod
+    def relative_scales(self, theta: np.ndarray) -> np.ndarray | None:
+        """σ (k,) over the one-expert residual scale, or None if the family has no scale."""
+
+    @abstractmethod
+    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
+        """Experts on the floor of the scales."""
+
+    @abstractmethod
+    def signature(self, theta: np.ndarray) -> np.ndarray:
+        """What two end points must agree in to be one optimum, in internal units, θ being in canonical order."""
+
+    @abstractmethod
+    def gate_direction(
+        self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray
+    ) -> np.ndarray | None:
+        """A direction of θ, with entries for the gate only, in which the gate separates, or None."""
+
+    def score_gram(self, theta: np.ndarray) -> np.ndarray | None:
+        """Σ w s sᵀ of the rows' scores, (size, size), where it is wanted for standard errors."""
+        return None
+
+    def residual_variance(self, theta: np.ndarray) -> float | None:
+        """The factor that makes the inverse information a covariance, for least squares."""
+        return None
+
+    @abstractmethod
+    def labels(self) -> list[str]:
+        """What the entries of θ are called where a direction must be named."""
+
+    def symmetry_tangents(self, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """For each declared continuous symmetry what it does, and the directions (·, size) in which it moves θ."""
+        return []

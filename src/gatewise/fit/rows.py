@@ -1,0 +1,193 @@
+"""The rows of a fit, checked at the door: what cannot be used is refused with the column, the row and the value."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from gatewise.exceptions import InputError
+from gatewise.fit.coordinates import Standardisation
+from gatewise.model import MixtureOfExperts
+from gatewise.ops.linalg import dependent_columns
+
+__all__ = ["EPSILON", "FitRows", "check_columns", "check_finite", "checked_rows", "checked_weight"]
+
+_LARGEST = 1e100
+EPSILON = float(np.finfo(float).eps)
+
+
+@dataclass(frozen=True)
+class FitRows:
+    """Rows with a positive weight, in the user's units.
+
+    Attributes:
+        x: the experts' covariates (n, d).
+        gate_x: the gate's covariates (n, d_gate).
+        y: targets (n,), or (n, e) for a family whose targets have an axis.
+        weight: frequencies (n,).
+        offset: what is added to every expert's location (n,), or None.
+        kept: which of the caller's rows these are, a mask.
+        features: names of the columns of x.
+        gate_features: names of the columns of gate_x.
+        target: name of y.
+    """
+
+    x: np.ndarray
+    gate_x: np.ndarray
+    y: np.ndarray
+    weight: np.ndarray
+    offset: np.ndarray | None
+    kept: np.ndarray
+    features: list[str]
+    gate_features: list[str]
+    target: str
+
+
+def checked_rows(
+    model: MixtureOfExperts,
+    x: np.ndarray,
+    y: np.ndarray,
+    gate_x: np.ndarray | None,
+    sample_weight: np.ndarray | None,
+    offset: np.ndarray | None = None,
+    names: tuple[list[str], list[str], str] | None = None,
+) -> FitRows:
+    """Check the arrays and leave out rows of weight 0.
+
+    Args:
+        model: the prototype that says how many experts and features there are, and of which family the targets are.
+        x: experts' covariates (n, d).
+        y: targets (n,) or (n, e).
+        gate_x: gate's covariates (n, d_gate); None for x, or for nothing if the gate has no features.
+        sample_weight: non-negative row weights (n,), or None for ones. They count as frequencies.
+        offset: added to every location (n,), for families with a log link, or None.
+        names: the experts' features, the gate's features and the target, for messages.
+
+    Raises:
+        InputError: something about the data cannot be used.
+    """
+    x, y = _matrix("X", x), np.asarray(y, dtype=float)
+    if gate_x is None:
+        gate_x = x[:, :0] if model.gate.n_features == 0 else x
+    gate_x = _matrix("the gate's X", gate_x)
+    if names is None:
+        names = ([f"x{j}" for j in range(x.shape[1])], [f"x{j}" for j in range(gate_x.shape[1])], "y")
+    features, gate_features, target = names
+    _check_shapes(model, x, y, gate_x)
+    check_finite(x, features)
+    check_finite(gate_x, gate_features)
+    columns = y.reshape(len(y), -1)
+    check_finite(columns, [target] if y.ndim == 1 else [f"{target}[{j}]" for j in range(columns.shape[1])])
+    weight = checked_weight(sample_weight, len(y))
+    kept = weight > 0.0
+    model.family.check_target(torch.tensor(y))
+    if offset is not None:
+        offset = _checked_offset(model, offset, len(y))[kept]
+    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, features, gate_features, target)
+    k = model.n_experts
+    smallest = max(k, 2)
+    if len(rows.y) < smallest:
+        raise InputError(
+            f"{k} {'expert needs' if k == 1 else 'experts need'} at least {smallest} rows with a positive weight; "
+            f"there are {len(rows.y)}: n_samples = {len(rows.y)}"
+        )
+    return rows
+
+
+def _matrix(what: str, values: np.ndarray) -> np.ndarray:
+    array = np.asarray(values, dtype=float)
+    if array.ndim != 2:
+        raise InputError(f"{what} must be a table (rows, columns); got an array of shape {array.shape}")
+    return array
+
+
+def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x: np.ndarray) -> None:
+    event = (model.family.event_size,) if model.family.event_size else ()
+    if y.ndim != 1 + len(event) or y.shape[1:] != event or len(y) != len(x) or len(gate_x) != len(x):
+        wanted = f"(rows, {event[0]})" if event else "(rows,)"
+        raise InputError(
+            f"X has {len(x)} rows, the gate's X {len(gate_x)} and y has shape {y.shape}; the {model.family.name} "
+            f"family needs {wanted}: make them agree"
+        )
+    if x.shape[1] != model.experts.n_features or gate_x.shape[1] != model.gate.n_features:
+        raise InputError(
+            f"the experts take {model.experts.n_features} features and the gate {model.gate.n_features}; "
+            f"got {x.shape[1]} and {gate_x.shape[1]} columns"
+        )
+
+
+def check_finite(columns: np.ndarray, names: list[str]) -> None:
+    """Refuse NaN, infinities and numbers whose squares overflow, (n, d), naming the column and the row.
+
+    Raises:
+        InputError: there is such a value.
+    """
+    bad = ~(np.abs(columns) < _LARGEST)
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        raise InputError(
+            f"column {names[column]!r} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
+            "values in all): remove or impute rows with NaN or infinity, and rescale columns that reach 1e100"
+        )
+
+
+def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
+    """One weight per row, (n,): ones without `sample_weight`.
+
+    Raises:
+        InputError: not one number per row, one is negative or not finite, or all are zero.
+    """
+    if sample_weight is None:
+        return np.ones(n)
+    weight = np.asarray(sample_weight, dtype=float)
+    if weight.shape != (n,):
+        raise InputError(f"sample_weight has shape {weight.shape}; it must be one number for each of the {n} rows")
+    bad = ~((weight >= 0.0) & (weight < _LARGEST))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"sample_weight is {weight[row]} in row {row}: weights must be finite and not negative")
+    if not weight.any():
+        raise InputError("every sample_weight is zero: at least one row must count")
+    return weight
+
+
+def check_columns(
+    x: np.ndarray, standardised: Standardisation, design: np.ndarray, weight: np.ndarray, names: list[str]
+) -> None:
+    """Refuse constant columns and columns that are linear combinations of those before them.
+
+    Args:
+        x: the columns (n, d).
+        standardised: their means and scales.
+        design: (1 + d, n), standardised, with a row of ones.
+        weight: (n,).
+        names: of the columns.
+
+    Raises:
+        InputError: there is such a column.
+    """
+    # Rounding at a distance of `offset` standard deviations from zero leaves this much of a column undetermined.
+    offset = np.abs(standardised.mean) / standardised.scale
+    constant = np.ptp(x, axis=0) <= 8.0 * EPSILON * np.abs(standardised.mean)
+    if constant.any():
+        column = int(np.flatnonzero(constant)[0])
+        raise InputError(
+            f"column {names[column]!r} is constant at {x[0, column]:g}: remove it, the intercept is always there"
+        )
+    tolerance = 1e-10 + 8.0 * EPSILON * float(offset.max(initial=0.0))
+    dependent = [names[index - 1] for index in dependent_columns(design, weight, tolerance)]
+    if dependent:
+        listed = ", ".join(repr(name) for name in dependent)
+        raise InputError(f"column {listed} is a linear combination of the columns before it: remove it")
+
+
+def _checked_offset(model: MixtureOfExperts, offset: np.ndarray, n: int) -> np.ndarray:
+    if not model.family.log_link:
+        raise InputError(
+            f"the {model.family.name} family has no offset: only families with a log link do, where it is log(exposure)"
+        )
+    values = np.asarray(offset, dtype=float)
+    if values.shape != (n,):
+        raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
+    check_finite(values[:, None], ["offset"])
+    return values
