@@ -29,7 +29,7 @@ class Component(nn.Module):
     name: ClassVar[str]
     formula: ClassVar[str]
     source: ClassVar[str]
-    affine_equivariant: ClassVar[bool] = False
+    affine_equivariant: bool = False
     per_expert: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(self, n_features: int, n_experts: int) -> None:
