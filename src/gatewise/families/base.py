@@ -9,7 +9,10 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.ops.registry import Registry
 
-__all__ = ["FAMILIES", "Family", "build_family"]
+__all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family"]
+
+BOUNDARY = 1e-8
+"""How near to an edge a mean counts as being at it, see `Family.at_boundary`."""
 
 
 class Family(ABC):
@@ -24,9 +27,9 @@ class Family(ABC):
         formula: the density and the link, in one line.
         source: where it is defined.
         is_discrete: whether targets lie on a grid of counts or classes.
-        is_location_scale: whether y ↦ shift + scale · y, scale > 0, moves the location likewise and adds log scale to
-            the (log) scales, so that fits may standardise the target.
-        has_scale: whether exp(log_scale) is a standard deviation, or a scale in the units of y.
+        is_location_scale: whether y ↦ shift + scale · y, scale > 0, column by column, moves the location likewise and
+            the dispersions by `rescale_dispersion`, so that fits may standardise the target.
+        has_scale: whether exp(log_scale), or of its first entry, is a standard deviation or a scale in the units of y.
         log_link: whether the location is a logarithm of the mean, so that an offset, log(exposure), may be added to it.
     """
 
@@ -83,7 +86,7 @@ class Family(ABC):
 
     @abstractmethod
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
-        """Mean of each expert, (…, k), or (…, k, e) for targets with an axis, or class probabilities (…, k, C)."""
+        """Mean of each expert, (…, k), or (…, k, e) for vectors as targets, or class probabilities (…, k, C)."""
 
     @abstractmethod
     def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
@@ -116,6 +119,28 @@ class Family(ABC):
         It is the working weight of iteratively reweighted least squares.
         """
 
+    def information_factor(self, y: Tensor) -> Tensor:
+        """How many times `information` a target informs, (…): once, unless targets tell their own numbers of trials."""
+        row = y[..., 0] if self.event_size else y
+        return torch.ones_like(row, dtype=None if y.is_floating_point() else torch.get_default_dtype())
+
+    def at_boundary(self, location: Tensor) -> Tensor:
+        """Whether the mean is numerically at the edge of what the family's means can be, a mask (…, k).
+
+        There a probability is below 1e-8 or above 1 − 1e-8, or the mean of a count is below 1e-8: the likelihood may
+        grow as the location goes to infinity (separation). Families whose means have no such edge answer False.
+        """
+        shape = location.shape if self.n_outputs == 1 else location.shape[:-1]
+        return torch.zeros(shape, dtype=torch.bool, device=location.device)
+
+    def rescale_dispersion(self, log_scale: Tensor, scale: Tensor) -> Tensor:
+        """The dispersions after y ↦ scale · y, scale > 0 of shape () or (e,), for location-scale families.
+
+        Raises:
+            InputError: the family has no scale to change.
+        """
+        raise InputError(f"the {self.name} family is no location-scale family: its targets cannot be rescaled")
+
     @abstractmethod
     def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """Finite constants from which an expert that explains the weighted targets (n,) or (n, e) can start.
@@ -125,7 +150,7 @@ class Family(ABC):
             weight: non-negative weights (n,), not all zero.
 
         Returns:
-            A location, () or (m,), and dispersions, () or (s,).
+            A location, () or (m,), and dispersions, () or (s,); (0,) without dispersions.
         """
 
     def dispersion_terms(self) -> list[tuple[str, bool]]:
@@ -134,7 +159,7 @@ class Family(ABC):
 
     def natural_dispersion(self, log_scale: Tensor) -> Tensor:
         """The dispersions as a reader knows them, (k,) ↦ (k, 1) or (k, s) ↦ (k, s): σ from log σ, and so on."""
-        return log_scale.reshape(len(log_scale), -1).exp()
+        return (log_scale.unsqueeze(-1) if self.n_dispersion == 1 else log_scale).exp()
 
     def output_names(self, target: str) -> list[str]:
         """What the m numbers of a location are about; [""] if there is one."""

@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from gatewise.families.base import FAMILIES, Family
+from gatewise.families.starts import one_where_zero
+from gatewise.families.targets import check_finite
 
 
 @FAMILIES.register
@@ -33,7 +35,12 @@ class Gaussian(Family):
         return 1
 
     def check_target(self, y: Tensor) -> None:
-        """Every finite number has a density."""
+        """Refuse NaN and infinities; every finite number has a density.
+
+        Raises:
+            InputError: there is such a value.
+        """
+        check_finite(y, self.name)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k): −½ log 2π − log σ − ½ ((y − μ)/σ)²."""
@@ -65,12 +72,16 @@ class Gaussian(Family):
         """1/σ², (…, k)."""
         return torch.exp(-2.0 * log_scale).expand_as(location)
 
+    def rescale_dispersion(self, log_scale: Tensor, scale: Tensor) -> Tensor:
+        """Log σ + log scale, with scale ()."""
+        return log_scale + torch.log(scale)
+
     def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
         """The weighted mean, and the logarithm of the weighted standard deviation, of 1 where that is 0."""
         share = weight / weight.sum()
         mean = share @ y
         variance = share @ (y - mean) ** 2
-        return mean, 0.5 * torch.where(variance > 0.0, variance, torch.ones_like(variance)).log()
+        return mean, 0.5 * one_where_zero(variance).log()
 
     def dispersion_terms(self) -> list[tuple[str, bool]]:
         """The standard deviation σ."""

@@ -1,0 +1,137 @@
+"""The negative binomial family with a log link: counts with more variance than Poisson's."""
+
+import math
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+from gatewise.families.base import BOUNDARY, FAMILIES, Family
+from gatewise.families.elementwise import gamma_quantile, poisson_draws, smallest_count, through_numpy, uniform
+from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment
+from gatewise.families.starts import half_row, weighted_mean
+from gatewise.families.targets import as_column, check_counts, is_count
+
+_SIZES = (1e-2, 1e3)
+
+
+@FAMILIES.register
+class NegativeBinomial(Family):
+    """P(Y = y | h, r) = Γ(y + r)/(Γ(r) y!) · (r/(r + μ))ʳ (μ/(r + μ))ʸ with mean μ = exp(h) and variance μ + μ²/r.
+
+    The dispersion is log r, r the size: a Poisson variable whose mean is a gamma variable of shape r. As r → ∞ it
+    becomes the Poisson family, and where counts vary no more than Poisson's a fit drives r there. The logarithm of an
+    exposure may be added to the location.
+
+    Example:
+        >>> import torch
+        >>> family = NegativeBinomial()
+        >>> location = torch.tensor([[1.0, 1.0]])
+        >>> family.log_density(torch.tensor([2.0]), location, torch.tensor([0.0, 30.0]))
+        tensor([[-1.9398, -1.4114]])
+        >>> family.variance(location, torch.tensor([0.0, 30.0]))
+        tensor([[10.1073,  2.7183]])
+    """
+
+    name = "negative_binomial"
+    formula = "Γ(y + r)/(Γ(r) y!) (r/(r + μ))ʳ (μ/(r + μ))ʸ, μ = exp(h), variance μ + μ²/r"
+    source = "Lawless (1987), Canadian Journal of Statistics 15"
+    is_discrete = True
+    log_link = True
+
+    @property
+    def n_dispersion(self) -> int:
+        """One: log r."""
+        return 1
+
+    def check_target(self, y: Tensor) -> None:
+        """Refuse targets that are not whole numbers from 0 on.
+
+        Raises:
+            InputError: there is such a value.
+        """
+        check_counts(y, self.name)
+
+    def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Log P(Y = y), (…, k), without cancellation at large r; −∞ for targets that are no counts."""
+        value = as_column(y, location)
+        known = is_count(value)
+        count = torch.where(known, value, torch.zeros_like(value))
+        log_size = bounded_log(log_scale)
+        size = torch.exp(log_size)
+        log_choices = log_gamma_increment(size, count) - torch.lgamma(count + 1.0)
+        return torch.where(
+            known, log_choices + count * location + (size + count) * logsigmoid(log_size - location), -torch.inf
+        )
+
+    def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Mean μ = exp(h), (…, k)."""
+        return exp_or_tangent(location)
+
+    def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """μ + μ²/r, (…, k)."""
+        mean = exp_or_tangent(location)
+        return mean + mean * mean * torch.exp(-bounded_log(log_scale))
+
+    def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """P(Y ≤ y) by the incomplete beta function, (…, k)."""
+        return through_numpy(_below, location, as_column(y, location), location, bounded_log(log_scale))
+
+    def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """The smallest count y with P(Y ≤ y) ≥ probability, (…, k)."""
+        return through_numpy(_quantile, location, probability.unsqueeze(-1), location, bounded_log(log_scale))
+
+    def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Counts, (…, k): Poisson with a gamma mean."""
+        draws = uniform(location.shape, location, generator)
+        size = torch.exp(bounded_log(log_scale.detach())).double()
+        rate = through_numpy(gamma_quantile, draws, size, draws) * exp_or_tangent(location.detach().double())
+        return poisson_draws(rate, generator).to(location.dtype)
+
+    def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """μ/(1 + μ/r), (…, k)."""
+        log_size = bounded_log(log_scale)
+        return torch.exp(log_size + logsigmoid(location - log_size))
+
+    def at_boundary(self, location: Tensor) -> Tensor:
+        """Whether the mean is below 1e-8, (…, k)."""
+        return location < math.log(BOUNDARY)
+
+    def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Logarithm of the weighted mean as for Poisson, and the size that gives the weighted variance.
+
+        The size is kept between 0.01 and 1000, which stands for counts that vary no more than Poisson's.
+        """
+        mean = weighted_mean(y, weight) + half_row(weight)
+        excess = weighted_mean((y - mean) ** 2, weight) - mean
+        largest = torch.full_like(mean, _SIZES[1])
+        size = torch.where(
+            excess * _SIZES[1] > mean**2, mean**2 / torch.clamp(excess, min=torch.finfo(mean.dtype).tiny), largest
+        )
+        return torch.log(mean), torch.log(torch.clamp(size, *_SIZES))
+
+    def dispersion_terms(self) -> list[tuple[str, bool]]:
+        """The size r."""
+        return [("size", True)]
+
+
+def _below(y: np.ndarray, location: np.ndarray, log_size: np.ndarray) -> np.ndarray:
+    count, size, logit = np.floor(y), np.exp(log_size), location - log_size
+    inside = np.maximum(count, 0.0)
+    # Of the two forms the one whose argument is small, and so is exact.
+    lower = special.betainc(size, inside + 1.0, special.expit(-logit))
+    upper = special.betaincc(inside + 1.0, size, special.expit(logit))
+    value = np.where(logit > 0.0, lower, upper)
+    return np.where(count < 0.0, 0.0, np.where(count == np.inf, 1.0, value))
+
+
+def _quantile(probability: np.ndarray, location: np.ndarray, log_size: np.ndarray) -> np.ndarray:
+    # The gamma variable that a large mean leaves, and Poisson's variance on top.
+    mean, size = np.exp(np.minimum(location, 600.0)), np.exp(log_size)
+    inner = np.clip(probability, 1e-300, 1.0 - 1e-16)
+    guess = mean * gamma_quantile(size, inner)
+    guess = np.where(size > mean, mean + special.ndtri(inner) * np.sqrt(mean + mean * mean / size), guess)
+    spread = np.sqrt(mean) + 0.01 * mean / np.sqrt(size)
+    return smallest_count(_below, probability, guess, spread, np.inf, location, log_size)

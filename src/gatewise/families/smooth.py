@@ -1,0 +1,62 @@
+"""Functions that families share and that stay finite, with finite derivatives, where the plain formulas overflow."""
+
+import math
+
+import torch
+from torch import Tensor
+
+__all__ = ["bounded_log", "exp_or_tangent", "expm1_or_tangent", "largest_log", "log_gamma_increment", "stirling_rest"]
+
+_SERIES_FROM = 16.0
+_SERIES = (1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0, -691.0 / 360360.0)
+
+
+def largest_log(dtype: torch.dtype) -> float:
+    """The logarithm c up to which exp is exact here: 319 in float64, 39 in float32; e²ᶜ does not overflow."""
+    return 0.45 * math.log(torch.finfo(dtype).max)
+
+
+def exp_or_tangent(h: Tensor) -> Tensor:
+    """Elementwise exp(h) up to h = c of `largest_log`, and its tangent at c above.
+
+    The derivative is at most eᶜ. With the plain exponential it overflows, and the 0 · ∞ of an expert without
+    responsibility is NaN.
+    """
+    bound = largest_log(h.dtype)
+    return torch.exp(torch.clamp(h, max=bound)) * (1.0 + torch.relu(h - bound))
+
+
+def expm1_or_tangent(h: Tensor) -> Tensor:
+    """Elementwise exp(h) − 1, accurate near 0, with the tangent of `exp_or_tangent` above c."""
+    bound = largest_log(h.dtype)
+    return torch.expm1(torch.clamp(h, max=bound)) + math.exp(bound) * torch.relu(h - bound)
+
+
+def bounded_log(log_value: Tensor) -> Tensor:
+    """The logarithm of a positive dispersion, kept within ±c of `largest_log`.
+
+    At these ends a family has become another one to the last digit (a negative binomial has become a Poisson), so the
+    derivative 0 beyond them is right.
+    """
+    bound = largest_log(log_value.dtype)
+    return torch.clamp(log_value, -bound, bound)
+
+
+def stirling_rest(a: Tensor) -> Tensor:
+    """Elementwise log Γ(a) − (a log a − a) for a > 0, without the cancellation at large a.
+
+    It is ½ log(2π/a) + 1/(12a) − 1/(360a³) + … from a = 16 on (Abramowitz and Stegun 1964, 6.1.41), exact to rounding.
+    """
+    small, large = torch.clamp(a, max=_SERIES_FROM), torch.clamp(a, min=_SERIES_FROM)
+    inverse = 1.0 / large
+    square = inverse * inverse
+    tail = torch.zeros_like(square)
+    for coefficient in reversed(_SERIES):
+        tail = tail * square + coefficient
+    series = 0.5 * (math.log(2.0 * math.pi) - torch.log(large)) + inverse * tail
+    return torch.where(a < _SERIES_FROM, torch.lgamma(small) - small * (torch.log(small) - 1.0), series)
+
+
+def log_gamma_increment(a: Tensor, y: Tensor) -> Tensor:
+    """Elementwise log Γ(a + y) − log Γ(a) − y log a for a > 0, y ≥ 0; it tends to 0 as a → ∞ at fixed y."""
+    return stirling_rest(a + y) - stirling_rest(a) + ((a + y) * torch.log1p(y / a) - y)

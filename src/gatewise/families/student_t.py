@@ -1,0 +1,161 @@
+"""Student's t family: a location and a scale, with tails as heavy as the degrees of freedom say."""
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import special
+from torch import Tensor
+
+from gatewise.families.base import FAMILIES, Family
+from gatewise.families.elementwise import gamma_quantile, through_numpy, uniform
+from gatewise.families.smooth import bounded_log, log_gamma_increment
+from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
+from gatewise.families.targets import as_column, check_finite, positive_number
+
+_START = 5.0
+
+
+@FAMILIES.register
+class StudentT(Family):
+    """f(y | μ, σ, ν) = Γ((ν + 1)/2) / (Γ(ν/2) √(νπ) σ) · (1 + (y − μ)²/(νσ²))^{−(ν + 1)/2}.
+
+    σ is a scale, not a standard deviation: the variance is σ²ν/(ν − 2) for ν > 2 and infinite for ν ≤ 2. The mean is μ
+    for ν > 1; for ν ≤ 1 there is none, and mean and variance are NaN. The dispersions of an expert are log σ, and log ν
+    if the degrees of freedom are free.
+
+    Args:
+        df: ν, fixed for all experts; or None, and every expert has its own.
+
+    Raises:
+        InputError: ν is not positive and finite.
+
+    Example:
+        >>> import torch
+        >>> StudentT(df=1.0).log_density(torch.tensor([0.0]), torch.tensor([[0.0, 1.0]]), torch.zeros(2))
+        tensor([[-1.1447, -1.8379]])
+        >>> StudentT().natural_dispersion(torch.tensor([[0.0, 1.0]]))
+        tensor([[1.0000, 2.7183]])
+    """
+
+    name = "student_t"
+    formula = "Student's t with location h, scale σ and ν degrees of freedom"
+    source = "Lange, Little and Taylor (1989), Journal of the American Statistical Association 84"
+    is_location_scale = True
+    has_scale = True
+
+    def __init__(self, df: float | None = None) -> None:
+        self.df = None if df is None else positive_number("df", df, self.name)
+
+    def options(self) -> dict[str, Any]:
+        """The degrees of freedom, None if free."""
+        return {"df": self.df}
+
+    @property
+    def n_dispersion(self) -> int:
+        """One, log σ, or two, log σ and log ν."""
+        return 1 if self.df is not None else 2
+
+    def _split(self, log_scale: Tensor) -> tuple[Tensor, Tensor]:
+        """Log σ and log ν, (k,) each."""
+        if self.df is not None:
+            return log_scale, bounded_log(torch.full_like(log_scale, math.log(self.df)))
+        return log_scale[..., 0], bounded_log(log_scale[..., 1])
+
+    def check_target(self, y: Tensor) -> None:
+        """Refuse NaN and infinities; every finite number has a density.
+
+        Raises:
+            InputError: there is such a value.
+        """
+        check_finite(y, self.name)
+
+    def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Log density (…, k): −log σ − ½ log 2π + rest(ν) − ½ (ν + 1) log(1 + w²), w = (y − μ)/(σ√ν).
+
+        Here rest(ν) = log Γ((ν + 1)/2) − log Γ(ν/2) − ½ log(ν/2) tends to 0 as ν → ∞. For |w| > 1 the last logarithm is
+        2 log|w| + log(1 + w⁻²), which does not overflow.
+        """
+        log_sigma, log_df = self._split(log_scale)
+        df = torch.exp(log_df)
+        rest = log_gamma_increment(0.5 * df, torch.full_like(df, 0.5))
+        w = (as_column(y, location) - location) * torch.exp(-log_sigma - 0.5 * log_df)
+        far = w.abs() > 1.0
+        near, distant = torch.where(far, torch.ones_like(w), w), torch.where(far, w.abs(), torch.ones_like(w))
+        inverse = 1.0 / distant
+        logarithm = torch.where(
+            far, 2.0 * torch.log(distant) + torch.log1p(inverse * inverse), torch.log1p(near * near)
+        )
+        return rest - 0.5 * math.log(2.0 * math.pi) - log_sigma - 0.5 * (df + 1.0) * logarithm
+
+    def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """μ, (…, k); NaN for ν ≤ 1."""
+        return torch.where(torch.exp(self._split(log_scale)[1]) > 1.0, location, torch.nan)
+
+    def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """σ²ν/(ν − 2), (…, k); infinite for 1 < ν ≤ 2, NaN for ν ≤ 1."""
+        log_sigma, log_df = self._split(log_scale)
+        df = torch.exp(log_df)
+        exists = df > 2.0
+        safe = torch.where(exists, df, torch.full_like(df, 3.0))
+        finite = torch.exp(2.0 * log_sigma) * (safe / (safe - 2.0))
+        other = torch.where(df > 1.0, torch.inf, torch.nan).to(finite.dtype)
+        return torch.where(exists, finite, other).expand_as(location)
+
+    def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """P(Y ≤ y), (…, k)."""
+        log_sigma, log_df = self._split(log_scale)
+        z = (as_column(y, location) - location) * torch.exp(-log_sigma)
+        return through_numpy(special.stdtr, location, torch.exp(log_df), z)
+
+    def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
+        """Inverse of the distribution function, (…, k)."""
+        log_sigma, log_df = self._split(log_scale)
+        z = through_numpy(_quantile, location, torch.exp(log_df), probability.unsqueeze(-1).expand(location.shape))
+        return location + torch.exp(log_sigma) * z
+
+    def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """μ + σ ε/√g, (…, k), with ε standard normal and g a gamma variable of mean 1 and shape ν/2."""
+        log_sigma, log_df = self._split(log_scale.detach())
+        noise = torch.randn(location.shape, generator=generator, dtype=torch.float64, device=location.device)
+        draws = uniform(location.shape, location, generator)
+        mixing = through_numpy(gamma_quantile, draws, 0.5 * torch.exp(log_df), draws)
+        smallest = torch.finfo(mixing.dtype).tiny
+        return location + torch.exp(log_sigma) * (noise / torch.clamp(mixing, min=smallest).sqrt()).to(location.dtype)
+
+    def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
+        """(ν + 1)/((ν + 3) σ²), (…, k)."""
+        log_sigma, log_df = self._split(log_scale)
+        df = torch.exp(log_df)
+        return (torch.exp(-2.0 * log_sigma) * ((df + 1.0) / (df + 3.0))).expand_as(location)
+
+    def rescale_dispersion(self, log_scale: Tensor, scale: Tensor) -> Tensor:
+        """Log σ + log scale, with scale (); ν stays."""
+        if self.df is not None:
+            return log_scale + torch.log(scale)
+        return torch.stack([log_scale[..., 0] + torch.log(scale), log_scale[..., 1]], -1)
+
+    def moment_start(self, y: Tensor, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """The weighted median, the scale whose quartiles are the weighted median deviation apart from it, and ν = 5.
+
+        Where half of the weight is at the median the scale is the mean deviation, and 1 where that is 0.
+        """
+        centre = weighted_median(y, weight)
+        deviation = (y - centre).abs()
+        quartile = float(special.stdtrit(_START if self.df is None else self.df, 0.75))
+        scale = weighted_median(deviation, weight) / quartile
+        scale = torch.where(scale > 0.0, scale, one_where_zero(weighted_mean(deviation, weight)))
+        if self.df is not None:
+            return centre, torch.log(scale)
+        return centre, torch.log(torch.stack([scale, torch.full_like(scale, _START)]))
+
+    def dispersion_terms(self) -> list[tuple[str, bool]]:
+        """The scale σ, and the degrees of freedom ν if they are free."""
+        return [("scale", True)] if self.df is not None else [("scale", True), ("degrees of freedom", True)]
+
+
+def _quantile(df: np.ndarray, probability: np.ndarray) -> np.ndarray:
+    inside = special.stdtrit(df, np.clip(probability, 1e-300, 1.0 - 1e-16))
+    ends = np.where(probability == 0.0, -np.inf, np.where(probability == 1.0, np.inf, np.nan))
+    return np.where((probability > 0.0) & (probability < 1.0), inside, ends)
