@@ -257,9 +257,10 @@ def _component(role: str, component: str) -> str:
 
 
 def _alike(one: Gate, other: Gate) -> bool:
-    """Whether two inner gates may take each other's parameters."""
-    same_kind = type(one) is type(other) and one.options() == other.options()
-    return same_kind and one.n_experts == other.n_experts
+    """Whether two inner gates may take each other's parameters: same kind, size, options and buffers."""
+    if type(one) is not type(other) or one.n_experts != other.n_experts or one.options() != other.options():
+        return False
+    return all(torch.equal(a, b) for a, b in zip(one.buffers(), other.buffers(), strict=True))
 
 
 def _two_groups(n_experts: int) -> list[int]:

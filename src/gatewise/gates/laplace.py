@@ -1,0 +1,80 @@
+"""The Laplace gate: weights that fall with the distance from a centre."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.gates.base import GATES, Gate
+from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
+from gatewise.gates.invariances import anything
+from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+
+
+@GATES.register
+class LaplaceGate(Gate):
+    """πᵢ(x) = exp(−‖Wᵢ − x‖ + βᵢ) / Σⱼ exp(−‖Wⱼ − x‖ + βⱼ) with the Euclidean norm.
+
+    ‖Wᵢ − x‖ − ‖Wⱼ − x‖ is at most ‖Wᵢ − Wⱼ‖, so the ratio of two weights stays within exp(βᵢ − βⱼ ± ‖Wᵢ − Wⱼ‖) however
+    far x is. At x = W the norm has no derivative: the gradient there is 0, the subgradient of smallest norm; elsewhere
+    all derivatives exist. Distances are in the units of x, so the gate keeps its form under shifts and rotations of x,
+    but not under a change of units: standardised inputs are another model.
+
+    One number may be added to all β. The centres are identified where inputs lie around them. With d = 1 and all inputs
+    on one side of Wᵢ, −|Wᵢ − x| is ±(x − Wᵢ): there Wᵢ acts like a bias, and only βᵢ ∓ Wᵢ is determined; this is no
+    symmetry, as inputs on the other side would show it, but a further null direction of such data.
+
+    Args:
+        n_features: d.
+        n_experts: k.
+
+    Example:
+        >>> import torch
+        >>> gate = LaplaceGate(n_features=2, n_experts=2)
+        >>> gate.assign_parameters({"centre": torch.tensor([[0.0, 0.0], [3.0, 4.0]]), "bias": torch.tensor([0.0, 5.0])})
+        >>> gate.logits(torch.zeros(2)).detach()
+        tensor([0., 0.])
+    """
+
+    name = "laplace"
+    formula = "−‖W − x‖ + β"
+    source = "Han, Nguyen, Harris, Ho and Saria (2024), arXiv:2402.03226"
+    per_expert = ("centre", "bias")
+
+    def __init__(self, n_features: int, n_experts: int) -> None:
+        super().__init__(n_features, n_experts)
+        self.centre = nn.Parameter(torch.zeros(n_experts, n_features))
+        self.bias = nn.Parameter(torch.zeros(n_experts))
+
+    def logits(self, x: Tensor) -> Tensor:
+        """−‖W − x‖ + β, (…, d) ↦ (…, k)."""
+        return self.slope_score(x) + self.bias
+
+    def slope_score(self, x: Tensor) -> Tensor:
+        """−‖W − x‖, (…, d) ↦ (…, k): the logits without the bias."""
+        square = (x.unsqueeze(-2) - self.centre).square().sum(-1)
+        # The root is taken of 1 where the distance is 0, so that no infinite derivative meets the zero one.
+        at_centre = square == 0.0
+        return -torch.where(at_centre, 0.0, torch.where(at_centre, 1.0, square).sqrt())
+
+    def symmetries(self) -> tuple[Symmetry, ...]:
+        """One number added to all biases; a single expert's parameters have no effect at all."""
+        if self.n_experts == 1:
+            return (anything(self),)
+        return (translation("bias", 1),)
+
+    def identified(self, parameters: Parameters) -> Tensor:
+        """The centres (k, d), flattened, and βᵢ − βₖ for i < k; nothing with one expert."""
+        if self.n_experts == 1:
+            return contrasts(parameters["bias"])
+        return torch.cat([parameters["centre"].reshape(-1), contrasts(parameters["bias"])])
+
+    def quantities(self, features: Sequence[str]) -> list[Quantity]:
+        """The centres in the units of x, and one intercept for each contrast with the last expert."""
+        k = self.n_experts
+        centres = [Quantity(f"gate {i}", feature) for i in range(1, k + 1) for feature in features] if k > 1 else []
+        return [*centres, *contrast_quantities(k, ["(intercept)"])]
+
+    def atoms(self) -> dict[str, Tensor]:
+        """`gate_bias` β (k,) and `gate_centre` W (k, d)."""
+        return {"gate_bias": self.bias.detach().clone(), "gate_centre": self.centre.detach().clone()}
