@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from gatewise.ops.component import Component
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 
-__all__ = ["EXPERTS", "Experts", "build_experts", "expert_quantities"]
+__all__ = ["EXPERTS", "Experts", "OutputChange", "build_experts", "expert_quantities", "refuse_shift", "whole_number"]
 
 OutputChange = Literal["affine", "scale", "none"]
 
@@ -32,11 +32,11 @@ class Experts(Component, ABC):
 
     Attributes:
         output_change: "affine" if shift + scale · location is a location of such experts too, "scale" if scale ·
-            location is for every positive scale, "none" otherwise. `change_output` does it.
+            location is for every positive scale, "none" otherwise. `change_output` does it. It may depend on options.
         log_scale: log σ (k,), or with s ≠ 1 the family's unconstrained dispersions (k, s); one row if shared.
     """
 
-    output_change: ClassVar[OutputChange] = "none"
+    output_change: OutputChange = "none"
 
     def __init__(
         self, n_features: int, n_experts: int, shared_scale: bool = False, *, n_outputs: int = 1, n_dispersion: int = 1
@@ -122,3 +122,27 @@ def expert_quantities(n_experts: int, outputs: Sequence[str], terms: Sequence[st
         for output in outputs
         for term in terms
     ]
+
+
+def whole_number(what: str, value: Any, least: int, most: int) -> int:
+    """The option `value` if it is a whole number between `least` and `most`.
+
+    Raises:
+        InputError: it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise InputError(f"{what} must be a whole number between {least} and {most:,}, not {value!r}")
+    return value
+
+
+def refuse_shift(name: str, shift: Tensor) -> None:
+    """Refuse to move the locations of experts that can only be scaled.
+
+    Raises:
+        InputError: the shift is not 0.
+    """
+    if bool((shift != 0.0).any()):
+        raise InputError(
+            f"the locations of {name!r} experts can be scaled but not shifted, and the shift is {shift.tolist()}: "
+            f"leave the target's origin where it is"
+        )

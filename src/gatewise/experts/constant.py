@@ -72,9 +72,9 @@ class ConstantExperts(Experts):
         return {**parameters, "bias": shift + scale * parameters["bias"]}
 
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
-        """Set the parameters from (k, 1) intercepts and (k,) log-scales."""
+        """Set the parameters from (k, 1) or (k, m, 1) intercepts and (k,) or (k, s) log-scales."""
         with torch.no_grad():
-            self.bias.copy_(coefficients[:, 0])
+            self.bias.copy_(coefficients[..., 0])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
     def atoms(self) -> dict[str, Tensor]:

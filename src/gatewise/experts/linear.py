@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
@@ -42,12 +43,11 @@ class LinearExperts(Experts):
 
     def location(self, x: Tensor) -> Tensor:
         """aᵀx + b, (…, d) ↦ (…, k), or (…, k, m)."""
-        flat = x @ self.weight.reshape(-1, self.n_features).T
-        return flat.reshape(*x.shape[:-1], *self.bias.shape) + self.bias
+        return affine_values(x, self.weight, self.bias)
 
     def basis(self, x: Tensor) -> Tensor:
         """(1, x), (…, 1 + d)."""
-        return torch.cat([x.new_ones((*x.shape[:-1], 1)), x], dim=-1)
+        return affine_basis(x)
 
     def coefficients(self, parameters: Parameters) -> Tensor:
         """(b, a), (k, 1 + d) or (k, m, 1 + d)."""
@@ -67,8 +67,8 @@ class LinearExperts(Experts):
 
     def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
         """Slopes a / scale, and intercepts b − aᵀ(shift / scale)."""
-        weight = parameters["weight"] / scale
-        return {**parameters, "weight": weight, "bias": parameters["bias"] - weight @ shift}
+        weight, bias = at_original_inputs(parameters["weight"], parameters["bias"], shift, scale)
+        return {**parameters, "weight": weight, "bias": bias}
 
     def change_output(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
         """Scale · a, and shift + scale · b."""
@@ -78,10 +78,10 @@ class LinearExperts(Experts):
         return {**parameters, "weight": scale.unsqueeze(-1) * parameters["weight"], "bias": bias}
 
     def assign(self, coefficients: Tensor, log_scale: Tensor) -> None:
-        """Set the parameters from (k, 1 + d) coefficients, intercepts first, and (k,) log-scales."""
+        """Set the parameters from (k, [m,] 1 + d) coefficients, intercepts first, and (k,) or (k, s) log-scales."""
         with torch.no_grad():
-            self.bias.copy_(coefficients[:, 0])
-            self.weight.copy_(coefficients[:, 1:])
+            self.bias.copy_(coefficients[..., 0])
+            self.weight.copy_(coefficients[..., 1:])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
     def atoms(self) -> dict[str, Tensor]:
