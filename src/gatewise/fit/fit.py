@@ -9,20 +9,20 @@ from collections.abc import Callable, Generator
 
 import joblib
 import numpy as np
+import torch
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
 from gatewise.exceptions import InputError
 from gatewise.fit.assess import distinct_optima, examine
+from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings
 from gatewise.fit.interrupt import deferred_interrupt
-from gatewise.fit.linear_data import linear_data
-from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
-from gatewise.fit.rows import FitRows, checked_rows
+from gatewise.fit.rows import checked_rows
 from gatewise.fit.start import EndPoint, run_start
 from gatewise.fit.starts import STRATEGIES
 from gatewise.fit.status import FitStatus
@@ -79,11 +79,10 @@ def fit(
     began = time.monotonic()
     options = options or FitOptions()
     deadline = None if options.time_limit is None else began + options.time_limit
-    # One BLAS thread: the order of its sums must not depend on the machine's load or on the number of workers.
-    with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
+    with single_threaded(), deferred_interrupt() as interrupted:
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
         options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(rows.kept)))
-        problem = _problem(model, rows, options)
+        problem = build_problem(model, rows, options)
         if model.n_experts == 1:
             options = dataclasses.replace(options, n_starts=1)
         serial = options.n_jobs in (None, 1) or options.n_starts == 1
@@ -98,11 +97,16 @@ def fit(
         return _assemble(problem, options, ends, began)
 
 
-def _problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
-    """The compiled path where it serves, the general one elsewhere."""
-    if is_linear_gaussian(model) and rows.offset is None:
-        return LinearObjective(linear_data(model, rows), options)
-    raise InputError("general path")
+@contextlib.contextmanager
+def single_threaded() -> Generator[None, None, None]:
+    """One thread in BLAS and in torch: the order of a sum must not depend on the machine or the number of workers."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(limits=1, user_api="blas"):
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | np.ndarray:
@@ -158,7 +162,7 @@ def _run_in_workers(
 
 def _run_start_in_worker(problem: Problem, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
     deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
-    with threadpool_limits(limits=1, user_api="blas"), deferred_interrupt() as interrupted:
+    with single_threaded(), deferred_interrupt() as interrupted:
         return run_start(problem, options, index, deadline, interrupted)
 
 

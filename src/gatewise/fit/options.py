@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
+
+if TYPE_CHECKING:
+    from gatewise.fit.constraints import Constraints
 
 __all__ = ["FitOptions"]
 
@@ -33,6 +37,11 @@ class FitOptions:
         n_threads: threads for one pass over the data; the bits of the result do not depend on it.
         device: torch device; other than "cpu" takes the plain torch path.
         dtype: "float64", or "float32" by the plain torch path.
+        objective: "likelihood", or "least_squares" on the mixture's mean.
+        standardise: "auto": gate and experts are fitted on standardised inputs, which is undone where they are
+            equivariant and stored as a layer of the model where they are not; "off": they are fitted on the inputs as
+            they are. The compiled path standardises in any case, without effect on the result.
+        constraints: parameters held or tied, or None; with constraints nothing is standardised.
         seed: the key of everything random.
         verbose: print a line per start, if standard error is a terminal.
 
@@ -54,6 +63,9 @@ class FitOptions:
     n_threads: int = 1
     device: str = "cpu"
     dtype: str = "float64"
+    objective: str = "likelihood"
+    standardise: str = "auto"
+    constraints: "Constraints | None" = None
     seed: int = 0
     verbose: bool = False
 
@@ -63,6 +75,8 @@ class FitOptions:
         _at_least("max_iter", self.max_iter, 0)
         _at_least("n_threads", self.n_threads, 1)
         _at_least("seed", self.seed, 0)
+        _one_of("objective", self.objective, ("likelihood", "least_squares"))
+        _one_of("standardise", self.standardise, ("auto", "off"))
         _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
         _one_of("dtype", self.dtype, ("float64", "float32"))
         if not _is_device(self.device):

@@ -1,5 +1,7 @@
 """Limited-memory quasi-Newton ascent with bounds, where there are so many parameters that a Hessian is dear."""
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
@@ -8,7 +10,7 @@ from gatewise.fit.newton import projected_gradient
 from gatewise.fit.problem import Problem
 from gatewise.fit.status import FitStatus
 
-__all__ = ["quasi_newton"]
+__all__ = ["ascend", "quasi_newton"]
 
 
 def quasi_newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
@@ -31,3 +33,16 @@ def quasi_newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: f
     solution = minimize(descent, theta, jac=True, method="L-BFGS-B", bounds=bounds, callback=report, options=options)
     slope = np.abs(projected_gradient(solution.x, -solution.jac, objective.lower)).max(initial=0.0)
     return solution.x, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
+
+
+def ascend(
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, lower: np.ndarray, steps: int
+) -> np.ndarray:
+    """Some L-BFGS-B steps on a function (value and gradient) that is to be large, from θ."""
+
+    def descent(point: np.ndarray) -> tuple[float, np.ndarray]:
+        value, gradient = function(point)
+        return (-value, -gradient) if np.isfinite(value) else (np.inf, np.zeros_like(gradient))
+
+    bounds = [(low if np.isfinite(low) else None, None) for low in lower]
+    return minimize(descent, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}).x

@@ -32,4 +32,5 @@ def translation(name: str, dimension: int) -> Symmetry:
         sentence=f"{what} added to `{name}` of every expert: all logits rise by the same function, π does not change",
         dimension=dimension,
         act=act,
+        pins=name,
     )

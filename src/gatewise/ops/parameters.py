@@ -41,12 +41,14 @@ class Symmetry:
         dimension: the number of real coordinates of t; 0 for a discrete symmetry.
         act: the action. For a continuous one act(p, 0) = p and it is differentiable in t near 0; for a discrete one
             t is empty and the action is one generator, which is not the identity.
+        pins: the parameter (k, …) whose last row act(p, −last row) brings to 0, or None.
     """
 
     name: str
     sentence: str
     dimension: int
     act: Callable[[Parameters, Tensor], Parameters]
+    pins: str | None = None
 
     def tangents(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Where the orbit leaves the point: rows ∂ act / ∂t at t = 0, (dimension, number of parameters)."""

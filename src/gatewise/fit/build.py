@@ -1,0 +1,89 @@
+"""Which problem a model and its rows pose: the compiled likelihood, the general one, or least squares."""
+
+import copy
+import dataclasses
+
+import numpy as np
+from torch import nn
+
+from gatewise.experts import Experts
+from gatewise.fit.linear_data import linear_data
+from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
+from gatewise.fit.module_problem import ModuleProblem
+from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
+from gatewise.fit.result import Baseline
+from gatewise.fit.rows import FitRows
+from gatewise.fit.start import run_start
+from gatewise.gates import SoftmaxGate
+from gatewise.model import MixtureOfExperts
+
+__all__ = ["build_problem", "path_of"]
+
+_BASELINE_STARTS = 3
+
+
+def path_of(model: MixtureOfExperts, options: FitOptions, has_offset: bool = False) -> str:
+    """Which path evaluates the objective: "compiled", "fused" or "plain".
+
+    Compiled: softmax gate, linear or constant experts, Gaussian: channels, likelihood, Hessian and EM in one compiled
+    sweep. Fused: channels by PyTorch, the mixture's likelihood and its derivatives by channels in one compiled sweep;
+    any normalised or joint gate, any experts, any family. Plain: PyTorch throughout; least squares, single precision
+    and other devices.
+    """
+    double = options.device == "cpu" and options.dtype == "float64"
+    if options.objective == "least_squares":
+        return "plain"
+    if is_linear_gaussian(model) and not has_offset and options.constraints is None:
+        return "compiled" if double else "plain"
+    return "fused" if double else "plain"
+
+
+def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
+    """The problem, with its one-expert baseline fitted.
+
+    Raises:
+        InputError: the model and the objective do not go together, or a column cannot be used.
+    """
+    plain = options.constraints is None and model.gate_scaler is None and model.expert_scaler is None
+    if options.objective == "likelihood" and is_linear_gaussian(model) and rows.offset is None and plain:
+        return LinearObjective(linear_data(model, rows), options)
+    kind = ModuleProblem
+    return kind(model, rows, options, _baseline(kind, model, rows, options))
+
+
+def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
+    """The best of some starts of the same model with one expert."""
+    gate = type(model.gate).of(model.gate.n_features, 1, **model.gate.options()) if model.gate.is_joint else None
+    gate_rows = rows
+    if gate is None:
+        gate = SoftmaxGate(0, 1)
+        gate_rows = dataclasses.replace(rows, gate_x=rows.gate_x[:, :0], gate_features=[])
+    alone = MixtureOfExperts(
+        gate,
+        one_expert(model.experts),
+        model.family,
+        gate_scaler=model.gate_scaler if gate.n_features else None,
+        expert_scaler=model.expert_scaler,
+    )
+    plain = dataclasses.replace(
+        options, constraints=None, gate_ridge=0.0, variance_prior=None, init="split", dtype="float64", device="cpu"
+    )
+    problem = kind(alone, gate_rows, plain, None)
+    linear = alone.experts.basis(problem.example_input()) is not None
+    ends = [run_start(problem, plain, index) for index in range(1 if linear else _BASELINE_STARTS)]
+    best = max(ends, key=lambda end: end.value if np.isfinite(end.value) else -np.inf)
+    return problem.as_baseline(best.theta)
+
+
+def one_expert(experts: Experts) -> Experts:
+    """A bank of the same kind with the first expert only."""
+    alone = copy.deepcopy(experts)
+    alone.n_experts = 1
+    for name in (*experts.per_expert, "log_scale"):
+        owner_name, _, leaf = name.rpartition(".")
+        owner = alone.get_submodule(owner_name)
+        value = getattr(owner, leaf, None)
+        if value is not None:
+            setattr(owner, leaf, nn.Parameter(value.detach()[:1].clone()))
+    return alone

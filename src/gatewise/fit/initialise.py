@@ -1,0 +1,286 @@
+"""First values of a model's parameters from responsibilities, one rule for each kind of gate and expert.
+
+Networks initialise their parts at random; a fit initialises them from the responsibilities of a start. What has no
+rule of its own begins at its present values with a little noise, which is also what a user's own gate or expert gets.
+"""
+
+import math
+from functools import singledispatch
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.experts import CallableExperts, Experts, FeedForwardExperts, PolynomialExperts
+from gatewise.families import Family
+from gatewise.fit.working_regression import reweighted_least_squares
+from gatewise.gates import (
+    ActivationDenseToSparseGate,
+    CosineGate,
+    Gate,
+    GaussianGate,
+    HierarchicalGate,
+    LaplaceGate,
+    PerturbedCosineGate,
+    SigmoidGate,
+    TopKGate,
+)
+from gatewise.ops.activations import activation
+from gatewise.ops.parameters import Parameters, prefixed
+
+__all__ = ["initial_experts", "initial_gate"]
+
+_NOISE = 0.1
+_RIDGE = 1e-3
+
+
+def initial_gate(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    """Where the gate's parameters begin.
+
+    Args:
+        gate: whose parameters.
+        x: its inputs in internal units (n, d).
+        shares: weight times responsibility (n, k).
+        generator: keyed by the start.
+    """
+    return _gate_rule(gate, x, shares, generator)
+
+
+@singledispatch
+def _gate_rule(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    if gate.basis(x[:1]) is not None:
+        return {name: torch.zeros_like(value) for name, value in own.items()}
+    return {name: value + _NOISE * _normal(value, generator) for name, value in own.items()}
+
+
+@_gate_rule.register
+def _(gate: SigmoidGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    k = gate.n_experts
+    # Every expert begins with the weight 1/k.
+    even = -math.log(k - 1) if k > 1 else 2.0
+    return {"weight": torch.zeros_like(own["weight"]), "bias": torch.full_like(own["bias"], even)}
+
+
+@_gate_rule.register
+def _(gate: ActivationDenseToSparseGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    # Not zero, where some activations have no slope.
+    return {**own, "weight": 0.5 * _normal(own["weight"], generator), "bias": torch.zeros_like(own["bias"])}
+
+
+@_gate_rule.register(CosineGate)
+@_gate_rule.register(PerturbedCosineGate)
+def _(gate: CosineGate | PerturbedCosineGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    direction = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+    if "projection_matrix" in own:
+        own["projection_matrix"] = own["projection_matrix"] + _NOISE * _normal(own["projection_matrix"], generator)
+        direction = direction @ own["projection_matrix"].T
+    towards = _means(direction, shares) - _means(direction, shares.sum(-1, keepdim=True))
+    towards = towards + _NOISE * _normal(towards, generator)
+    weight = towards / torch.linalg.vector_norm(towards, dim=-1, keepdim=True).clamp_min(1e-12)
+    return {**own, "weight": weight, "bias": torch.zeros_like(own["bias"])}
+
+
+@_gate_rule.register
+def _(gate: LaplaceGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    centre = _means(x, shares) + _NOISE * _normal(own["centre"], generator)
+    return {"centre": centre, "bias": torch.zeros_like(own["bias"])}
+
+
+@_gate_rule.register
+def _(gate: GaussianGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    own = gate.own_parameters()
+    d = gate.n_features
+    centre = _means(x, shares)
+    total = shares.sum(0).clamp_min(1e-12)
+    own["log_weight"] = (total / total.sum()).log()
+    own["centre"] = centre
+    factors = []
+    for i in range(gate.n_experts):
+        away = x - centre[i]
+        covariance = away.T @ (shares[:, i : i + 1] * away) / total[i]
+        # An expert with few rows begins with something between its own covariance and that of all inputs.
+        few = d / (d + float(total[i]))
+        covariance = (1.0 - few) * covariance + (few + 1e-6) * torch.eye(d, dtype=x.dtype)
+        factors.append(torch.linalg.cholesky(covariance))
+    factor = torch.stack(factors)
+    if "lower" in own:
+        row, column = torch.tril_indices(d, d, offset=-1)
+        own["lower"] = factor[:, row, column]
+        own["log_diagonal"] = factor.diagonal(dim1=-2, dim2=-1).log()
+    else:
+        own["log_diagonal"] = 0.5 * (factor @ factor.mT).diagonal(dim1=-2, dim2=-1).log()
+    return own
+
+
+@_gate_rule.register
+def _(gate: HierarchicalGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    parts = cast(list[Gate], list(gate.inner))
+    groups = shares.split([part.n_experts for part in parts], dim=-1)
+    outer = torch.stack([group.sum(-1) for group in groups], dim=-1)
+    found = prefixed("outer", initial_gate(gate.outer, x, outer, generator))
+    for g, (part, group) in enumerate(zip(parts, groups, strict=True)):
+        found |= prefixed(f"inner.{g}", initial_gate(part, x, group, generator))
+    return found
+
+
+@_gate_rule.register
+def _(gate: TopKGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+    inner = initial_gate(gate.inner, x, shares, generator)
+    if all(bool((value == 0.0).all()) for value in inner.values()):
+        # Equal scores select the same experts everywhere: begin with a linear score of the responsibilities.
+        inner = _linear_scores(gate.inner, inner, x, shares)
+    return prefixed("inner", inner)
+
+
+def _linear_scores(gate: Gate, parameters: Parameters, x: Tensor, shares: Tensor) -> Parameters:
+    """Coefficients of the least-squares fit of the responsibilities on the gate's basis, times 4."""
+    basis = gate.basis(x)
+    if basis is None or not {"weight", "bias"} <= set(parameters):
+        return parameters
+    weight = shares.sum(-1, keepdim=True)
+    target = shares / weight.clamp_min(1e-300)
+    gram = basis.T @ (weight * basis) + 1e-9 * weight.sum() * torch.eye(basis.shape[1], dtype=x.dtype)
+    found = 4.0 * torch.linalg.solve(gram, basis.T @ (weight * target)).T
+    size = parameters["weight"].shape[-1]
+    return {**parameters, "bias": found[:, 0], "weight": found[:, 1 : 1 + size]}
+
+
+def initial_experts(
+    experts: Experts,
+    family: Family,
+    x: Tensor,
+    y: Tensor,
+    shares: Tensor,
+    offset: Tensor,
+    generator: np.random.Generator,
+) -> Parameters:
+    """Where the experts' parameters begin: the maximum given the responsibilities where it is a weighted regression.
+
+    Args:
+        experts: whose parameters.
+        family: of the targets.
+        x: inputs in internal units (n, d).
+        y: targets in internal units (n,) or (n, e).
+        shares: weight times responsibility (n, k).
+        offset: added to the locations (n,).
+        generator: keyed by the start.
+    """
+    own = experts.own_parameters()
+    scales, regressions = [], []
+    identity = torch.cat([torch.ones_like(x[:, :1]) if x.shape[1] else x.new_ones(len(x), 1), x], dim=-1)
+    basis = experts.basis(x)
+    every = shares.sum(-1)
+    for i in range(experts.n_experts):
+        weight = shares[:, i] if float(shares[:, i].sum()) > 1e-8 * float(every.sum()) else every
+        # Counts are compared with what their exposure lets one expect.
+        location, log_scale = family.moment_start(_without_offset(y, offset), weight)
+        scales.append(log_scale)
+        design = identity if basis is None else basis
+        start = torch.zeros(*location.shape, design.shape[1], dtype=x.dtype)
+        start[..., 0] = location
+        if isinstance(experts, FeedForwardExperts | PolynomialExperts) or basis is not None:
+            start = reweighted_least_squares(family, design, y, weight, start, log_scale, offset)
+        regressions.append(start)
+    dispersion = torch.stack(scales)
+    own["log_scale"] = dispersion.mean(0, keepdim=True) if experts.shared_scale else dispersion
+    own["log_scale"] = own["log_scale"].reshape(experts.log_scale.shape)
+    coefficients = torch.stack(regressions)
+    if basis is not None:
+        return _from_coefficients(experts, own, coefficients)
+    if isinstance(experts, PolynomialExperts):
+        return _power_start(experts, own, identity, coefficients, shares, generator)
+    if isinstance(experts, FeedForwardExperts):
+        return _network_start(experts, own, x, identity, coefficients, shares, generator)
+    noise = 0.0 if isinstance(experts, CallableExperts) and experts.n_experts == 1 else _NOISE
+    moved = {name: value + noise * _normal(value, generator) for name, value in own.items() if name != "log_scale"}
+    return {**moved, "log_scale": own["log_scale"]}
+
+
+def _without_offset(y: Tensor, offset: Tensor) -> Tensor:
+    return y if not bool(offset.any()) else y * torch.exp(offset.mean() - offset)
+
+
+def _from_coefficients(experts: Experts, own: Parameters, coefficients: Tensor) -> Parameters:
+    """The parameters whose `coefficients` these are; the map is linear and one to one."""
+    names = [name for name in own if name != "log_scale"]
+    sizes = [own[name].numel() for name in names]
+    zero = torch.zeros(sum(sizes), dtype=coefficients.dtype)
+
+    def assemble(flat: Tensor) -> Parameters:
+        pieces = zip(names, flat.split(sizes), strict=True)
+        return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
+
+    columns = torch.autograd.functional.jacobian(lambda flat: experts.coefficients(assemble(flat)).reshape(-1), zero)
+    return assemble(torch.linalg.lstsq(columns, coefficients.reshape(-1, 1)).solution.squeeze(-1))
+
+
+def _power_start(
+    experts: PolynomialExperts,
+    own: Parameters,
+    design: Tensor,
+    coefficients: Tensor,
+    shares: Tensor,
+    generator: np.random.Generator,
+) -> Parameters:
+    """(aᵀx + b)^p near the linear working regression: aᵀx + b regressed on its signed p-th root."""
+    location = torch.einsum("np,i...p->ni...", design, coefficients)
+    size = location.abs().clamp_min(1e-3) ** (1.0 / experts.power)
+    sign = torch.sign(location) if experts.power % 2 else torch.ones_like(location)
+    root = sign * size
+    found = torch.empty_like(coefficients)
+    for i in range(experts.n_experts):
+        weight = shares[:, i : i + 1].clamp_min(1e-12)
+        gram = design.T @ (weight * design) + 1e-9 * weight.sum() * torch.eye(design.shape[1], dtype=design.dtype)
+        target = root[:, i].reshape(len(design), -1)
+        found[i] = torch.linalg.solve(gram, design.T @ (weight * target)).T.reshape(found[i].shape)
+    found = found + _NOISE * _normal(found, generator)
+    return {**own, "bias": found[..., 0], "weight": found[..., 1:]}
+
+
+def _network_start(
+    experts: FeedForwardExperts,
+    own: Parameters,
+    x: Tensor,
+    design: Tensor,
+    coefficients: Tensor,
+    shares: Tensor,
+    generator: np.random.Generator,
+) -> Parameters:
+    """Random hidden units with their bends at rows of the data, outputs by ridge regression on the working location."""
+    k, hidden = experts.n_experts, experts.hidden
+    n, d = x.shape
+    unit = torch.from_numpy(generator.normal(size=(k, hidden, d)))
+    slope = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True).clamp_min(1e-12)
+    slope = slope * torch.from_numpy(generator.uniform(0.5, 2.0, size=(k, hidden, 1)))
+    rows = x[torch.from_numpy(generator.integers(n, size=(k, hidden)))]
+    bias = -(slope * rows).sum(-1)
+    location = torch.einsum("np,i...p->ni...", design, coefficients).reshape(n, k, -1)
+    units = activation(experts.activation)(torch.einsum("nd,khd->nkh", x, slope) + bias)
+    if experts.output_bias:
+        units = torch.cat([units, torch.ones_like(units[..., :1])], dim=-1)
+    outputs = []
+    for i in range(k):
+        weight = shares[:, i : i + 1].clamp_min(1e-12)
+        ridge = _RIDGE * weight.sum() * torch.eye(units.shape[-1], dtype=x.dtype)
+        gram = units[:, i].T @ (weight * units[:, i]) + ridge
+        outputs.append(torch.linalg.solve(gram, units[:, i].T @ (weight * location[:, i])).T)
+    found = torch.stack(outputs).reshape(*own["outer_weight"].shape[:-1], -1)
+    own |= {"inner_weight": slope, "inner_bias": bias, "outer_weight": found[..., :hidden]}
+    if experts.output_bias:
+        own["outer_bias"] = found[..., hidden]
+    return own
+
+
+def _means(x: Tensor, shares: Tensor) -> Tensor:
+    """Σ s x / Σ s for each column of the shares, (k, d)."""
+    return (shares.T @ x) / shares.sum(0).clamp_min(1e-12).unsqueeze(-1)
+
+
+def _normal(like: Tensor, generator: np.random.Generator) -> Tensor:
+    return torch.from_numpy(generator.normal(size=tuple(like.shape))).to(like)

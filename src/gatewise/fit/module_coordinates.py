@@ -1,0 +1,198 @@
+"""Internal and user units of any model whose parts are modules, and the identified quantities of its parameters.
+
+A gate or bank of experts that is equivariant under affine changes of its inputs is fitted on standardised inputs and
+reported in the user's units. One that is not gets its standardisation as a layer of the model, or none at all. The
+target is standardised where the family and the experts allow it.
+"""
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.rows import FitRows
+from gatewise.model import MixtureOfExperts
+from gatewise.ops.component import Component
+from gatewise.ops.parameters import Parameters, Quantity, prefixed, within
+from gatewise.ops.standardiser import Standardiser
+
+__all__ = ["InternalUnits", "ModuleCoordinates", "internal_units"]
+
+
+@dataclass(frozen=True)
+class InternalUnits:
+    """What is done to the rows before a fit, and how it is undone.
+
+    Attributes:
+        gate: shift and scale of the gate's inputs (d_gate,) each, or None for none.
+        experts: shift and scale of the experts' inputs, or None.
+        gate_is_stored: whether the gate's standardisation is a layer of the fitted model.
+        experts_is_stored: the same of the experts'.
+        target: shift and scale of the target (m,) each, or None.
+    """
+
+    gate: tuple[Tensor, Tensor] | None
+    experts: tuple[Tensor, Tensor] | None
+    gate_is_stored: bool
+    experts_is_stored: bool
+    target: tuple[Tensor, Tensor] | None
+
+
+def internal_units(model: MixtureOfExperts, rows: FitRows, standardise: bool) -> InternalUnits:
+    """The units in which the rows are fitted.
+
+    Args:
+        model: the prototype; a part that brings a standardisation of its own gets no other.
+        rows: the rows in the user's units.
+        standardise: whether anything may be changed at all.
+    """
+
+    def change(part: Component, own: Standardiser | None, x: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        if not standardise or own is not None or part.n_features == 0:
+            return None
+        units = Standardisation.of(x, rows.weight)
+        return torch.from_numpy(units.mean), torch.from_numpy(units.scale)
+
+    gate = change(model.gate, model.gate_scaler, rows.gate_x)
+    experts = change(model.experts, model.expert_scaler, rows.x)
+    return InternalUnits(
+        gate,
+        experts,
+        gate is not None and not model.gate.affine_equivariant,
+        experts is not None and not model.experts.affine_equivariant,
+        _target_units(model, rows) if standardise else None,
+    )
+
+
+def _target_units(model: MixtureOfExperts, rows: FitRows) -> tuple[Tensor, Tensor] | None:
+    if not model.family.is_location_scale or model.experts.output_change == "none":
+        return None
+    columns = rows.y.reshape(len(rows.y), -1)
+    units = Standardisation.of(columns, rows.weight)
+    if model.experts.output_change == "affine":
+        return torch.from_numpy(units.mean), torch.from_numpy(units.scale)
+    # One factor for all columns, about zero: such experts cannot be shifted.
+    size = np.sqrt(rows.weight @ (columns**2) / rows.weight.sum())
+    return torch.zeros(len(size), dtype=torch.float64), torch.from_numpy(np.where(size > 0.0, size, 1.0))
+
+
+class ModuleCoordinates:
+    """θ, the free internal parameters, to the identified quantities of gate, experts and dispersions.
+
+    Args:
+        prototype: the model, in float64 on the CPU.
+        units: what was done to the rows.
+        expand: free vector ↦ full vector of all parameters, by constant indices (see `fit.constraints`).
+    """
+
+    def __init__(self, prototype: MixtureOfExperts, units: InternalUnits, column: np.ndarray, base: np.ndarray) -> None:
+        self.prototype = prototype
+        self.units = units
+        self.column = torch.from_numpy(column)
+        self.base = torch.from_numpy(base)
+        parts = (("gate", prototype.gate), ("experts", prototype.experts))
+        named = [(f"{part}.{name}", value.shape) for part, module in parts for name, value in module.named_parameters()]
+        self.names = [name for name, _ in named]
+        self.shapes = [shape for _, shape in named]
+        self.sizes = [shape.numel() for shape in self.shapes]
+        self.size = int(column.max(initial=-1)) + 1
+        gate_entries = sum(size for name, size in zip(self.names, self.sizes, strict=True) if name.startswith("gate."))
+        self.n_gate_parameters = int(column[:gate_entries].max(initial=-1)) + 1
+        gate = prototype.gate.quantities([str(j) for j in range(prototype.gate.n_features)])
+        self.n_gate = len(gate)
+
+    def full(self, theta: Tensor) -> Tensor:
+        """All parameters, flattened, from the free ones (size,); differentiable."""
+        padded = torch.cat([theta, theta.new_zeros(1)])
+        return torch.where(self.column >= 0, padded[self.column], self.base.to(theta))
+
+    def parameters(self, full: Tensor) -> Parameters:
+        """The full vector as named tensors, "gate.…" and "experts.…"."""
+        pieces = zip(self.names, full.split(self.sizes), self.shapes, strict=True)
+        return {name: piece.reshape(shape) for name, piece, shape in pieces}
+
+    def flat(self, gate: Parameters, experts: Parameters) -> Tensor:
+        """The full vector of a gate's and a bank's parameters."""
+        named = {**prefixed("gate", gate), **prefixed("experts", experts)}
+        return torch.cat([named[name].reshape(-1) for name in self.names])
+
+    def collapse(self, full: np.ndarray) -> np.ndarray:
+        """The free vector of a full one: means over tied entries."""
+        column = self.column.numpy()
+        kept = column >= 0
+        counts = np.bincount(column[kept], minlength=self.size)
+        return np.bincount(column[kept], weights=full[kept], minlength=self.size) / counts
+
+    def user_parameters(self, full: Tensor) -> tuple[Parameters, Parameters]:
+        """Gate and experts in the user's units, or in those of their stored standardisation."""
+        named = self.parameters(full)
+        gate, experts = within("gate", named), within("experts", named)
+        units, model = self.units, self.prototype
+        if units.gate is not None and not units.gate_is_stored:
+            gate = model.gate.unstandardise(gate, *units.gate)
+        if units.experts is not None and not units.experts_is_stored:
+            experts = model.experts.unstandardise(experts, *units.experts)
+        if units.target is not None:
+            shift, scale = units.target
+            experts = model.experts.change_output(experts, shift, scale)
+            factor = scale.reshape(()) if model.family.event_size == 0 else scale
+            experts["log_scale"] = model.family.rescale_dispersion(experts["log_scale"], factor)
+        return gate, experts
+
+    def _estimates(self, theta: Tensor) -> Tensor:
+        gate, experts = self.user_parameters(self.full(theta))
+        log_scale = experts.pop("log_scale")
+        parts = [self.prototype.gate.identified(gate), self.prototype.experts.identified(experts)]
+        if self.prototype.family.n_dispersion:
+            parts.append(self.prototype.family.natural_dispersion(log_scale).reshape(-1))
+        return torch.cat(parts)
+
+    def estimates(self, theta: np.ndarray) -> np.ndarray:
+        """The identified quantities (m,): the gate's, the experts', the dispersions."""
+        return self._estimates(torch.from_numpy(theta)).numpy()
+
+    def jacobian(self, theta: np.ndarray) -> np.ndarray:
+        """Their derivatives by θ, (m, size)."""
+        point = torch.from_numpy(theta)
+        return torch.autograd.functional.jacobian(self._estimates, point, vectorize=False).numpy()
+
+    def quantities(self, features: Sequence[str], gate_features: Sequence[str], target: str) -> list[Quantity]:
+        """What they are, (m,); "z(…)" is a feature as its stored standardisation gives it."""
+        model, family = self.prototype, self.prototype.family
+        seen = [f"z({name})" for name in features] if self.units.experts_is_stored else list(features)
+        gate_seen = [f"z({name})" for name in gate_features] if self.units.gate_is_stored else list(gate_features)
+        experts = model.experts
+        owners = ["all experts"] if experts.shared_scale else [f"expert {i}" for i in range(1, experts.n_experts + 1)]
+        terms = family.dispersion_terms() if family.n_dispersion else []
+        return [
+            *model.gate.quantities(gate_seen),
+            *experts.quantities(seen, family.output_names(target)),
+            *(Quantity(owner, term, positive) for owner in owners for term, positive in terms),
+        ]
+
+    def labels(self) -> list[str]:
+        """A name for each entry of θ: the first of the parameters that it stands for."""
+        entries = [
+            f"{name}[{', '.join(map(str, index))}]"
+            for name, shape in zip(self.names, self.shapes, strict=True)
+            for index in np.ndindex(*shape)
+        ]
+        column = self.column.tolist()
+        return [entries[column.index(j)] for j in range(self.size)]
+
+    def build(self, theta: np.ndarray) -> MixtureOfExperts:
+        """A copy of the prototype with these parameters, and with the standardisation of parts that store it."""
+        model = copy.deepcopy(self.prototype)
+        gate, experts = self.user_parameters(self.full(torch.from_numpy(theta)))
+        model.gate.assign_parameters(gate)
+        model.experts.assign_parameters(experts)
+        if self.units.gate is not None and self.units.gate_is_stored:
+            model.gate_scaler = Standardiser(*self.units.gate)
+        if self.units.experts is not None and self.units.experts_is_stored:
+            model.expert_scaler = Standardiser(*self.units.experts)
+        model.requires_grad_(False)
+        return model

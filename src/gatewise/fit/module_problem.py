@@ -1,0 +1,511 @@
+"""The likelihood of any gate, experts and family: the fused pass, and derivatives by automatic differentiation."""
+
+import copy
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from gatewise.exceptions import InputError
+from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.initialise import initial_experts, initial_gate
+from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
+from gatewise.fit.null_space import orthonormal_rows
+from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem, StartRows
+from gatewise.fit.quasi_newton import ascend
+from gatewise.fit.result import Baseline
+from gatewise.fit.rows import FitRows, check_columns
+from gatewise.model import MixtureOfExperts
+from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
+from gatewise.ops.log_space import log_softmax
+from gatewise.ops.parameters import within
+
+__all__ = ["ModuleProblem"]
+
+# What the chunks of a Hessian may hold at once: rows × experts × directions.
+_CHUNK = 3_000_000
+_EXPECTATION_STEPS = 12
+# A direction of the gate's block with less information than this is followed to see whether the gate separates.
+_CURVED = 1e-4
+_RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
+_SIGNATURE_ROWS = 64
+
+
+class _Channels(nn.Module):
+    """What a row enters the objective by: gate logits, locations and dispersions."""
+
+    def __init__(self, model: MixtureOfExperts) -> None:
+        super().__init__()
+        self.gate = model.gate
+        self.experts = model.experts
+
+    def forward(self, gate_x: Tensor, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        location, log_scale = self.experts(x)
+        added = offset.reshape(-1, *([1] * (location.ndim - 1)))
+        return self.gate.logits(gate_x), location + added, log_scale
+
+
+class ModuleProblem(Problem):
+    """θ ↦ (Σ w log p(y | x; θ) + log prior(θ)) / Σ w for a model of any parts; of (x, y) with a joint gate.
+
+    Args:
+        model: the prototype.
+        rows: the checked rows.
+        options: priors, floor, device, dtype, threads, constraints.
+        baseline: the one-expert fit, or None for the one-expert problem itself.
+
+    Raises:
+        InputError: the model has no likelihood, or a column cannot be used.
+    """
+
+    def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
+        self._check_model(model)
+        self.prototype = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
+        self.rows = rows
+        self.options = options
+        self.n_rows, self.total_weight = len(rows.weight), float(rows.weight.sum())
+        standardise = options.standardise == "auto" and options.constraints is None
+        units = internal_units(self.prototype, rows, standardise)
+        column, base = self._free(options)
+        self.coordinates = ModuleCoordinates(self.prototype, units, column, base)
+        self.size, self.n_gate = self.coordinates.size, self.coordinates.n_gate_parameters
+        self._prepare_tensors()
+        self._check_columns()
+        self._channels = _Channels(self.prototype)
+        experts = self.prototype.experts
+        own = sum(value.numel() for name, value in experts.named_parameters() if name != "log_scale")
+        self.row_need = own // self.n_experts + 2
+        self.cheap_hessian_size = 0
+        self.is_smooth = self.prototype.family.is_smooth
+        self.lower = np.full(self.size, -np.inf)
+        self._base_scale = math.nan
+        self.baseline = Baseline(math.nan, math.nan, math.nan, 0)
+        if baseline is not None:
+            self.baseline = baseline
+            self._set_floor(options)
+
+    def _check_model(self, model: MixtureOfExperts) -> None:
+        if model.gate.normaliser == "none":
+            raise InputError(
+                f"the weights of the {model.gate.name} gate are not normalised, so the model has no likelihood: fit it "
+                'with objective="least_squares", or normalise the gate'
+            )
+
+    def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
+        """For each entry of the full vector the free one that it stands for, −1 if it is held, and what it holds."""
+        parts = (("gate", self.prototype.gate), ("experts", self.prototype.experts))
+        values = [value.detach().reshape(-1) for _, part in parts for value in part.parameters()]
+        base = torch.cat(values).numpy().copy()
+        if options.constraints is None:
+            return np.arange(len(base)), base
+        return options.constraints.free_map(self.prototype).column, base
+
+    # --- the rows
+
+    def _prepare_tensors(self) -> None:
+        model, rows, units = self.prototype, self.rows, self.coordinates.units
+        x, gate_x, y = (torch.tensor(array) for array in (rows.x, rows.gate_x, rows.y))
+        if model.expert_scaler is not None:
+            x = model.expert_scaler(x)
+        if model.gate_scaler is not None:
+            gate_x = model.gate_scaler(gate_x)
+        if units.experts is not None:
+            x = (x - units.experts[0]) / units.experts[1]
+        if units.gate is not None:
+            gate_x = (gate_x - units.gate[0]) / units.gate[1]
+        self._log_volume = 0.0
+        if units.target is not None:
+            shift, scale = units.target
+            y = (y - shift) / scale if y.ndim == 2 else (y - shift[0]) / scale[0]
+            self._log_volume += float(scale.log().sum())
+        if model.gate.is_joint and units.gate is not None:
+            self._log_volume += float(units.gate[1].log().sum())
+        offset = torch.zeros(len(y), dtype=torch.float64) if rows.offset is None else torch.tensor(rows.offset)
+        kind: dict[str, Any] = {"dtype": getattr(torch, self.options.dtype), "device": self.options.device}
+        self._x, self._gate_x, self._y, self._offset = (t.to(**kind) for t in (x, gate_x, y, offset))
+        self._weight = torch.tensor(rows.weight, **kind)
+        self._is_fused = kind == {"dtype": torch.float64, "device": "cpu"}
+
+    def _check_columns(self) -> None:
+        for x, names, part in (
+            (self.rows.x, self.rows.features, self.prototype.experts),
+            (self.rows.gate_x, self.rows.gate_features, self.prototype.gate),
+        ):
+            if x.shape[1] and self.n_rows >= self.size and part.n_features:
+                units = Standardisation.of(x, self.rows.weight)
+                check_columns(x, units, units.design(x), self.rows.weight, names)
+
+    def _set_floor(self, options: FitOptions) -> None:
+        family = self.prototype.family
+        if not family.has_scale:
+            return
+        _, scale = self.coordinates.units.target or (None, torch.ones(1, dtype=torch.float64))
+        self.unit = float(self.baseline.scale)
+        self._base_scale = self.unit / float(torch.exp(scale.log().mean()))
+        entries = [
+            index
+            for index, label in enumerate(self.coordinates.labels())
+            if label.startswith("experts.log_scale[") and self._is_log_scale(label)
+        ]
+        self._floor_entries = np.array(entries, dtype=int)
+        self.lower[self._floor_entries] = math.log(options.scale_floor * self._base_scale)
+
+    def _is_log_scale(self, label: str) -> bool:
+        """Whether an entry of the dispersions is the logarithm of a scale: not a degree of freedom or a covariance."""
+        indices = label.removeprefix("experts.log_scale[").removesuffix("]").split(", ")
+        second = int(indices[1]) if len(indices) == 2 else 0
+        return second < max(self.prototype.family.event_size, 1)
+
+    # --- the objective
+
+    def _tensors(self, theta: np.ndarray, requires_grad: bool) -> Tensor:
+        point = torch.tensor(theta, dtype=self._x.dtype, device=self._x.device)
+        return point.requires_grad_(requires_grad)
+
+    def _named(self, theta: Tensor) -> dict[str, Tensor]:
+        return self.coordinates.parameters(self.coordinates.full(theta))
+
+    def _evaluate(self, theta: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+        """Gate logits and log-densities (n, k) of some rows; differentiable in θ."""
+        arguments = (self._gate_x[rows], self._x[rows], self._offset[rows])
+        logits, location, log_scale = torch.func.functional_call(self._channels, self._named(theta), arguments)
+        return logits, self.prototype.family.log_density(self._y[rows], location, log_scale)
+
+    def _log_prior(self, theta: Tensor) -> Tensor:
+        """The ridge on the gate's slopes and the inverse-gamma prior of the variances; () and differentiable."""
+        total = theta.new_zeros(())
+        named = self._named(theta)
+        if self.options.gate_ridge > 0.0:
+            if "gate.weight" not in named:
+                raise InputError(f"gate_ridge needs a gate with slopes; the {self.prototype.gate.name} gate has none")
+            slopes = named["gate.weight"]
+            total = total - 0.5 * self.options.gate_ridge * ((slopes - slopes.mean(0)) ** 2).sum()
+        if self.options.variance_prior is not None:
+            if not self.prototype.family.has_scale or self.prototype.family.n_dispersion != 1:
+                raise InputError(f"variance_prior needs one scale per expert; {self.prototype.family.name} has none")
+            a, b = self.options.variance_prior
+            log_scale = named["experts.log_scale"] - math.log(self._base_scale)
+            total = total - (2.0 * (a + 1.0) * log_scale + b * torch.exp(-2.0 * log_scale)).sum()
+        return total
+
+    def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
+        """Σ w ℓ over some rows by the plain formula, differentiable to any order."""
+        logits, density = self._evaluate(theta, rows)
+        return plain_log_mixture(logits, density, self._weight[rows], normalised=not self.prototype.gate.is_joint)
+
+    def _fused_sum(self, theta: Tensor) -> Tensor:
+        if not self._is_fused:
+            return self._sum(theta)
+        logits, density = self._evaluate(theta)
+        normalised = not self.prototype.gate.is_joint
+        return fused_log_mixture(
+            logits.contiguous(), density.contiguous(), self._weight, normalised, self.options.n_threads
+        )
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean objective and its gradient by θ."""
+        self.n_evaluations += 1
+        point = self._tensors(theta, requires_grad=True)
+        total = self._fused_sum(point) + self._log_prior(point)
+        (gradient,) = torch.autograd.grad(total, point)
+        value = float(total.detach()) / self.total_weight
+        return value, gradient.cpu().numpy().astype(float) / self.total_weight
+
+    def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian of the mean objective, from chunks of rows that bound the memory."""
+        self.n_evaluations += 1
+        point = self._tensors(theta, requires_grad=False)
+        step = max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
+        hessian = torch.func.hessian(self._log_prior)(point)
+        for low in range(0, self.n_rows, step):
+            rows = slice(low, low + step)
+            hessian = hessian + torch.func.hessian(lambda at, rows=rows: self._sum(at, rows))(point)
+        hessian = hessian.cpu().numpy().astype(float) / self.total_weight
+        return 0.5 * (hessian + hessian.T)
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian, curved downward along the symmetries, so that a solver does not drift along them."""
+        hessian = self.exact_hessian(theta)
+        flat = self._explained(theta)
+        if not len(flat):
+            return hessian
+        return hessian - float(np.abs(np.diag(hessian)).mean()) * flat.T @ flat
+
+    def information(self, theta: np.ndarray) -> np.ndarray:
+        """The negative Hessian; for a family without two derivatives the mean outer product of the scores."""
+        if self.is_smooth:
+            return -self.exact_hessian(theta)
+        scores = self.scores(theta)
+        return (scores.T * self.rows.weight) @ scores / self.total_weight
+
+    def scores(self, theta: np.ndarray) -> np.ndarray:
+        """The gradient of each row's log-likelihood, (n, size)."""
+        point = self._tensors(theta, requires_grad=False)
+        normalised = not self.prototype.gate.is_joint
+        step = max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
+
+        def rows_of(at: Tensor, rows: slice) -> Tensor:
+            return log_mixture_rows(*self._evaluate(at, rows), normalised)
+
+        pieces = [
+            torch.func.jacfwd(lambda at, low=low: rows_of(at, slice(low, low + step)))(point)
+            for low in range(0, self.n_rows, step)
+        ]
+        return torch.cat(pieces).cpu().numpy().astype(float)
+
+    def score_gram(self, theta: np.ndarray) -> np.ndarray:
+        """Σ w s sᵀ of the rows' scores."""
+        scores = self.scores(theta)
+        return (scores.T * self.rows.weight) @ scores
+
+    def objective(self, theta: np.ndarray) -> float:
+        """The log-likelihood plus log priors, in the user's units."""
+        return self.total_weight * (self.value_and_gradient(theta)[0] - self._log_volume)
+
+    @torch.no_grad()
+    def log_likelihood(self, theta: np.ndarray) -> float:
+        """The log-likelihood, without priors, in the user's units."""
+        value = float(self._fused_sum(self._tensors(theta, requires_grad=False)))
+        return value - self.total_weight * self._log_volume
+
+    @torch.no_grad()
+    def responsibilities(self, theta: np.ndarray) -> np.ndarray:
+        """Responsibilities (k, n)."""
+        logits, density = self._evaluate(self._tensors(theta, requires_grad=False))
+        return log_softmax(logits + density).exp().T.cpu().numpy().astype(float)
+
+    def example_input(self) -> Tensor:
+        """The first row as the experts see it, (1, d)."""
+        return self._x[:1]
+
+    def as_baseline(self, theta: np.ndarray) -> Baseline:
+        """This problem's own fit, as what another one is compared with."""
+        named = self._named(torch.from_numpy(theta))
+        scale = math.nan
+        if self.prototype.family.has_scale:
+            units = self.coordinates.units.target
+            size = 1.0 if units is None else float(torch.exp(units[1].log().mean()))
+            event = max(self.prototype.family.event_size, 1)
+            first = named["experts.log_scale"].reshape(-1)[:event]
+            scale = size * float(torch.exp(first.mean()))
+        identified = self.size - len(self._explained(theta))
+        return Baseline(scale, self.log_likelihood(theta), self.objective(theta), identified)
+
+    # --- starts
+
+    @property
+    def weight(self) -> np.ndarray:
+        """Row weights (n,)."""
+        return self.rows.weight
+
+    @property
+    def start_rows(self) -> StartRows:
+        """Standardised covariates and the one-expert residuals of the rows."""
+        if not hasattr(self, "_start_rows"):
+            self._start_rows = self._make_start_rows()
+        return self._start_rows
+
+    @torch.no_grad()
+    def _make_start_rows(self) -> StartRows:
+        rows = self.rows
+        columns = rows.x if np.array_equal(rows.x, rows.gate_x) else np.column_stack([rows.x, rows.gate_x])
+        covariates = Standardisation.of(columns, rows.weight).design(columns)
+        design = covariates[: 1 + rows.x.shape[1]]
+        residual = self._residual(design)
+        return StartRows(
+            self.n_experts, residual, covariates[1:], design, rows.weight, rows.kept, (*covariates[1:], residual)
+        )
+
+    def _residual(self, design: np.ndarray) -> np.ndarray:
+        """One number per row that tells targets apart: the standardised residual of a working regression.
+
+        Of a target with several numbers, or of several classes, the first principal component of the residuals.
+        """
+        family, y = self.prototype.family, torch.tensor(self.rows.y)
+        columns = _numbers(family, y, self.rows.offset)
+        weight = self.rows.weight
+        root = np.sqrt(weight)
+        coefficients = np.linalg.lstsq((design * root).T, columns * root[:, None], rcond=None)[0]
+        residual = columns - design.T @ coefficients
+        if residual.shape[1] > 1:
+            _, vectors = np.linalg.eigh((residual.T * weight) @ residual)
+            residual = residual @ vectors[:, -1:]
+        spread = math.sqrt(float(weight @ residual[:, 0] ** 2) / float(weight.sum()))
+        return residual[:, 0] / spread if spread > 0.0 else residual[:, 0]
+
+    def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
+        """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
+        generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
+        model = self.prototype
+        x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
+        shares = torch.from_numpy((responsibilities * self.rows.weight).T.copy())
+        gate = initial_gate(model.gate, gate_x, shares, generator)
+        experts = initial_experts(model.experts, model.family, x, y, shares, offset, generator)
+        full = self.coordinates.flat(gate, experts).numpy()
+        theta = np.maximum(self.coordinates.collapse(full), self.lower)
+        if model.gate.own_top_k is not None or self.n_experts == 1:
+            return theta
+        target = torch.from_numpy(responsibilities.T.copy()).to(self._x)
+
+        def expected(point: np.ndarray) -> tuple[float, np.ndarray]:
+            self.n_evaluations += 1
+            at = self._tensors(point, requires_grad=True)
+            value = self._expected(at, target)
+            (gradient,) = torch.autograd.grad(value, at)
+            return float(value.detach()), gradient.cpu().numpy().astype(float)
+
+        return ascend(expected, theta, self.lower, _EXPECTATION_STEPS)
+
+    def _expected(self, theta: Tensor, responsibilities: Tensor) -> Tensor:
+        """(Σ w Σᵢ rᵢ (log πᵢ + log fᵢ) + log prior) / Σ w."""
+        logits, density = self._evaluate(theta)
+        weights = logits if self.prototype.gate.is_joint else log_softmax(logits)
+        share = self._weight.unsqueeze(-1) * responsibilities
+        term = torch.where(share > 0.0, weights + density, torch.zeros_like(density))
+        return ((share * term).sum() + self._log_prior(theta)) / self.total_weight
+
+    # --- the verdict
+
+    def canonical_order(self, theta: np.ndarray) -> np.ndarray:
+        """θ with experts by mean responsibility, as the gate allows; what a translation can bring to 0 is 0."""
+        if self.options.constraints is not None:
+            return theta
+        share = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
+        model = self.prototype
+        named = self._named(torch.from_numpy(theta))
+        order = model.gate.sorted_order(share)
+        gate = model.gate.permute(within("gate", named), order)
+        experts = model.experts.permute(within("experts", named), order)
+        for symmetry in model.gate.symmetries():
+            if symmetry.pins is not None:
+                gate = symmetry.act(gate, -gate[symmetry.pins][-1].reshape(-1))
+        return self.coordinates.flat(gate, experts).numpy()
+
+    def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
+        """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
+        return self.coordinates.build(theta)
+
+    def relative_scales(self, theta: np.ndarray) -> np.ndarray | None:
+        """First scale of each expert (k,) over that of the one-expert fit, or None if the family has none."""
+        if not self.prototype.family.has_scale:
+            return None
+        log_scale = self._named(torch.from_numpy(theta))["experts.log_scale"].numpy()
+        event = max(self.prototype.family.event_size, 1)
+        first = log_scale.reshape(len(log_scale), -1)[:, :event].mean(axis=1)
+        return np.broadcast_to(np.exp(first) / self._base_scale, (self.n_experts,)).copy()
+
+    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
+        """Experts with a scale on the floor."""
+        if not self.prototype.family.has_scale:
+            return ()
+        held = set(self._floor_entries[theta[self._floor_entries] <= self.lower[self._floor_entries] + 1e-9].tolist())
+        labels = self.coordinates.labels()
+        found = {int(labels[entry].removeprefix("experts.log_scale[").rstrip("]").split(",")[0]) for entry in held}
+        return tuple(range(self.n_experts)) if found and self.prototype.experts.shared_scale else tuple(sorted(found))
+
+    @torch.no_grad()
+    def signature(self, theta: np.ndarray) -> np.ndarray:
+        """Locations at some rows and dispersions: what no symmetry of the experts changes."""
+        step = max(1, self.n_rows // _SIGNATURE_ROWS)
+        arguments = (self._gate_x[::step], self._x[::step], self._offset[::step])
+        point = self._tensors(theta, requires_grad=False)
+        _, location, log_scale = torch.func.functional_call(self._channels, self._named(point), arguments)
+        return torch.cat([location.reshape(-1), log_scale.reshape(-1)]).cpu().numpy().astype(float)
+
+    def labels(self) -> list[str]:
+        """Parameter names with indices."""
+        return self.coordinates.labels()
+
+    def symmetry_tangents(self, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
+        """The declared symmetries of gate and experts as far as constraints leave them."""
+        named = self._named(torch.from_numpy(theta))
+        column = self.coordinates.column.numpy()
+        found = []
+        for prefix, part in (("gate", self.prototype.gate), ("experts", self.prototype.experts)):
+            own = within(prefix, named)
+            part.assign_parameters(own)
+            for symmetry in part.symmetries():
+                if not symmetry.dimension:
+                    continue
+                tangents = symmetry.tangents(own).numpy()
+                full = np.zeros((len(tangents), len(column)))
+                start = 0 if prefix == "gate" else len(column) - tangents.shape[1]
+                full[:, start : start + tangents.shape[1]] = tangents
+                found.append((f"{part.name} {symmetry.name}: {symmetry.sentence}", _constrained(full, column)))
+        return found
+
+    def _explained(self, theta: np.ndarray) -> np.ndarray:
+        tangents = [rows for _, rows in self.symmetry_tangents(theta) if len(rows)]
+        return orthonormal_rows(np.vstack(tangents)) if tangents else np.empty((0, self.size))
+
+    def gate_direction(
+        self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray
+    ) -> np.ndarray | None:
+        """A direction of the gate's parameters along which the likelihood does not fall while the logits move apart."""
+        if self.n_experts < 2 or self.n_gate == 0 or self.options.gate_ridge > 0.0:
+            return None
+        return self.ray(theta, information, np.arange(self.n_gate))
+
+    def ray(self, theta: np.ndarray, information: np.ndarray, entries: np.ndarray) -> np.ndarray | None:
+        """A direction in some entries of θ without curvature, along which the objective does not fall, or None.
+
+        A direction in which nothing at all moves is a null direction of the model, and not returned.
+        """
+        flat = self._explained(theta)[:, entries]
+        block = information[np.ix_(entries, entries)] + flat.T @ flat
+        values, vectors = np.linalg.eigh(block)
+        here = self.value_and_gradient(theta)[0]
+        slack = 1e-9 * max(1.0, abs(here))
+        for value, vector in zip(values, vectors.T, strict=True):
+            if value > _CURVED:
+                return None
+            for sign in (1.0, -1.0):
+                direction = np.zeros(self.size)
+                direction[entries] = sign * vector
+                ahead = [self.value_and_gradient(theta + length * direction)[0] for length in _RAY_LENGTHS]
+                if all(reached >= here - slack for reached in ahead) and self._moves(theta, direction):
+                    return direction
+        return None
+
+    @torch.no_grad()
+    def _moves(self, theta: np.ndarray, direction: np.ndarray) -> bool:
+        """Whether contrasts of logits, or locations, change along the direction at some row."""
+        channels = []
+        for point in (theta, theta + _RAY_LENGTHS[-1] * direction):
+            named = self._named(self._tensors(point, requires_grad=False))
+            arguments = (self._gate_x, self._x, self._offset)
+            logits, location, _ = torch.func.functional_call(self._channels, named, arguments)
+            contrasts = torch.nan_to_num(logits - logits[:, -1:])
+            channels.append(torch.cat([contrasts.reshape(-1), location.reshape(-1)]))
+        return bool(((channels[1] - channels[0]).abs() > 1e-3).any())
+
+
+def _constrained(tangents: np.ndarray, column: np.ndarray) -> np.ndarray:
+    """The combinations of directions of the full vector that respect what is held and tied, in free entries."""
+    size = int(column.max(initial=-1)) + 1
+    kept = column >= 0
+    counts = np.bincount(column[kept], minlength=size)
+    free = np.stack([np.bincount(column[kept], weights=row[kept], minlength=size) / counts for row in tangents])
+    restored = np.where(kept, free[:, np.maximum(column, 0)], 0.0)
+    lost = tangents - restored
+    if not np.abs(lost).max(initial=0.0) > 1e-10:
+        return free
+    _, values, combinations = np.linalg.svd(lost.T, full_matrices=True)
+    rank = int((values > 1e-8 * max(float(values[0]), 1.0)).sum())
+    return combinations[rank:] @ free
+
+
+def _numbers(family: Any, y: Tensor, offset: np.ndarray | None) -> np.ndarray:
+    """Targets as columns of numbers for a working regression: classes as indicators, counts by their logarithms."""
+    array = y.numpy()
+    if family.name == "categorical":
+        return np.eye(int(array.max()) + 1)[array.astype(int)]
+    if family.event_size and family.is_discrete:
+        return ((array[:, 0] + 0.5) / (array[:, 1] + 1.0))[:, None]
+    if family.log_link:
+        rate = array if offset is None else array * np.exp(offset.mean() - offset)
+        return np.log(rate + (0.5 if family.is_discrete else 0.0))[:, None]
+    return array.reshape(len(array), -1)

@@ -1,0 +1,90 @@
+"""Experts that are linear in their coefficients, given responsibilities: iteratively reweighted least squares.
+
+With location h = φ(x)ᵀA and responsibilities r, one step of Fisher scoring solves, for each expert,
+
+    (Σ w r I φφᵀ) δ = Σ w r s φ,      s = ∂ log f / ∂h,   I = E[−∂² log f / ∂h²],
+
+which is weighted least squares, exact in one step, for a Gaussian, and weighted IRLS for the other families
+(McCullagh and Nelder 1989, §2.5).
+"""
+
+import torch
+from torch import Tensor
+
+from gatewise.families import Family
+
+__all__ = ["reweighted_least_squares"]
+
+_STEPS = 12
+_NEGLIGIBLE = 1e-9
+_SMALLEST_STEP = 1e-3
+# Relative ridge under which a direction of the coefficients without rows stays where it is.
+_RIDGE = 1e-9
+
+
+def reweighted_least_squares(
+    family: Family, basis: Tensor, y: Tensor, weight: Tensor, coefficients: Tensor, log_scale: Tensor, offset: Tensor
+) -> Tensor:
+    """The coefficients that maximise Σ w log f(y | φᵀA) for one expert, from given ones; halved until nothing is lost.
+
+    Args:
+        family: of the targets.
+        basis: φ (n, p).
+        y: targets (n,) or (n, e).
+        weight: w r (n,).
+        coefficients: A, (p,) or (m, p), where to begin.
+        log_scale: the expert's dispersions, () or (s,).
+        offset: added to the location (n,).
+
+    Returns:
+        A of the same shape.
+    """
+    outputs = coefficients.reshape(-1, coefficients.shape[-1])
+    value, score, information = _derivatives(family, basis, y, weight, outputs, log_scale, offset)
+    for _ in range(_STEPS):
+        step = _solve(basis, weight, score, information)
+        length = 1.0
+        while True:
+            candidate = outputs + length * step
+            reached = _derivatives(family, basis, y, weight, candidate, log_scale, offset)
+            if bool(reached[0] >= value) or length < _SMALLEST_STEP:
+                break
+            length *= 0.25
+        gained = float(reached[0] - value)
+        if not gained >= 0.0:
+            break
+        outputs, (value, score, information) = candidate, reached
+        if gained <= _NEGLIGIBLE * (1.0 + abs(float(value))):
+            break
+    return outputs.reshape(coefficients.shape)
+
+
+def _derivatives(
+    family: Family, basis: Tensor, y: Tensor, weight: Tensor, outputs: Tensor, log_scale: Tensor, offset: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Σ w log f, and for each row the score (n, m) and the expected information (n, m, m)."""
+    m = len(outputs)
+    plain = basis @ outputs.T + offset.unsqueeze(-1)
+    location = (plain if m == 1 else plain.unsqueeze(-2)).detach().requires_grad_()
+    with torch.enable_grad():
+        density = family.log_density(y, location, log_scale.unsqueeze(0)).squeeze(-1)
+        usable = weight > 0.0
+        value = (weight * torch.where(usable, density, torch.zeros_like(density))).sum()
+        (score,) = torch.autograd.grad(density.sum(), location)
+    location = location.detach()
+    information = family.information(location, log_scale.unsqueeze(0)) * family.information_factor(y).reshape(
+        -1, *([1] * (1 if m == 1 else 3))
+    )
+    return value.detach(), score.reshape(len(basis), m), information.reshape(len(basis), m, m)
+
+
+def _solve(basis: Tensor, weight: Tensor, score: Tensor, information: Tensor) -> Tensor:
+    m, p = score.shape[1], basis.shape[1]
+    gram = basis.new_empty(m, p, m, p)
+    for a in range(m):
+        for b in range(m):
+            gram[a, :, b, :] = basis.T @ ((weight * information[:, a, b]).unsqueeze(-1) * basis)
+    right = (weight.unsqueeze(-1) * score).T @ basis
+    square = gram.reshape(m * p, m * p)
+    ridge = _RIDGE * square.diagonal().mean().clamp_min(1e-300)
+    return torch.linalg.solve(square + ridge * torch.eye(m * p, dtype=basis.dtype), right.reshape(-1)).reshape(m, p)
