@@ -35,4 +35,10 @@ def part_symmetry(prefix: str, role: str, symmetry: Symmetry) -> Symmetry:
     def act(parameters: Parameters, amount: Tensor) -> Parameters:
         return {**parameters, **prefixed(prefix, symmetry.act(within(prefix, parameters), amount))}
 
-    return Symmetry(symmetry.name, f"{role}: {symmetry.sentence}", symmetry.dimension, act)
+    return Symmetry(
+        name=symmetry.name,
+        sentence=f"{role}: {symmetry.sentence}",
+        dimension=symmetry.dimension,
+        act=act,
+        pins=None if symmetry.pins is None else f"{prefix}.{symmetry.pins}",
+    )
