@@ -340,6 +340,21 @@ def check_atoms(gate):
             assert not value.numel() or value.data_ptr() != parameter.data_ptr(), name
 
 
+def check_precision(gate):
+    """In float32 every function of the parameters answers in float32."""
+    single = copy.deepcopy(gate).float()
+    own = single.own_parameters()
+    assert single.identified(own).dtype == torch.float32
+    answers = [single.permute(own, list(range(gate.n_experts)))]
+    if gate.affine_equivariant:
+        answers.append(single.unstandardise(own, torch.zeros(gate.n_features), torch.ones(gate.n_features)))
+    for symmetry in single.symmetries():
+        answers.append(symmetry.act(own, torch.zeros(symmetry.dimension)))
+        assert symmetry.tangents(own).shape == (symmetry.dimension, len(flatten(own)))
+    for answer in answers:
+        assert all(value.dtype == torch.float32 for value in answer.values())
+
+
 def check_all(gate, x, exempt=(), further=0):
     """All of the above but `check_finite`, which needs the gate's own singular points."""
     check_shapes(gate)
@@ -354,3 +369,4 @@ def check_all(gate, x, exempt=(), further=0):
     check_route(gate, x)
     check_identified_matches_quantities(gate)
     check_atoms(gate)
+    check_precision(gate)
