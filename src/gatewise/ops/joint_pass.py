@@ -28,12 +28,12 @@ from gatewise.exceptions import InputError
 from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, REDUCTION
 from gatewise.ops.vector_math import exp, log
 
-__all__ = ["joint_pass", "joint_rows", "matching_rows"]
+__all__ = ["joint_pass", "joint_rows", "load_rows"]
 
 
 # Up to four experts a strided loop over rows is a few vector shuffles; with more, walking through memory is faster.
 @njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
-def _load_rows(rows: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
+def load_rows(rows: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
     """out[i, r] = rows[low + r, i] for r < m."""
     k = out.shape[0]
     flat = rows[low : low + m].reshape(m * k)
@@ -222,8 +222,8 @@ def _gradient_blocks(
         low = block * BLOCK
         m = min(BLOCK, n - low)
         row_weight = weight[low : low + m]
-        _load_rows(logits, low, m, gate)
-        _load_rows(log_density, low, m, joint)
+        load_rows(logits, low, m, gate)
+        load_rows(log_density, low, m, joint)
         _joint_block(gate, joint, normalised, False, m, log_prob, weights, share, scratch)
         value[block] = _weighted_sum(row_weight, log_prob, m)
         _weigh(row_weight, normalised, m, weights, share)
@@ -248,8 +248,8 @@ def _row_blocks(
     for block in range(first, last):
         low = block * BLOCK
         m = min(BLOCK, n - low)
-        _load_rows(logits, low, m, gate)
-        _load_rows(log_density, low, m, joint)
+        load_rows(logits, low, m, gate)
+        load_rows(log_density, low, m, joint)
         _joint_block(gate, joint, normalised, True, m, log_prob[low : low + m], pi, share, scratch)
         _store_rows(pi, low, m, weights)
         _store_rows(share, low, m, responsibilities)
@@ -268,7 +268,7 @@ def _share_blocks(run: Callable[[int, int], None], n_rows: int, n_threads: int) 
             finished.result()
 
 
-def matching_rows(logits: np.ndarray, log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _matching_rows(logits: np.ndarray, log_density: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both as (n, k) arrays that compiled code may walk through.
 
     Raises:
@@ -304,7 +304,7 @@ def joint_pass(
         >>> joint_pass(zero, np.log([[0.1, 0.3]]), np.ones(1))[1]
         array([[-0.25,  0.25]])
     """
-    logits, log_density = matching_rows(logits, log_density)
+    logits, log_density = _matching_rows(logits, log_density)
     weight = np.ascontiguousarray(weight, dtype=np.float64)
     if weight.shape != (len(logits),):
         raise InputError(f"row weights have shape {weight.shape}: give one number for each of the {len(logits)} rows")
@@ -336,7 +336,7 @@ def joint_rows(
         >>> joint_rows(np.zeros((1, 2)), np.log([[0.1, 0.3]]))[2]
         array([[0.25, 0.75]])
     """
-    logits, log_density = matching_rows(logits, log_density)
+    logits, log_density = _matching_rows(logits, log_density)
     log_prob, weights, responsibilities = np.empty(len(logits)), np.empty_like(logits), np.empty_like(logits)
 
     def run(first: int, last: int) -> None:
