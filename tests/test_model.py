@@ -2,14 +2,17 @@ import numpy as np
 import pytest
 import torch
 from scipy import integrate
-from scipy.stats import norm
+from scipy.stats import multivariate_normal, norm
 
 from gatewise.exceptions import InputError
 from gatewise.experts import EXPERTS, ConstantExperts, LinearExperts
-from gatewise.families import FAMILIES, Gaussian
+from gatewise.families import FAMILIES, Categorical, Gaussian
 from gatewise.gates import GATES, SoftmaxGate
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.parameters import prefixed
+from gatewise.ops.standardiser import Standardiser
 from tests.helpers import brute_force_log_likelihood, mixture
+from tests.mixture_reference import FAMILY_CASES, ORDERED, expert_distributions, inputs, random_mixture, targets
 
 
 def random_model(n_features=2, n_gate_features=2, k=3, seed=0, **options):
@@ -178,3 +181,267 @@ def test_registries_know_their_classes_and_refuse_others(registry, name, cls):
     assert name in list(registry)
     with pytest.raises(InputError, match=f"unknown {registry.kind} 'os.system': choose one of"):
         registry["os.system"]
+
+
+def test_build_fills_in_what_the_family_needs():
+    model = MixtureOfExperts.build(
+        "top_k",
+        "feed_forward",
+        "categorical",
+        n_features=3,
+        n_experts=4,
+        n_gate_features=2,
+        gate_options={"n_active": 2},
+        expert_options={"hidden": 5},
+        family_options={"n_classes": 4},
+    )
+    assert (model.gate.n_features, model.experts.n_features, model.n_experts) == (2, 3, 4)
+    assert (model.experts.n_outputs, model.experts.n_dispersion, model.gate.own_top_k) == (3, 0, 2)
+    assert model.experts.hidden == 5
+    assert MixtureOfExperts.build("softmax", "constant", "student_t", 1, 2, shared_scale=True).experts.shared_scale
+    gate, experts, family = SoftmaxGate(1, 2), LinearExperts(2, 2), Gaussian()
+    built = MixtureOfExperts.build(gate, experts, family, n_features=2, n_experts=2, n_gate_features=1)
+    assert (built.gate, built.experts, built.family) == (gate, experts, family)
+
+
+@pytest.mark.parametrize(
+    ("changes", "pattern"),
+    [
+        ({"gate": "nothing"}, "unknown gate 'nothing'"),
+        ({"gate_options": {"depth": 2}}, "'softmax' cannot take the options {'depth': 2}"),
+        ({"gate": SoftmaxGate(1, 2), "gate_options": {"a": 1}}, "options go with a name"),
+        ({"gate": SoftmaxGate(1, 3)}, "has 1 features and 3 experts, and 1 and 2 are asked for"),
+        ({"gate": SoftmaxGate(2, 2)}, "has 2 features and 2 experts, and 1 and 2 are asked for"),
+        ({"experts": LinearExperts(4, 2)}, "has 4 features and 2 experts, and 1 and 2 are asked for"),
+        ({"experts": LinearExperts(1, 2), "shared_scale": True}, "shared_scale=True is asked for"),
+        ({"experts": LinearExperts(1, 2), "family": "poisson"}, "n_outputs=1, n_dispersion=0"),
+        ({"family": "gaussian", "family_options": {"df": 3}}, "the gaussian family cannot take"),
+        ({"expert_options": {"n_outputs": 7, "slope": 1}}, "'linear' cannot take the options"),
+    ],
+)
+def test_build_refuses_what_does_not_fit(changes, pattern):
+    arguments = {"gate": "softmax", "experts": "linear", "family": "gaussian", **changes}
+    with pytest.raises(InputError, match=pattern):
+        MixtureOfExperts.build(**arguments, n_features=1, n_experts=2)
+
+
+def test_parts_of_other_sizes_are_refused():
+    with pytest.raises(InputError, match=r"build the experts with n_outputs=2, n_dispersion=0"):
+        MixtureOfExperts(SoftmaxGate(1, 2), LinearExperts(1, 2), Categorical(3))
+    scaler = Standardiser(torch.zeros(3), torch.ones(3))
+    with pytest.raises(InputError, match="the standardiser of the gate has 3 columns, for 1 features"):
+        MixtureOfExperts(SoftmaxGate(1, 2), LinearExperts(3, 2), Gaussian(), gate_scaler=scaler)
+    with pytest.raises(InputError, match="the standardiser of the experts has 3 columns, for 1 features"):
+        MixtureOfExperts(SoftmaxGate(3, 2), LinearExperts(1, 2), Gaussian(), expert_scaler=scaler)
+
+
+def test_stored_standardisation_is_what_the_parts_see():
+    plain = random_mixture(case="poisson")
+    mean = torch.tensor([1.0, -2.0], dtype=torch.float64)
+    scale = torch.tensor([0.5, 3.0], dtype=torch.float64)
+    x, y = inputs(plain), targets("poisson")
+    original = x * scale + mean
+    for gate, expert in ((True, True), (True, False), (False, True)):
+        model = MixtureOfExperts(
+            plain.gate,
+            plain.experts,
+            plain.family,
+            gate_scaler=Standardiser(mean, scale) if gate else None,
+            expert_scaler=Standardiser(mean, scale) if expert else None,
+        )
+        expected = plain.log_prob(x if expert else original, y, gate_x=x if gate else original)
+        torch.testing.assert_close(model.log_prob(original, y), expected)
+        torch.testing.assert_close(model.log_weights(original), plain.log_weights(x if gate else original))
+        only_gate = model.log_prob(x if expert else original, y, gate_x=original)
+        assert (only_gate - expected).isfinite().all()
+    # What is stored moves with the model and is no parameter.
+    assert {"gate_scaler.mean", "gate_scaler.scale"} & set(dict(model.named_parameters())) == set()
+
+
+@pytest.mark.parametrize("covariance", ["full", "diagonal"])
+def test_a_joint_gate_gives_the_density_of_inputs_and_target(covariance):
+    model = random_mixture(gate="gaussian", gate_options={"covariance": covariance})
+    x, y = inputs(model, n=5), torch.randn(5, dtype=torch.float64, generator=torch.Generator().manual_seed(4))
+    atoms = model.atoms().gate
+    experts = expert_distributions(model, "gaussian", x)
+    for row in range(5):
+        terms = [
+            np.exp(atoms["gate_log_weight"][i])
+            * multivariate_normal(atoms["gate_centre"][i], atoms["gate_covariance"][i]).pdf(x[row].numpy())
+            * np.array([1.0, experts[row][i].pdf(y[row].item())])
+            for i in range(3)
+        ]
+        marginal, joint = np.sum(terms, axis=0)
+        assert model.log_joint_density(x[row], y[row]).item() == pytest.approx(np.log(joint), rel=1e-11)
+        assert model.log_prob(x[row], y[row]).item() == pytest.approx(np.log(joint / marginal), rel=1e-11)
+    torch.testing.assert_close(model.log_joint_density(x, y)[0], model.log_joint_density(x[0], y[0]))
+
+
+def test_a_joint_density_counts_the_volume_of_a_stored_standardisation():
+    model = random_mixture(gate="gaussian", d=1)
+    scaler = Standardiser(torch.tensor([1.0], dtype=torch.float64), torch.tensor([0.3], dtype=torch.float64))
+    scaled = MixtureOfExperts(model.gate, model.experts, model.family, gate_scaler=scaler)
+    y = torch.tensor(0.2, dtype=torch.float64)
+
+    def marginal(value):
+        # ∫ p(x, y) dx at this y; experts that do not see x make it a plain mixture density of y.
+        return scaled.log_joint_density(torch.tensor([value], dtype=torch.float64), y).exp().item()
+
+    model.experts.weight.zero_()
+    expected = sum(
+        np.exp(log_weight) * experts.pdf(0.2)
+        for log_weight, experts in zip(
+            model.atoms().gate["gate_log_weight"],
+            expert_distributions(model, "gaussian", torch.zeros(1, 1, dtype=torch.float64))[0],
+            strict=True,
+        )
+    )
+    assert integrate.quad(marginal, -20.0, 20.0, limit=200)[0] == pytest.approx(expected, rel=1e-8)
+
+
+def test_other_gates_have_no_joint_density():
+    model = random_mixture()
+    with pytest.raises(InputError, match="is no density of x"):
+        model.log_joint_density(inputs(model), targets("gaussian"))
+    conditional = random_mixture(gate="gaussian", gate_options={"joint": False})
+    with pytest.raises(InputError, match="joint=False"):
+        conditional.log_joint_density(inputs(model), targets("gaussian"))
+
+
+def test_weights_that_are_no_probabilities_make_a_regression_function_only():
+    model = random_mixture(gate="sigmoid", gate_options={"normalised": False})
+    x, y = inputs(model), targets("gaussian")
+    logits = x @ model.gate.weight.T + model.gate.bias
+    weights = 1.0 / (1.0 + np.exp(-logits.numpy()))
+    locations = x.numpy() @ model.experts.weight.numpy().T + model.experts.bias.numpy()
+    np.testing.assert_allclose(model.mean(x).numpy(), (weights * locations).sum(1), rtol=1e-12)
+    assert not model.is_normalised
+    assert not model.has_quantiles
+    for call in (
+        lambda: model.log_prob(x, y),
+        lambda: model.log_joint(x, y),
+        lambda: model.responsibilities(x, y),
+        lambda: model.variance(x),
+        lambda: model.distribution_function(x, y),
+        lambda: model.quantile(x, 0.5),
+        lambda: model.sample(x),
+    ):
+        with pytest.raises(InputError, match=r"the sigmoid gate is not normalised: .* fitted by least squares"):
+            call()
+
+
+def sparse_mixture(case, n_active=1):
+    """A top-K mixture whose first expert, never selected for x > 0, has parameters without a finite density."""
+    options = {"inner": "softmax", "n_active": n_active, "select_on": "logit"}
+    model = random_mixture(gate="top_k", case=case, d=1, gate_options=options)
+    model.gate.inner.weight.copy_(torch.tensor([[-5.0], [1.0], [0.9]]))
+    model.gate.inner.bias.zero_()
+    model.experts.bias[0] = torch.inf
+    return model
+
+
+@pytest.mark.parametrize("case", [name for name in FAMILY_CASES if name != "proportion"])
+@pytest.mark.parametrize("n_active", [1, 2])
+def test_experts_without_weight_have_no_part_in_anything(case, n_active):
+    model = sparse_mixture(case, n_active)
+    x = torch.tensor([[0.5], [1.5], [2.0]], dtype=torch.float64)
+    y = targets(case)
+    assert torch.isfinite(model.sample(x, generator=torch.Generator().manual_seed(0))).all()
+    if model.family.n_dispersion:
+        model.experts.log_scale[0] = torch.nan
+    active = [1] if n_active == 1 else [1, 2]
+    weights = torch.softmax((x @ model.gate.inner.weight.T)[:, active], -1)
+    location, dispersion = model.experts(x)
+    means = model.family.mean(location[:, active], dispersion[active])
+    densities = model.family.log_density(y, location[:, active], dispersion[active])
+    spread = weights.reshape(*weights.shape, *(1 for _ in means.shape[2:]))
+    torch.testing.assert_close(model.mean(x), (spread * means).sum(1))
+    torch.testing.assert_close(model.log_prob(x, y), (weights.log() + densities).logsumexp(-1))
+    shares = model.responsibilities(x, y)
+    assert (shares[:, 0] == 0.0).all()
+    torch.testing.assert_close(shares[:, active], torch.softmax(weights.log() + densities, -1))
+    assert torch.isfinite(model.variance(x)).all()
+    if case in ORDERED:
+        middle = model.quantile(x, 0.5)
+        assert torch.isfinite(middle).all()
+        assert torch.isfinite(model.distribution_function(x, middle)).all()
+
+
+@pytest.mark.parametrize("case", list(FAMILY_CASES))
+@pytest.mark.parametrize("output", ["log_prob", "mean", "variance", "responsibilities"])
+def test_no_gradient_comes_from_experts_without_weight(case, output):
+    model = sparse_mixture(case, n_active=2).requires_grad_(True)
+    x = torch.tensor([[0.5], [1.5], [2.0]], dtype=torch.float64)
+    arguments = (x, targets(case)) if output in ("log_prob", "responsibilities") else (x,)
+    (getattr(model, output)(*arguments) ** 2).sum().backward()
+    for name, parameter in model.named_parameters():
+        if parameter.grad is not None:
+            assert torch.isfinite(parameter.grad).all(), name
+            if name.startswith("experts."):
+                assert (parameter.grad[0] == 0.0).all(), name
+
+
+def test_a_mean_that_does_not_exist_does_not_matter_where_it_has_no_weight():
+    model = sparse_mixture("student t", n_active=2)
+    model.experts.bias[0] = 0.0
+    model.experts.log_scale[0, 1] = -1.0
+    x = torch.tensor([[1.0], [-1.0]], dtype=torch.float64)
+    assert model.mean(x).isnan().tolist() == [False, True]
+    assert model.variance(x).isnan().tolist() == [False, True]
+
+
+def test_an_expert_without_weight_is_never_drawn_even_if_the_uniform_number_is_zero(monkeypatch):
+    model = sparse_mixture("gaussian")
+    model.experts.bias[1] = 50.0
+    monkeypatch.setattr(torch, "rand", lambda shape, **options: torch.zeros(shape, dtype=torch.float64))
+    draws = model.sample(torch.ones(50, 1, dtype=torch.float64), generator=torch.Generator().manual_seed(1))
+    assert draws.min() > 30.0
+
+
+@pytest.mark.parametrize("name", list(GATES))
+@pytest.mark.parametrize("experts", ["linear", "constant", "feed_forward", "polynomial", "polynomial_basis"])
+def test_every_gate_and_bank_give_the_brute_force_sum(name, experts):
+    model = random_mixture(gate=name, experts=experts, case="gamma")
+    x, y = inputs(model), targets("gamma")
+    rows = zip(expert_distributions(model, "gamma", x), y.numpy(), strict=True)
+    densities = np.array([[d.pdf(value) for d in row] for row, value in rows])
+    weights = model.gate(x).exp().numpy()
+    np.testing.assert_allclose(weights.sum(1), 1.0, rtol=1e-12)
+    np.testing.assert_allclose(model.log_prob(x, y).numpy(), np.log((weights * densities).sum(1)), rtol=1e-11)
+
+
+@pytest.mark.parametrize("name", ["softmax", "dense_to_sparse", "laplace"])
+def test_gates_without_features_give_constant_weights(name):
+    model = random_mixture(gate=name, n_gate_features=0)
+    x, y = inputs(model), targets("gaussian")
+    assert model.log_weights(x).shape == (3, 3)
+    assert np.ptp(model.log_weights(x).numpy(), axis=0).max() == 0.0
+    assert torch.isfinite(model.log_prob(x, y)).all()
+
+
+def test_derivatives_by_torch_func_row_by_row():
+    model = random_mixture(case="poisson")
+    x, y = inputs(model), targets("poisson")
+    offset = torch.tensor([0.1, 0.2, 0.3], dtype=torch.float64)
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+
+    def score(parameters, x, y):
+        return torch.func.functional_call(Scored(model), prefixed("model", parameters), (x, y))
+
+    rows = torch.func.vmap(torch.func.grad(score), in_dims=(None, 0, 0))(parameters, x, y)
+    for row in range(3):
+        one = torch.func.grad(score)(parameters, x[row], y[row])
+        for name, value in one.items():
+            torch.testing.assert_close(rows[name][row], value)
+    assert torch.isfinite(model.log_prob(x, y, offset=offset)).all()
+
+
+class Scored(torch.nn.Module):
+    """A module whose forward is the log density."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+
+    def forward(self, x, y):
+        return self.model.log_prob(x, y)

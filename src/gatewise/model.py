@@ -26,7 +26,7 @@ class Atoms:
     Attributes:
         gate: the gate's arrays by name (`gate_bias` β₀, `gate_slope` β₁ for a softmax gate).
         expert: the experts' arrays by name (`expert_slope` a, `expert_intercept` b for linear experts).
-        variance: σ², the theory's scale parameter, (k,); empty for a family without a scale.
+        variance: exp(2 log σ), the theory's scale parameter σ² (k,); empty for a family without a scale.
         dispersion: the family's dispersions as a reader knows them, by the name of the term, (k,) each.
     """
 
@@ -95,8 +95,8 @@ class MixtureOfExperts(nn.Module):
         for what, part, scaler in (("gate", gate, gate_scaler), ("experts", experts, expert_scaler)):
             if scaler is not None and scaler.n_features != part.n_features:
                 raise InputError(
-                    f"the {what}'s standardiser has {scaler.n_features} columns and the {what} {part.n_features} "
-                    "features: make both the same"
+                    f"the standardiser of the {what} has {scaler.n_features} columns, for {part.n_features} features: "
+                    "make both the same"
                 )
         self.gate = gate
         self.experts = experts
@@ -173,6 +173,20 @@ class MixtureOfExperts(nn.Module):
         """Whether the weights are probabilities, so that there is a density; otherwise `mean` is all there is."""
         return self.gate.normaliser != "none"
 
+    @property
+    def has_quantiles(self) -> bool:
+        """Whether there are a distribution function and quantiles: targets are ordered, and the weights probabilities.
+
+        The family is asked at one location, which it refuses if its targets have no order.
+        """
+        m, s = self.family.n_outputs, self.family.n_dispersion
+        location = torch.zeros(1, 1) if m == 1 else torch.zeros(1, 1, m)
+        try:
+            self.family.quantile(torch.full((1,), 0.5), location, torch.zeros(1) if s == 1 else torch.zeros(1, s))
+        except InputError:
+            return False
+        return self.is_normalised
+
     def gate_input(self, x: Tensor, gate_x: Tensor | None = None) -> Tensor:
         """What the gate itself sees, (…, d) ↦ (…, d_gate): `gate_x`, x or nothing, standardised if that is stored."""
         seen = gate_x if gate_x is not None else x[..., :0] if self.gate.n_features == 0 else x
@@ -201,7 +215,8 @@ class MixtureOfExperts(nn.Module):
                 "log(exposure)"
             )
         batch = x.shape[:-1]
-        if offset.ndim > len(batch) or torch.broadcast_shapes(offset.shape, batch) != batch:
+        sizes = zip(reversed(offset.shape), reversed(batch), strict=False)
+        if offset.ndim > len(batch) or not all(size in (1, whole) for size, whole in sizes):
             raise InputError(f"the offset has shape {tuple(offset.shape)} and the inputs {tuple(batch)}: give one each")
         if not torch.isfinite(offset).all():
             raise InputError("an offset is not finite: it is the logarithm of an exposure, which must be positive")
@@ -281,7 +296,7 @@ class MixtureOfExperts(nn.Module):
         self._need_probabilities("distribution function")
         weights, location, dispersion = self._weighted(x, gate_x, offset)
         below = self.family.distribution_function(self._target(y, x, location), location, dispersion)
-        return (weights * below).sum(-1)
+        return _mixed(weights, below)
 
     @torch.no_grad()
     def quantile(
@@ -311,7 +326,7 @@ class MixtureOfExperts(nn.Module):
             index = torch.as_tensor(rows, device=location.device)
             target = torch.as_tensor(y, dtype=location.dtype, device=location.device)
             below = self.family.distribution_function(target, location[index], dispersion)
-            return (weights[index] * below).sum(-1).cpu().numpy()
+            return _mixed(weights[index], below).cpu().numpy()
 
         if self.family.is_discrete:
             answer = discrete_quantile(distribution, low, high, probability, torch.finfo(location.dtype).eps)
@@ -349,12 +364,13 @@ class MixtureOfExperts(nn.Module):
         """The mixing measure, with scales as variances, in the units of the data, or of a stored standardisation."""
         log_scale = self.experts.log_scale.detach()
         log_scale = log_scale.expand(self.n_experts, *log_scale.shape[1:])
+        scale = log_scale if self.family.n_dispersion == 1 else log_scale[:, :1].squeeze(-1)
         natural = self.family.natural_dispersion(log_scale).cpu().numpy()
         terms = [name for name, _ in self.family.dispersion_terms()]
         return Atoms(
             gate={name: array.cpu().numpy() for name, array in self.gate.atoms().items()},
             expert={name: array.cpu().numpy() for name, array in self.experts.atoms().items()},
-            variance=torch.exp(2.0 * log_scale).cpu().numpy() if self.family.has_scale else np.empty(0),
+            variance=torch.exp(2.0 * scale).cpu().numpy() if self.family.has_scale else np.empty(0),
             dispersion={name: natural[:, place].copy() for place, name in enumerate(terms)},
         )
 
@@ -398,5 +414,6 @@ def _silenced(location: Tensor, absent: Tensor) -> Tensor:
 
 
 def _mixed(weights: Tensor, values: Tensor) -> Tensor:
-    """Σᵢ wᵢ vᵢ over experts, for values (…, k), or (…, k, e)."""
-    return (weights.reshape(*weights.shape, *(1 for _ in values.shape[weights.ndim :])) * values).sum(weights.ndim - 1)
+    """Σᵢ wᵢ vᵢ over experts, for values (…, k), or (…, k, e); an expert of weight 0 may have any value, NaN too."""
+    spread = weights.reshape(*weights.shape, *(1 for _ in values.shape[weights.ndim :]))
+    return (spread * torch.where(spread == 0.0, torch.zeros_like(values), values)).sum(weights.ndim - 1)

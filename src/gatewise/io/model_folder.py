@@ -1,7 +1,8 @@
 """Models on disk: a folder with config.json and weights.safetensors, from which loading never runs code.
 
-The configuration names the classes by their registered names and holds their sizes; the weights are plain arrays. Two
-checksums, one of the weights and one of the configuration, tell a folder that was changed after it was written.
+The configuration names the classes by their registered names and holds their sizes and options; the weights are plain
+arrays. Two checksums, one of the weights and one of the configuration, tell a folder that was changed after it was
+written.
 """
 
 import hashlib
@@ -12,20 +13,25 @@ import platform
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import safetensors
 import safetensors.torch
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import ValidationError
 
 from gatewise.exceptions import InputError, ModelFolderError
-from gatewise.experts import EXPERTS
-from gatewise.families import FAMILIES
-from gatewise.gates import GATES
 from gatewise.io.atomic import NewFolder, new_folder
-from gatewise.io.coding import ColumnCoding
+from gatewise.io.model_config import (
+    SCHEMA_VERSION,
+    ModelConfig,
+    ModelMetadata,
+    PartsConfig,
+    build_parts,
+    describe_parts,
+)
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.standardiser import Standardiser
 
 __all__ = [
     "CONFIG_NAME",
@@ -40,104 +46,11 @@ __all__ = [
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "weights.safetensors"
-SCHEMA_VERSION = 1
-"""The version of the folder's format; a folder of a higher version is refused."""
 
 # Not from the package itself: it exports names of higher layers.
 _VERSION = importlib.metadata.version("gatewise")
 _LARGEST_CONFIG = 16 * 2**20
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
-
-Size = Annotated[int, Field(ge=0, le=10**6)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _GateConfig(_Strict):
-    name: str
-    n_features: Size
-    n_experts: Annotated[Size, Field(ge=1)]
-
-
-class _ExpertsConfig(_GateConfig):
-    shared_scale: bool
-
-
-class _FamilyConfig(_Strict):
-    name: str
-
-
-class _WeightsConfig(_Strict):
-    dtype: Literal["float64", "float32"]
-    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-
-
-class _CreationConfig(_Strict):
-    time: str
-    python: str
-    torch: str
-
-
-class ModelMetadata(_Strict):
-    """What a model does not know about itself: the names of its inputs and of its target.
-
-    Attributes:
-        feature_names: of the experts' inputs, in order, after coding.
-        gate_feature_names: of the gate's inputs, in order.
-        target_name: the target's.
-        coding: how the features are made from the columns of a table, or None if they are these columns.
-
-    Raises:
-        ValueError: (pydantic's ValidationError) names are repeated, the target is a feature, or the coding makes
-            other features.
-
-    Example:
-        >>> ModelMetadata(feature_names=("x",), gate_feature_names=(), target_name="y").column_coding().coded_names
-        ['x']
-    """
-
-    feature_names: tuple[str, ...]
-    gate_feature_names: tuple[str, ...]
-    target_name: str
-    coding: ColumnCoding | None = None
-
-    @model_validator(mode="after")
-    def _names_agree(self) -> "ModelMetadata":
-        for names in (self.feature_names, self.gate_feature_names):
-            if len(set(names)) < len(names):
-                raise ValueError(f"the feature names {list(names)} are not distinct; rename one of them")
-        inputs = self._input_names()
-        if self.target_name in inputs:
-            raise ValueError(f"the target {self.target_name!r} is among the features")
-        if self.coding is not None and sorted(self.coding.coded_names) != sorted(inputs):
-            raise ValueError(f"the coding makes {self.coding.coded_names}, not the features {inputs}")
-        return self
-
-    def _input_names(self) -> list[str]:
-        """The experts' features, then those of the gate alone."""
-        return list(dict.fromkeys([*self.feature_names, *self.gate_feature_names]))
-
-    def column_coding(self) -> ColumnCoding:
-        """The coding, or the one that takes every feature as a numeric column."""
-        if self.coding is not None:
-            return self.coding
-        return ColumnCoding.model_validate(
-            {"columns": [{"kind": "numeric", "name": name} for name in self._input_names()]}
-        )
-
-
-class _Config(_Strict):
-    schema_version: Literal[1]
-    gatewise_version: str
-    created: _CreationConfig
-    gate: _GateConfig
-    experts: _ExpertsConfig
-    family: _FamilyConfig
-    metadata: ModelMetadata
-    weights: _WeightsConfig
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -160,60 +73,56 @@ def _canonical_checksum(config: dict[str, Any]) -> str:
     return hashlib.sha256(canonical.encode("ascii")).hexdigest()
 
 
-def _shell(gate: _GateConfig, experts: _ExpertsConfig, family: _FamilyConfig) -> MixtureOfExperts:
+def _shell(parts: PartsConfig) -> MixtureOfExperts:
     """The model without memory for its weights: its classes and the shapes of its arrays."""
     with torch.device("meta"):
-        return MixtureOfExperts(
-            GATES[gate.name](gate.n_features, gate.n_experts),
-            EXPERTS[experts.name](experts.n_features, experts.n_experts, experts.shared_scale),
-            FAMILIES[family.name](),
-        )
+        return build_parts(parts)
 
 
-def _describe(array: torch.Tensor) -> str:
-    return f"{str(array.dtype).removeprefix('torch.')} {tuple(array.shape)}"
+def _mismatch(shell: MixtureOfExperts, arrays: dict[str, torch.Tensor], dtype: torch.dtype) -> str | None:
+    """The first array that is not as the shell needs it, or None; parameters must be of this type."""
+    buffers = {name for name, _ in shell.named_buffers()}
+
+    def describe(name: str, array: torch.Tensor) -> str:
+        kind = str(array.dtype).removeprefix("torch.")
+        # A buffer may have another floating type than the parameters: a fixed temperature is kept in float64.
+        return f"{'float' if name in buffers and kind in _DTYPES else kind} {tuple(array.shape)}"
+
+    expected = {name: describe(name, array) for name, array in shell.to(dtype).state_dict().items()}
+    found = {name: describe(name, array) for name, array in arrays.items()}
+    for name in sorted(expected | found):
+        if expected.get(name) != found.get(name):
+            return f"{name!r} as {found.get(name)}, and {expected.get(name)} is needed"
+    return None
 
 
 def model_files(model: MixtureOfExperts, metadata: ModelMetadata) -> dict[str, bytes]:
     """The files of a model folder, by name.
 
     Args:
-        model: the mixture; its classes are registered ones and its arrays all float64 or all float32.
+        model: the mixture; its classes are registered ones and its parameters all float64 or all float32.
         metadata: the names of its inputs and target.
 
     Raises:
         InputError: the model cannot be rebuilt from names and sizes, an array is not finite or of another type, or the
             names do not fit the sizes.
     """
-    arrays = {name: array.detach().cpu().contiguous() for name, array in model.state_dict().items()}
-    dtypes = {str(array.dtype).removeprefix("torch.") for array in arrays.values()}
+    # Copies: parameters that are tied share their memory, which the format of the weights does not take.
+    arrays = {name: array.detach().cpu().clone().contiguous() for name, array in model.state_dict().items()}
+    dtypes = {str(parameter.dtype).removeprefix("torch.") for parameter in model.parameters()}
     if len(dtypes) != 1 or not dtypes <= set(_DTYPES):
         raise InputError(f"a model is saved in float64 or float32, this one is in {', '.join(sorted(dtypes))}")
+    dtype = dtypes.pop()
     for name, array in arrays.items():
         if not torch.isfinite(array).all():
             raise InputError(f"the weights {name!r} are not finite: such a model cannot be saved")
-    gate = _GateConfig(name=model.gate.name, n_features=model.gate.n_features, n_experts=model.n_experts)
-    experts = _ExpertsConfig(
-        name=model.experts.name,
-        n_features=model.experts.n_features,
-        n_experts=model.n_experts,
-        shared_scale=model.experts.shared_scale,
-    )
-    family = _FamilyConfig(name=model.family.name)
-    shell = _shell(gate, experts, family)
-    parts = ((shell.gate, model.gate), (shell.experts, model.experts), (shell.family, model.family))
-    for rebuilt, part in parts:
-        if type(rebuilt) is not type(part):
-            raise InputError(f"{type(part).__name__} is not the class registered as {part.name!r}: it cannot be saved")
-    shapes = {name: array.shape for name, array in shell.state_dict().items()}
-    if shapes != {name: array.shape for name, array in arrays.items()}:
-        raise InputError("the model's arrays do not follow from its classes and sizes: it cannot be saved")
-    sizes = (experts.n_features, gate.n_features)
-    if (len(metadata.feature_names), len(metadata.gate_feature_names)) != sizes:
-        raise InputError(
-            f"the model has {sizes[0]} features and {sizes[1]} gate features, the metadata name "
-            f"{len(metadata.feature_names)} and {len(metadata.gate_feature_names)}"
-        )
+    parts = describe_parts(model)
+    shell = _shell(parts)
+    _refuse_other_classes(shell, model)
+    mismatch = _mismatch(shell, arrays, _DTYPES[dtype])
+    if mismatch is not None:
+        raise InputError(f"the model's arrays do not follow from its classes and sizes: it has {mismatch}")
+    metadata.check_fits(model)
     weights = safetensors.torch.save(arrays)
     config: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
@@ -223,15 +132,24 @@ def model_files(model: MixtureOfExperts, metadata: ModelMetadata) -> dict[str, b
             "python": platform.python_version(),
             "torch": str(torch.__version__),
         },
-        "gate": gate.model_dump(mode="json"),
-        "experts": experts.model_dump(mode="json"),
-        "family": family.model_dump(mode="json"),
+        **parts.model_dump(mode="json"),
         "metadata": metadata.model_dump(mode="json"),
-        "weights": {"dtype": dtypes.pop(), "sha256": hashlib.sha256(weights).hexdigest()},
+        "weights": {"dtype": dtype, "sha256": hashlib.sha256(weights).hexdigest()},
     }
     config["sha256"] = _canonical_checksum(config)
     text = json.dumps(config, indent=2, ensure_ascii=False) + "\n"
     return {CONFIG_NAME: text.encode(), WEIGHTS_NAME: weights}
+
+
+def _refuse_other_classes(shell: MixtureOfExperts, model: MixtureOfExperts) -> None:
+    """Refuse a model whose parts, the parts of its parts included, are not of the classes that loading would make."""
+    pairs: list[tuple[Any, Any]] = list(zip(shell.modules(), model.modules(), strict=False))
+    for rebuilt, part in [*pairs, (shell.family, model.family)]:
+        if type(rebuilt) is not type(part):
+            name = getattr(part, "name", type(rebuilt).__name__)
+            raise InputError(f"{type(part).__name__} is not the class registered as {name!r}: it cannot be saved")
+    if shell.family != model.family:
+        raise InputError(f"{model.family!r} cannot be rebuilt from its options: it cannot be saved")
 
 
 def _refusal(folder: Path) -> str | None:
@@ -304,7 +222,7 @@ def _read_member(folder: Path, name: str, largest: int | None = None) -> bytes:
         raise ModelFolderError(f"cannot read {name} in the model folder {folder}: {error}") from error
 
 
-def _read_config(folder: Path) -> _Config:
+def _read_config(folder: Path) -> ModelConfig:
     content = _read_member(folder, CONFIG_NAME, _LARGEST_CONFIG)
 
     def damaged(reason: str) -> ModelFolderError:
@@ -332,7 +250,7 @@ def _read_config(folder: Path) -> _Config:
     if config.get("sha256") != checksum:
         raise damaged(f"{CONFIG_NAME} was changed after it was written (its checksum does not match)")
     try:
-        return _Config.model_validate_json(content, strict=True)
+        return ModelConfig.model_validate_json(content, strict=True)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"])
@@ -359,14 +277,6 @@ def load_model(directory: str | os.PathLike[str]) -> SavedModel:
     def damaged(reason: str) -> ModelFolderError:
         return ModelFolderError(f"the model folder {folder} is damaged: {reason}; save the model again")
 
-    metadata = config.metadata
-    sizes = (len(metadata.feature_names), len(metadata.gate_feature_names))
-    if sizes != (config.experts.n_features, config.gate.n_features):
-        raise damaged(f"{CONFIG_NAME} names {sizes[0]} features and {sizes[1]} gate features, not as many as its sizes")
-    try:
-        model = _shell(config.gate, config.experts, config.family)
-    except InputError as error:
-        raise ModelFolderError(f"the model folder {folder} cannot be rebuilt: {error}") from None
     content = _read_member(folder, WEIGHTS_NAME)
     if hashlib.sha256(content).hexdigest() != config.weights.sha256:
         raise damaged(f"{WEIGHTS_NAME} was changed after it was written (its checksum does not match)")
@@ -374,14 +284,32 @@ def load_model(directory: str | os.PathLike[str]) -> SavedModel:
         arrays = safetensors.torch.load(content)
     except (safetensors.SafetensorError, ValueError, KeyError) as error:
         raise damaged(f"{WEIGHTS_NAME} is not a safetensors file ({error})") from None
+    n_values = sum(array.numel() for array in arrays.values())
+    if n_values < config.gate.n_experts:
+        # A tree of gates takes memory for each of its nodes, even without their arrays.
+        raise damaged(f"{WEIGHTS_NAME} holds {n_values} numbers, too few for {config.gate.n_experts} experts")
     dtype = _DTYPES[config.weights.dtype]
-    expected = {name: _describe(array.to(dtype)) for name, array in model.state_dict().items()}
-    found = {name: _describe(array) for name, array in arrays.items()}
-    if found != expected:
-        name = next(name for name in sorted(expected | found) if expected.get(name) != found.get(name))
-        raise damaged(f"{WEIGHTS_NAME} holds {name!r} as {found.get(name)}, and {expected.get(name)} is needed")
+    try:
+        shell = _shell(config)
+        config.metadata.check_fits(shell)
+        mismatch = _mismatch(shell, arrays, dtype)
+        if mismatch is not None:
+            raise damaged(f"{WEIGHTS_NAME} holds {mismatch}")
+        # Only now memory is taken, for arrays as large as those of the file. What a constructor computes and does not
+        # store, such as a table of exponents, needs this second construction: the first has no values.
+        model = build_parts(config).to(dtype)
+    except ModelFolderError:
+        raise
+    except InputError as error:
+        raise ModelFolderError(f"the model folder {folder} cannot be rebuilt: {error}") from None
     for name, array in arrays.items():
         if not torch.isfinite(array).all():
             raise damaged(f"the weights {name!r} are not finite")
     model.load_state_dict(arrays, assign=True)
-    return SavedModel(model, metadata)
+    for part in model.modules():
+        if isinstance(part, Standardiser):
+            try:
+                part.check()
+            except InputError as error:
+                raise damaged(str(error)) from None
+    return SavedModel(model, config.metadata)

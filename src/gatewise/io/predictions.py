@@ -11,6 +11,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.io.atomic import write_file
 from gatewise.io.coding import PredictionData, TrainingData
+from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel
 
 __all__ = ["check_level", "check_table_name", "predict_table", "write_table"]
@@ -27,21 +28,42 @@ def check_level(level: float) -> None:
 
 
 @torch.no_grad()
-def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, level: float = 0.9) -> pd.DataFrame:
+def predict_table(
+    saved: SavedModel,
+    data: TrainingData | PredictionData,
+    *,
+    level: float = 0.9,
+    offset: np.ndarray | None = None,
+) -> pd.DataFrame:
     """The mixture's predictions, one row per row of the data.
 
-    The columns are `line` or `row` (where the row is in the file), `mean` E[y | x], `lower` and `upper` (the mixture's
-    own quantiles at (1 ∓ level)/2), `weight_1` … `weight_k` πᵢ(x), and where the target is known `target`,
-    `log_density` log p(y | x), `responsibility_1` … `responsibility_k` P(expert i | x, y) and `pit` P(Y ≤ y | x), the
-    probability integral transform.
+    The columns are
+
+    - `line` or `row`, where the row is in the file;
+    - `mean` E[y | x], or `mean_1` … `mean_e` for targets with several columns, or `probability_<class>` for classes, by
+      their names if the metadata have them, else by their codes;
+    - `lower` and `upper`, the mixture's own quantiles at (1 ∓ level)/2, if the target is a number;
+    - `weight_1` … `weight_k` πᵢ(x).
+
+    Where the target is known, and the weights are probabilities, there are also
+
+    - `target`, or `target_1` …;
+    - `log_density` log p(y | x), a log probability for counts and classes;
+    - `responsibility_1` … `responsibility_k` P(expert i | x, y);
+    - `pit` P(Y ≤ y | x), the probability integral transform, if the target is a number that is not discrete.
+
+    The weights of a gate that is not normalised are no probabilities: its model has `mean`, the regression function,
+    and `weight_1` … only.
 
     Args:
         saved: the model and the names of its inputs.
-        data: the coded rows.
+        data: the coded rows; the target as numbers, or by the names of its classes.
         level: the probability of the interval, strictly between 0 and 1.
+        offset: the column of the metadata's `offset_name` (n,), if there is one.
 
     Raises:
-        InputError: `level` is not a probability.
+        InputError: `level` is not a probability; the model needs an offset and there is none, or the other way round; a
+            target is none that the family has.
     """
     check_level(level)
     model, metadata = saved.model, saved.metadata
@@ -49,25 +71,58 @@ def predict_table(saved: SavedModel, data: TrainingData | PredictionData, *, lev
     # Copies: the arrays behind a frame may be read-only or run backwards, which torch does not take.
     x = torch.tensor(np.array(data.design[list(metadata.feature_names)]), dtype=dtype)
     gate_x = torch.tensor(np.array(data.design[list(metadata.gate_feature_names)]), dtype=dtype)
-    experts = range(1, model.n_experts + 1)
+    if (offset is None) != (metadata.offset_name is None):
+        raise InputError(
+            f"the model needs its offset, the column {metadata.offset_name!r}"
+            if offset is None
+            else "the model was fitted without an offset, and one is given"
+        )
+    added = None if offset is None else torch.tensor(np.array(offset), dtype=dtype)
     weights = model.log_weights(x, gate_x).exp().numpy()
-    columns = {
-        data.unit: data.positions,
-        "mean": model.mean(x, gate_x).numpy(),
-        "lower": model.quantile(x, (1.0 - level) / 2.0, gate_x).numpy(),
-        "upper": model.quantile(x, (1.0 + level) / 2.0, gate_x).numpy(),
-        **{f"weight_{i}": weights[:, i - 1] for i in experts},
-    }
-    if data.target is not None:
-        y = torch.tensor(np.array(data.target), dtype=dtype)
-        shares = model.responsibilities(x, y, gate_x).numpy()
-        columns |= {
-            "target": data.target.to_numpy(),
-            "log_density": model.log_prob(x, y, gate_x).numpy(),
-            **{f"responsibility_{i}": shares[:, i - 1] for i in experts},
-            "pit": model.distribution_function(x, y, gate_x).numpy(),
-        }
+    columns = {data.unit: data.positions, **_means(saved, model.mean(x, gate_x, added).numpy())}
+    has_quantiles = model.has_quantiles and metadata.class_names is None
+    if has_quantiles:
+        columns["lower"] = model.quantile(x, (1.0 - level) / 2.0, gate_x, added).numpy()
+        columns["upper"] = model.quantile(x, (1.0 + level) / 2.0, gate_x, added).numpy()
+    columns |= _numbered("weight", weights)
+    if data.target is not None and model.is_normalised:
+        target = np.array(data.target)
+        y = torch.tensor(_coded(target, metadata.class_names), dtype=dtype)
+        model.family.check_target(y)
+        columns |= {"target": target} if target.ndim == 1 else _numbered("target", target)
+        columns["log_density"] = model.log_prob(x, y, gate_x, added).numpy()
+        columns |= _numbered("responsibility", model.responsibilities(x, y, gate_x, added).numpy())
+        if has_quantiles and not model.family.is_discrete:
+            columns["pit"] = model.distribution_function(x, y, gate_x, added).numpy()
     return pd.DataFrame(columns)
+
+
+def _numbered(what: str, values: np.ndarray) -> dict[str, np.ndarray]:
+    """The columns of an array (n, m) as `what_1` … `what_m`."""
+    return {f"{what}_{i}": values[:, i - 1] for i in range(1, values.shape[1] + 1)}
+
+
+def _means(saved: SavedModel, mean: np.ndarray) -> dict[str, np.ndarray]:
+    n_classes, names = number_of_classes(saved.model.family), saved.metadata.class_names
+    if n_classes and (mean.ndim > 1 or names is not None):
+        # A Bernoulli mean is the probability of class 1 alone.
+        shares = mean if mean.ndim > 1 else np.stack([1.0 - mean, mean], axis=-1)
+        return {f"probability_{name}": shares[:, j] for j, name in enumerate(names or range(n_classes))}
+    return {"mean": mean} if mean.ndim == 1 else _numbered("mean", mean)
+
+
+def _coded(target: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarray:
+    """Targets as numbers: a class by its place among the names, or the codes that are there already."""
+    if class_names is None or target.dtype.kind in "biuf":
+        return target
+    codes = pd.Index(class_names, dtype=object).get_indexer(target.astype(object))
+    if (codes < 0).any():
+        first = int(np.flatnonzero(codes < 0)[0])
+        raise InputError(
+            f"the target is {target[first]!r} in row {first}, and the model knows the classes "
+            f"{', '.join(map(repr, class_names))}: leave such rows out, or leave out the target"
+        )
+    return codes
 
 
 def check_table_name(path: str | os.PathLike[str]) -> None:

@@ -63,8 +63,8 @@ class Standardiser(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
-        """(x − mean)/scale, (…, d) ↦ (…, d)."""
-        return (x - self.mean) / self.scale
+        """(x − mean)/scale, (…, d) ↦ (…, d), in the precision of x."""
+        return ((x - self.mean) / self.scale).to(x.dtype)
 
     def log_volume(self) -> Tensor:
         """Σ log scale, (): a density of the standardised inputs is one of x times exp of this."""
