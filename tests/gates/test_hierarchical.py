@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import GaussianGate, HierarchicalGate, LaplaceGate, SoftmaxGate, TopKGate, build_gate
+from gatewise.gates import GaussianGate, HierarchicalGate, LaplaceGate, QuadraticGate, SoftmaxGate, TopKGate, build_gate
 from gatewise.gates.base import Gate
 from tests.gates.helpers import (
     check_all,
@@ -131,6 +131,13 @@ def test_a_tree_allows_the_orders_of_the_tree_only():
     # So do groups of different kinds.
     kinds = HierarchicalGate(SoftmaxGate(1, 2), [SoftmaxGate(1, 2), LaplaceGate(1, 2)])
     assert allowed(kinds) == {(0, 1, 2, 3), (1, 0, 2, 3), (0, 1, 3, 2), (1, 0, 3, 2)}
+    # Options and buffers make a difference of kind too.
+    quadratic = [QuadraticGate(1, 1), QuadraticGate(1, 1, monomial=True)]
+    assert allowed(HierarchicalGate(SoftmaxGate(1, 2), quadratic)) == {(0, 1)}
+    tempered = HierarchicalGate.of(1, 2, inner="dense_to_sparse", inner_options={"free_temperature": False})
+    assert len(allowed(tempered)) == 2
+    tempered.inner[0].set_temperature(0.5)
+    assert allowed(tempered) == {(0, 1)}
     # Groups of one are reordered freely, but not with a pair.
     assert len(allowed(softmax_tree(1, [1, 2, 1]))) == 4
     nested = HierarchicalGate(SoftmaxGate(1, 2), [softmax_tree(1, [1, 1]), softmax_tree(1, [1, 1])])
