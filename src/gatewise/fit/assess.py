@@ -30,13 +30,15 @@ class KeptPoint:
         information: per unit of weight.
         curvature: the information's eigenvalues over the coordinates that are not held at a bound, without the
             directions that the declared symmetries explain, ascending.
-        conditional_curvature: the same given the gate where the gate separates, and `curvature` where it does not.
+        conditional_curvature: the same given what separates, and `curvature` where nothing does.
         null_space: the directions without information, explained or not.
         effective_rows: (k,).
         entropy: −Σ w Σᵢ rᵢ log rᵢ.
         on_floor: experts on the variance floor.
         tight: tight experts.
         direction: the separating direction of the gate (size,), or None.
+        expert_directions: the separating direction of each expert that separates.
+        separated: entries of θ that belong to what separates.
     """
 
     end: EndPoint
@@ -52,6 +54,8 @@ class KeptPoint:
     on_floor: tuple[int, ...]
     tight: tuple[int, ...]
     direction: np.ndarray | None
+    expert_directions: dict[int, np.ndarray]
+    separated: np.ndarray
 
 
 def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
@@ -63,26 +67,32 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     information = problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
+    curvature = problem.curvature_matrix(theta)
     direction = None if problem.is_saturated else problem.gate_direction(theta, information, responsibilities)
+    expert_directions = {} if problem.is_saturated else problem.expert_directions(theta, information)
     free = projected == gradient
-    # A separated gate has no curvature along its ray; what must be regular then is the rest, given the gate.
-    given_gate = free.copy()
-    given_gate[: problem.n_gate] &= direction is None
-    null_space = find_null_space(problem, theta, information, free)
+    # What separates has no curvature along its ray; the rest must be regular, given what separates.
+    regular = free.copy()
+    regular[: problem.n_gate] &= direction is None
+    for ray in expert_directions.values():
+        regular &= ray == 0.0
+    null_space = find_null_space(problem, theta, information, regular)
     return KeptPoint(
         end=end,
         theta=theta,
         value=value,
         relative_gradient=float(np.abs(projected).max(initial=0.0)),
         information=information,
-        curvature=_eigenvalues(information, null_space.explained, free),
-        conditional_curvature=_eigenvalues(information, null_space.explained, given_gate),
+        curvature=_eigenvalues(curvature, null_space.explained, free),
+        conditional_curvature=_eigenvalues(curvature, null_space.explained, regular),
         null_space=null_space,
         effective_rows=effective,
         entropy=float(problem.weight @ entr(responsibilities).sum(axis=0)),
         on_floor=problem.floored(theta),
         tight=_tight_experts(problem, theta, effective),
         direction=direction,
+        expert_directions=expert_directions,
+        separated=np.flatnonzero(free & ~regular),
     )
 
 

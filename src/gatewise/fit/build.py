@@ -7,6 +7,7 @@ import numpy as np
 from torch import nn
 
 from gatewise.experts import Experts
+from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.linear_data import linear_data
 from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
 from gatewise.fit.module_problem import ModuleProblem
@@ -23,7 +24,7 @@ __all__ = ["build_problem", "path_of"]
 _BASELINE_STARTS = 3
 
 
-def path_of(model: MixtureOfExperts, options: FitOptions, has_offset: bool = False) -> str:
+def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offset: bool = False) -> str:
     """Which path evaluates the objective: "compiled", "fused" or "plain".
 
     Compiled: softmax gate, linear or constant experts, Gaussian: channels, likelihood, Hessian and EM in one compiled
@@ -31,12 +32,16 @@ def path_of(model: MixtureOfExperts, options: FitOptions, has_offset: bool = Fal
     any normalised or joint gate, any experts, any family. Plain: PyTorch throughout; least squares, single precision
     and other devices.
     """
-    double = options.device == "cpu" and options.dtype == "float64"
-    if options.objective == "least_squares":
+    options = options or FitOptions()
+    if options.device != "cpu" or options.dtype != "float64" or options.objective == "least_squares":
         return "plain"
-    if is_linear_gaussian(model) and not has_offset and options.constraints is None:
-        return "compiled" if double else "plain"
-    return "fused" if double else "plain"
+    return "compiled" if _is_linear_problem(model, options, has_offset) else "fused"
+
+
+def _is_linear_problem(model: MixtureOfExperts, options: FitOptions, has_offset: bool) -> bool:
+    held = options.constraints is not None or options.expert_ridge > 0.0 or has_offset
+    scaled = model.gate_scaler is not None or model.expert_scaler is not None
+    return options.objective == "likelihood" and is_linear_gaussian(model) and not held and not scaled
 
 
 def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
@@ -45,10 +50,9 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
     Raises:
         InputError: the model and the objective do not go together, or a column cannot be used.
     """
-    plain = options.constraints is None and model.gate_scaler is None and model.expert_scaler is None
-    if options.objective == "likelihood" and is_linear_gaussian(model) and rows.offset is None and plain:
+    if _is_linear_problem(model, options, rows.offset is not None):
         return LinearObjective(linear_data(model, rows), options)
-    kind = ModuleProblem
+    kind = LeastSquaresProblem if options.objective == "least_squares" else ModuleProblem
     return kind(model, rows, options, _baseline(kind, model, rows, options))
 
 
@@ -67,7 +71,14 @@ def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows,
         expert_scaler=model.expert_scaler,
     )
     plain = dataclasses.replace(
-        options, constraints=None, gate_ridge=0.0, variance_prior=None, init="split", dtype="float64", device="cpu"
+        options,
+        constraints=None,
+        gate_ridge=0.0,
+        expert_ridge=0.0,
+        variance_prior=None,
+        init="split",
+        dtype="float64",
+        device="cpu",
     )
     problem = kind(alone, gate_rows, plain, None)
     linear = alone.experts.basis(problem.example_input()) is not None

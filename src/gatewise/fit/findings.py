@@ -24,6 +24,7 @@ def collect_findings(
         *_early_end(problem, options, point.end, ends),
         *_saturation(problem),
         *_separation(point.direction),
+        *_expert_separation(point),
         *_floor(problem, options, ends, point.on_floor),
         *_degenerate_experts(problem, point, optima),
     ]
@@ -83,6 +84,18 @@ def _separation(direction: np.ndarray | None) -> list[Finding]:
         "conditional on the gate. For finite gate coefficients set a ridge (gate_ridge=1, or --gate-ridge 1)."
     )
     return [Finding(FitStatus.SEPARATED, message, {"direction_internal": direction.tolist()})]
+
+
+def _expert_separation(point: KeptPoint) -> list[Finding]:
+    if not point.expert_directions:
+        return []
+    experts = tuple(sorted(point.expert_directions))
+    message = (
+        f"{FitStatus.EXPERT_SEPARATED.sentence} Expert {_listed(experts)}: along a direction of its own coefficients "
+        "the likelihood does not fall. Its standard errors are withheld and the others are conditional on it. Use "
+        "fewer experts or features, or set a ridge (expert_ridge=1, or --expert-ridge 1)."
+    )
+    return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
 
 def _floor(problem: Problem, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:

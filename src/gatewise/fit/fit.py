@@ -207,6 +207,7 @@ def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began
         tight=point.tight,
         gate_ridge=options.gate_ridge,
         variance_prior=options.variance_prior,
+        separated=point.separated,
         separation=None if ray is None else _gate_part(problem.coordinates, point.theta, ray),
         baseline=problem.baseline,
         starts=tuple(

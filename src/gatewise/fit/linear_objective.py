@@ -10,7 +10,7 @@ import torch
 
 from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.families import Gaussian
-from gatewise.fit.coordinates import Layout
+from gatewise.fit.coordinates import Layout, LinearCoordinates
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.linear_data import LinearData
 from gatewise.fit.options import FitOptions
@@ -84,7 +84,7 @@ class LinearObjective(Problem):
         self.layout: Layout = data.layout
         self.size, self.n_gate = data.layout.size, data.layout.gate.stop
         self.n_rows, self.total_weight = data.n_rows, data.total_weight
-        self.baseline, self.coordinates = data.baseline, data.coordinates
+        self.baseline = data.baseline
         self.row_need = data.layout.expert_size + 2
         self.unit = data.coordinates.target_scale
         self.scale_floor = options.scale_floor
@@ -99,6 +99,11 @@ class LinearObjective(Problem):
             self._backend = TorchLinearPass(*arrays, device=options.device, dtype=getattr(torch, options.dtype))
         self.lower = np.full(self.layout.size, -np.inf)
         self.lower[self.layout.scales] = math.log(options.scale_floor)
+
+    @property
+    def coordinates(self) -> LinearCoordinates:
+        """From contrasts, coefficients and log-scales to those in the user's units."""
+        return self.data.coordinates
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean objective and its gradient by θ."""

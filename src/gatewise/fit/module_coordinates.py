@@ -42,13 +42,16 @@ class InternalUnits:
     target: tuple[Tensor, Tensor] | None
 
 
-def internal_units(model: MixtureOfExperts, rows: FitRows, standardise: bool) -> InternalUnits:
+def internal_units(
+    model: MixtureOfExperts, rows: FitRows, standardise: bool, common_scale: bool = False
+) -> InternalUnits:
     """The units in which the rows are fitted.
 
     Args:
         model: the prototype; a part that brings a standardisation of its own gets no other.
         rows: the rows in the user's units.
         standardise: whether anything may be changed at all.
+        common_scale: whether all columns of the target keep their ratios, as the sum of their squares asks.
     """
 
     def change(part: Component, own: Standardiser | None, x: np.ndarray) -> tuple[Tensor, Tensor] | None:
@@ -64,20 +67,23 @@ def internal_units(model: MixtureOfExperts, rows: FitRows, standardise: bool) ->
         experts,
         gate is not None and not model.gate.affine_equivariant,
         experts is not None and not model.experts.affine_equivariant,
-        _target_units(model, rows) if standardise else None,
+        _target_units(model, rows, common_scale) if standardise else None,
     )
 
 
-def _target_units(model: MixtureOfExperts, rows: FitRows) -> tuple[Tensor, Tensor] | None:
+def _target_units(model: MixtureOfExperts, rows: FitRows, common_scale: bool) -> tuple[Tensor, Tensor] | None:
     if not model.family.is_location_scale or model.experts.output_change == "none":
         return None
     columns = rows.y.reshape(len(rows.y), -1)
     units = Standardisation.of(columns, rows.weight)
     if model.experts.output_change == "affine":
-        return torch.from_numpy(units.mean), torch.from_numpy(units.scale)
+        scale = np.full_like(units.scale, units.scale.mean()) if common_scale else units.scale
+        return torch.from_numpy(units.mean), torch.from_numpy(scale)
     # One factor for all columns, about zero: such experts cannot be shifted.
     size = np.sqrt(rows.weight @ (columns**2) / rows.weight.sum())
-    return torch.zeros(len(size), dtype=torch.float64), torch.from_numpy(np.where(size > 0.0, size, 1.0))
+    size = np.where(size > 0.0, size, 1.0)
+    size = np.full_like(size, size.mean()) if common_scale or model.experts.n_outputs == 1 else size
+    return torch.zeros(len(size), dtype=torch.float64), torch.from_numpy(size)
 
 
 class ModuleCoordinates:

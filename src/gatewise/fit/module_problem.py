@@ -2,6 +2,7 @@
 
 import copy
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -68,9 +69,9 @@ class ModuleProblem(Problem):
         self.options = options
         self.n_rows, self.total_weight = len(rows.weight), float(rows.weight.sum())
         standardise = options.standardise == "auto" and options.constraints is None
-        units = internal_units(self.prototype, rows, standardise)
+        units = internal_units(self.prototype, rows, standardise, self.kind == "least_squares")
         column, base = self._free(options)
-        self.coordinates = ModuleCoordinates(self.prototype, units, column, base)
+        self._coordinates = ModuleCoordinates(self.prototype, units, column, base)
         self.size, self.n_gate = self.coordinates.size, self.coordinates.n_gate_parameters
         self._prepare_tensors()
         self._check_columns()
@@ -82,10 +83,17 @@ class ModuleProblem(Problem):
         self.is_smooth = self.prototype.family.is_smooth
         self.lower = np.full(self.size, -np.inf)
         self._base_scale = math.nan
+        self._floor_entries = np.empty(0, dtype=int)
+        self._floor_entries = np.empty(0, dtype=int)
         self.baseline = Baseline(math.nan, math.nan, math.nan, 0)
         if baseline is not None:
             self.baseline = baseline
             self._set_floor(options)
+
+    @property
+    def coordinates(self) -> ModuleCoordinates:
+        """From free internal parameters to identified quantities."""
+        return self._coordinates
 
     def _check_model(self, model: MixtureOfExperts) -> None:
         if model.gate.normaliser == "none":
@@ -183,6 +191,12 @@ class ModuleProblem(Problem):
                 raise InputError(f"gate_ridge needs a gate with slopes; the {self.prototype.gate.name} gate has none")
             slopes = named["gate.weight"]
             total = total - 0.5 * self.options.gate_ridge * ((slopes - slopes.mean(0)) ** 2).sum()
+        if self.options.expert_ridge > 0.0:
+            if "experts.weight" not in named:
+                raise InputError(
+                    f"expert_ridge needs experts with slopes; {self.prototype.experts.name} experts have none"
+                )
+            total = total - 0.5 * self.options.expert_ridge * named["experts.weight"].square().sum()
         if self.options.variance_prior is not None:
             if not self.prototype.family.has_scale or self.prototype.family.n_dispersion != 1:
                 raise InputError(f"variance_prior needs one scale per expert; {self.prototype.family.name} has none")
@@ -214,11 +228,16 @@ class ModuleProblem(Problem):
         value = float(total.detach()) / self.total_weight
         return value, gradient.cpu().numpy().astype(float) / self.total_weight
 
+    @property
+    def chunk_rows(self) -> int:
+        """How many rows are differentiated at once in all directions."""
+        return max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
+
     def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian of the mean objective, from chunks of rows that bound the memory."""
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=False)
-        step = max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
+        step = self.chunk_rows
         hessian = torch.func.hessian(self._log_prior)(point)
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
@@ -228,7 +247,10 @@ class ModuleProblem(Problem):
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian, curved downward along the symmetries, so that a solver does not drift along them."""
-        hessian = self.exact_hessian(theta)
+        return self.bend(theta, self.exact_hessian(theta))
+
+    def bend(self, theta: np.ndarray, hessian: np.ndarray) -> np.ndarray:
+        """A Hessian without curvature along the declared symmetries ↦ one that curves downward along them."""
         flat = self._explained(theta)
         if not len(flat):
             return hessian
@@ -245,7 +267,7 @@ class ModuleProblem(Problem):
         """The gradient of each row's log-likelihood, (n, size)."""
         point = self._tensors(theta, requires_grad=False)
         normalised = not self.prototype.gate.is_joint
-        step = max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
+        step = self.chunk_rows
 
         def rows_of(at: Tensor, rows: slice) -> Tensor:
             return log_mixture_rows(*self._evaluate(at, rows), normalised)
@@ -469,6 +491,28 @@ class ModuleProblem(Problem):
                 if all(reached >= here - slack for reached in ahead) and self._moves(theta, direction):
                     return direction
         return None
+
+    def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
+        """Experts some of whose fitted probabilities or means are at the boundary, with the direction they go."""
+        if not self.prototype.family.is_discrete or self.options.expert_ridge > 0.0:
+            return {}
+        with torch.no_grad():
+            arguments = (self._gate_x, self._x, self._offset)
+            named = self._named(self._tensors(theta, requires_grad=False))
+            _, location, _ = torch.func.functional_call(self._channels, named, arguments)
+            suspects = self.prototype.family.at_boundary(location).any(0).tolist()
+        labels = self.labels()
+        found = {}
+        for expert in (i for i, suspect in enumerate(suspects) if suspect):
+            own = [
+                entry
+                for entry, label in enumerate(labels)
+                if label.startswith("experts.") and re.search(rf"\[{expert}[,\]]", label) and "log_scale" not in label
+            ]
+            direction = self.ray(theta, information, np.array(own, dtype=int)) if own else None
+            if direction is not None:
+                found[expert] = direction
+        return found
 
     @torch.no_grad()
     def _moves(self, theta: np.ndarray, direction: np.ndarray) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 
 from gatewise.fit.monitor import Monitor
-from gatewise.fit.problem import Problem
+from gatewise.fit.problem import Ascendable
 from gatewise.fit.status import FitStatus
 
 __all__ = ["newton", "projected_gradient"]
@@ -30,7 +30,7 @@ def projected_gradient(theta: np.ndarray, gradient: np.ndarray, lower: np.ndarra
     return np.where((theta <= lower) & (gradient < 0.0), 0.0, gradient)
 
 
-def newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
+def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
     """Climb from θ until the projected gradient is below `tol` and no step promises more than rounding.
 
     Where steps go on promising more, as along a separating ray, the climb ends some iterations after `tol` is met.
@@ -77,7 +77,7 @@ def newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: float) 
 
 
 def _local_model(
-    objective: Problem, theta: np.ndarray, gradient: np.ndarray
+    objective: Ascendable, theta: np.ndarray, gradient: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The Hessian, which coordinates are free, and eigenvalues and eigenvectors of its negative over those."""
     hessian = objective.hessian(theta)

@@ -31,6 +31,7 @@ class FitOptions:
         time_limit: seconds for the whole fit, or None.
         scale_floor: smallest σ, as a share of the one-expert residual standard deviation.
         gate_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
+        expert_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖aᵢ‖² on the experts' slopes in standardised units.
         variance_prior: (a, b) of an inverse-gamma prior on each σ² relative to the one-expert residual variance,
             density ∝ (σ²)^(−a−1) exp(−b/σ²), or None for plain maximum likelihood.
         n_jobs: worker processes for the starts (joblib); None or 1 stays in this process.
@@ -58,6 +59,7 @@ class FitOptions:
     time_limit: float | None = None
     scale_floor: float = 1e-3
     gate_ridge: float = 0.0
+    expert_ridge: float = 0.0
     variance_prior: tuple[float, float] | None = None
     n_jobs: int | None = None
     n_threads: int = 1
@@ -89,6 +91,8 @@ class FitOptions:
             raise InputError(f"scale_floor must lie strictly between 0 and 1, not {self.scale_floor!r}")
         if not (_is_number(self.gate_ridge) and self.gate_ridge >= 0.0):
             raise InputError(f"gate_ridge must be a non-negative number, not {self.gate_ridge!r}")
+        if not (_is_number(self.expert_ridge) and self.expert_ridge >= 0.0):
+            raise InputError(f"expert_ridge must be a non-negative number, not {self.expert_ridge!r}")
         if self.variance_prior is not None:
             prior = self.variance_prior
             pair = isinstance(prior, Sequence | np.ndarray) and len(prior) == 2

@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.result import Baseline
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["Problem", "StartRows"]
+__all__ = ["Ascendable", "Problem", "StartRows"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,20 @@ class StartRows:
         return np.lexsort(self.sort_keys)
 
 
+class Ascendable(Protocol):
+    """What a solver climbs: a function of θ with its derivatives and lower bounds."""
+
+    lower: np.ndarray
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and the gradient."""
+        ...
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian, or what stands for it."""
+        ...
+
+
 class Problem(ABC):
     """θ ↦ the mean objective over the rows, to be maximised, with what a start, a solver and a verdict ask of it.
 
@@ -66,7 +81,6 @@ class Problem(ABC):
         lower: bounds (size,), −∞ where there is none.
         n_evaluations: passes over the data so far.
         baseline: the one-expert fit.
-        coordinates: what θ means to the user.
         row_need: rows an expert needs for its own parameters and two more; with fewer it is tight.
         is_smooth: whether the objective has two derivatives wherever a solver may stand.
         unit: user units of y per internal unit of a scale, 1 where there is none.
@@ -83,7 +97,6 @@ class Problem(ABC):
     lower: np.ndarray
     n_evaluations: int = 0
     baseline: Baseline
-    coordinates: Coordinates
     row_need: int
     is_smooth: bool = True
     unit: float = 1.0
@@ -100,6 +113,11 @@ class Problem(ABC):
         """Whether there are fewer rows than parameters."""
         return self.n_rows < self.size
 
+    @property
+    @abstractmethod
+    def coordinates(self) -> Coordinates:
+        """What θ means to the user."""
+
     @abstractmethod
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean objective and its gradient."""
@@ -111,6 +129,14 @@ class Problem(ABC):
     @abstractmethod
     def information(self, theta: np.ndarray) -> np.ndarray:
         """The information per unit of weight: the negative Hessian, or what stands for it where there is none."""
+
+    def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
+        """Per unit of weight what must be positive at a maximum: the information, unless that cannot be otherwise."""
+        return self.information(theta)
+
+    def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
+        """For each expert that separates, a direction of its own parameters along which the objective does not fall."""
+        return {}
 
     @abstractmethod
     def log_likelihood(self, theta: np.ndarray) -> float:

@@ -136,6 +136,7 @@ class FitResult:
         tight: tight experts.
         gate_ridge: λ of the ridge on the gate, 0 without.
         variance_prior: (a, b) of the inverse-gamma prior, or None.
+        separated: entries of θ that belong to a gate or to experts that separate.
         separation: how the gate's quantities move, in user units, along the ray on which the likelihood does not fall,
             or None.
         baseline: the one-expert fit.
@@ -171,6 +172,7 @@ class FitResult:
     tight: tuple[int, ...]
     gate_ridge: float
     variance_prior: tuple[float, float] | None
+    separated: np.ndarray
     separation: np.ndarray | None
     baseline: Baseline
     starts: tuple[StartRecord, ...]

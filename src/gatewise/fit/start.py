@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewise.fit.interrupt import never
+from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
 from gatewise.fit.options import FitOptions
@@ -101,7 +102,9 @@ def climb(
     problem: Problem, theta: np.ndarray, options: FitOptions, approach: Monitor, monitor: Monitor
 ) -> tuple[np.ndarray, FitStatus]:
     """From θ to a first-order point, by the solver that the options and the size of the problem call for."""
-    if options.solver == "auto" and problem.cheap_hessian_size < problem.size <= _HESSIAN_AT_ALL:
+    if isinstance(problem, LeastSquaresProblem) and options.solver == "auto":
+        theta = _levenberg_marquardt(problem, theta, approach)
+    elif options.solver == "auto" and problem.cheap_hessian_size < problem.size <= _HESSIAN_AT_ALL:
         theta = _approach(problem, theta, approach)
     by_newton = options.solver == "newton" or (options.solver == "auto" and problem.size <= _HESSIAN_AT_ALL)
     solver = newton if by_newton else quasi_newton
@@ -112,6 +115,16 @@ def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarr
     """Come near a maximum without a Hessian; Newton's method takes over from there, also where this one stalls."""
     try:
         return quasi_newton(problem, theta, monitor, _APPROACH_TOL)[0]
+    except SolverStopped as stop:
+        if stop.status is not FitStatus.MAX_ITER or monitor.best is None:
+            raise
+        return monitor.best
+
+
+def _levenberg_marquardt(problem: LeastSquaresProblem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
+    """Come near a minimum of the squares without second derivatives; Newton's method finishes."""
+    try:
+        return newton(GaussNewton(problem), theta, monitor, _APPROACH_TOL)[0]
     except SolverStopped as stop:
         if stop.status is not FitStatus.MAX_ITER or monitor.best is None:
             raise

@@ -19,6 +19,9 @@ class FitStatus(Enum):
     SEPARATED = (
         "The gate separates: the likelihood keeps rising while gate coefficients diverge, so they have no maximum."
     )
+    EXPERT_SEPARATED = (
+        "An expert separates: its probabilities or means run to the boundary, so its coefficients have no maximum."
+    )
     ON_FLOOR = "Every start ended with an expert on the variance floor: the likelihood is unbounded there."
     MAX_ITER = "The largest number of iterations was reached before a first-order point; raise max_iter."
     STALLED = "No further ascent was possible in floating point although the gradient is not yet small enough."

@@ -13,6 +13,6 @@ __all__ = [
     "covariance",
     "information_criteria",
     "parameter_table",
-    "summarise",
     "quantity_covariance",
+    "summarise",
 ]

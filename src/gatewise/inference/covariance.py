@@ -35,9 +35,9 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
 
     J holds the derivatives of the quantities by θ, and I⁺ is the inverse of the information on the complement of its
     null space. A declared symmetry does not move the quantities, so nothing is lost with the directions it explains. A
-    quantity that moves along any other direction without information has no standard error, and neither has one that
-    moves along the ray of a separated gate, or, for a separated gate, any of the gate's; the experts' are then
-    conditional on the gate. Any status without a regular maximum withholds them all.
+    quantity that moves along any other direction without information has no standard error. Neither has one of a gate
+    or an expert that separates; those of the others are then conditional on it. Any status without a regular maximum
+    withholds them all.
 
     Args:
         result: a fit.
@@ -54,10 +54,8 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
     codes = {finding.code for finding in result.findings}
     if codes & _WITHOUT_ERRORS:
         return none
-    kept = np.arange(size)
-    quantities = np.arange(len(jacobian))
-    if FitStatus.SEPARATED in codes:
-        kept, quantities = kept[result.n_gate_parameters :], quantities[result.coordinates.n_gate :]
+    kept = np.setdiff1d(np.arange(size), result.separated)
+    quantities = np.flatnonzero((jacobian[:, result.separated] == 0.0).all(axis=1))
     jacobian = jacobian[np.ix_(quantities, kept)]
     flat = np.vstack([result.null_space.explained, result.null_space.further])[:, kept]
     regular = _complement(flat, len(kept))
