@@ -30,6 +30,7 @@ class Family(ABC):
         is_location_scale: whether y ↦ shift + scale · y, scale > 0, column by column, moves the location likewise and
             the dispersions by `rescale_dispersion`, so that fits may standardise the target.
         has_scale: whether exp(log_scale), or of its first entry, is a standard deviation or a scale in the units of y.
+        is_smooth: whether the log density has two derivatives by the location everywhere.
         log_link: whether the location is a logarithm of the mean, so that an offset, log(exposure), may be added to it.
     """
 
@@ -40,6 +41,7 @@ class Family(ABC):
     is_location_scale: ClassVar[bool] = False
     has_scale: ClassVar[bool] = False
     log_link: ClassVar[bool] = False
+    is_smooth: ClassVar[bool] = True
 
     @classmethod
     def of(cls, **options: Any) -> Self:

@@ -4,10 +4,10 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import uniform
+from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, refuse
 
@@ -43,7 +43,7 @@ class Bernoulli(Family):
         value = as_column(y, location)
         known = (value == 0.0) | (value == 1.0)
         sign = torch.where(value == 1.0, 1.0, -1.0).to(value.dtype)
-        return torch.where(known, logsigmoid(sign * location), -torch.inf)
+        return torch.where(known, log_sigmoid(sign * location), -torch.inf)
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """P(Y = 1), (…, k)."""

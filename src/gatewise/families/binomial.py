@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from gatewise.exceptions import InputError
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import smallest_count, through_numpy
+from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import as_column, is_count, refuse, whole_number
 
@@ -99,7 +99,7 @@ class Binomial(Family):
         trials = torch.where(known, trials, torch.zeros_like(trials))
         rest = trials - count
         choices = torch.lgamma(trials + 1.0) - torch.lgamma(count + 1.0) - torch.lgamma(rest + 1.0)
-        return torch.where(known, choices + count * logsigmoid(location) + rest * logsigmoid(-location), -torch.inf)
+        return torch.where(known, choices + count * log_sigmoid(location) + rest * log_sigmoid(-location), -torch.inf)
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """Mean count n p, (…, k); the probability p of success if the targets tell their trials."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import uniform
+from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
 
@@ -59,8 +60,11 @@ class Categorical(Family):
 
     def log_probabilities(self, location: Tensor) -> Tensor:
         """Log probabilities of all classes, (…, k, C)."""
+        return torch.log_softmax(self._logits(location), -1)
+
+    def _logits(self, location: Tensor) -> Tensor:
         logits = location.unsqueeze(-1) if self.n_classes == 2 else location
-        return torch.log_softmax(torch.cat([logits, torch.zeros_like(logits[..., :1])], -1), -1)
+        return torch.cat([logits, torch.zeros_like(logits[..., :1])], -1)
 
     def check_target(self, y: Tensor) -> None:
         """Refuse targets that are not 0, …, C − 1.
@@ -78,13 +82,16 @@ class Categorical(Family):
         )
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
-        """Log P(Y = y), (…, k); −∞ for codes that are no class."""
-        table = self.log_probabilities(location)
-        known = (is_count(y) & (y < self.n_classes)).unsqueeze(-1)
-        code = torch.where(known, y.unsqueeze(-1), torch.zeros_like(y.unsqueeze(-1))).long()
-        shape = torch.broadcast_shapes(code.shape, table.shape[:-1])
-        chosen = table.expand(*shape, self.n_classes).gather(-1, code.expand(shape).unsqueeze(-1)).squeeze(-1)
-        return torch.where(known, chosen, -torch.inf)
+        """Log P(Y = y), (…, k); −∞ for codes that are no class.
+
+        It is the logistic function of the logit of y against all other classes together, which is exact in both tails.
+        """
+        code = y.unsqueeze(-1)
+        logits = self._logits(location)
+        chosen = code.unsqueeze(-1) == torch.arange(self.n_classes, device=y.device)
+        logit = torch.where(chosen, logits, 0.0).sum(-1)
+        others = torch.logsumexp(torch.where(chosen, -torch.inf, logits), -1)
+        return torch.where(chosen.any(-1), log_sigmoid(logit - others), -torch.inf)
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """Probabilities of all classes, (…, k, C), also for C = 2."""

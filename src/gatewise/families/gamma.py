@@ -63,8 +63,9 @@ class Gamma(Family):
         return exp_or_tangent(location)
 
     def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
-        """μ²/a, (…, k)."""
-        return exp_or_tangent(location) ** 2 * torch.exp(-bounded_log(log_scale))
+        """μ²/a, (…, k), at most the largest number."""
+        value = exp_or_tangent(location) ** 2 * torch.exp(-bounded_log(log_scale))
+        return torch.clamp(value, max=torch.finfo(value.dtype).max)
 
     def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """P(Y ≤ y) by the incomplete gamma function, (…, k)."""
@@ -73,7 +74,7 @@ class Gamma(Family):
     def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Inverse of the distribution function, (…, k)."""
         shape = torch.exp(bounded_log(log_scale))
-        ratio = through_numpy(gamma_quantile, location, shape, probability.unsqueeze(-1).expand(location.shape))
+        ratio = through_numpy(gamma_quantile, location, shape, probability.unsqueeze(-1))
         return exp_or_tangent(location) * ratio
 
     def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -57,7 +57,8 @@ class Gaussian(Family):
 
     def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Φ((y − μ)/σ), (…, k)."""
-        return torch.special.ndtr((y.unsqueeze(-1) - location) * torch.exp(-log_scale))
+        # PyTorch's own normal distribution function loses its digits below −6 standard deviations.
+        return 0.5 * torch.erfc((location - y.unsqueeze(-1)) * torch.exp(-log_scale) * math.sqrt(0.5))
 
     def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """μ + σ Φ⁻¹(p), (…, k)."""

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from scipy import special
 from torch import Tensor
-from torch.nn.functional import logsigmoid
 
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import gamma_quantile, poisson_draws, smallest_count, through_numpy, uniform
-from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment
+from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment, log_sigmoid
 from gatewise.families.starts import half_row, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
 
@@ -63,7 +62,7 @@ class NegativeBinomial(Family):
         size = torch.exp(log_size)
         log_choices = log_gamma_increment(size, count) - torch.lgamma(count + 1.0)
         return torch.where(
-            known, log_choices + count * location + (size + count) * logsigmoid(log_size - location), -torch.inf
+            known, log_choices + count * location + (size + count) * log_sigmoid(log_size - location), -torch.inf
         )
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
@@ -71,9 +70,10 @@ class NegativeBinomial(Family):
         return exp_or_tangent(location)
 
     def variance(self, location: Tensor, log_scale: Tensor) -> Tensor:
-        """μ + μ²/r, (…, k)."""
+        """μ + μ²/r, (…, k), at most the largest number."""
         mean = exp_or_tangent(location)
-        return mean + mean * mean * torch.exp(-bounded_log(log_scale))
+        value = mean + mean * mean * torch.exp(-bounded_log(log_scale))
+        return torch.clamp(value, max=torch.finfo(value.dtype).max)
 
     def distribution_function(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """P(Y ≤ y) by the incomplete beta function, (…, k)."""
@@ -93,7 +93,7 @@ class NegativeBinomial(Family):
     def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """μ/(1 + μ/r), (…, k)."""
         log_size = bounded_log(log_scale)
-        return torch.exp(log_size + logsigmoid(location - log_size))
+        return torch.exp(log_size + log_sigmoid(location - log_size))
 
     def at_boundary(self, location: Tensor) -> Tensor:
         """Whether the mean is below 1e-8, (…, k)."""

@@ -4,8 +4,17 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn.functional import softplus
 
-__all__ = ["bounded_log", "exp_or_tangent", "expm1_or_tangent", "largest_log", "log_gamma_increment", "stirling_rest"]
+__all__ = [
+    "bounded_log",
+    "exp_or_tangent",
+    "expm1_or_tangent",
+    "largest_log",
+    "log_gamma_increment",
+    "log_sigmoid",
+    "stirling_rest",
+]
 
 _SERIES_FROM = 16.0
 _SERIES = (1.0 / 12.0, -1.0 / 360.0, 1.0 / 1260.0, -1.0 / 1680.0, 1.0 / 1188.0, -691.0 / 360360.0)
@@ -30,6 +39,17 @@ def expm1_or_tangent(h: Tensor) -> Tensor:
     """Elementwise exp(h) − 1, accurate near 0, with the tangent of `exp_or_tangent` above c."""
     bound = largest_log(h.dtype)
     return torch.expm1(torch.clamp(h, max=bound)) + math.exp(bound) * torch.relu(h - bound)
+
+
+def log_sigmoid(h: Tensor) -> Tensor:
+    """Elementwise −log(1 + exp(−h)), exact in both tails, as are its derivatives.
+
+    PyTorch's own warns when it is differentiated under `vmap`, and rounds its second derivative to 0 at large −h.
+    """
+    negative = h < 0.0
+    # Not through |h|, whose derivative at 0 is 0.
+    away = torch.where(negative, h, -h)
+    return torch.where(negative, h, torch.zeros_like(h)) - softplus(away)
 
 
 def bounded_log(log_value: Tensor) -> Tensor:

@@ -112,7 +112,7 @@ class StudentT(Family):
     def quantile(self, probability: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Inverse of the distribution function, (…, k)."""
         log_sigma, log_df = self._split(log_scale)
-        z = through_numpy(_quantile, location, torch.exp(log_df), probability.unsqueeze(-1).expand(location.shape))
+        z = through_numpy(_quantile, location, torch.exp(log_df), probability.unsqueeze(-1))
         return location + torch.exp(log_sigma) * z
 
     def sample(self, location: Tensor, log_scale: Tensor, generator: torch.Generator | None = None) -> Tensor:
