@@ -15,11 +15,15 @@ NULL = 1e-11
 
 
 def randomise(bank, seed=0, scale=1.0):
-    """The bank in float64 with standard normal parameters, times `scale`."""
+    """The bank in float64 with normal parameters, of standard deviation `scale` but for dispersions and inner biases.
+
+    Those of hidden units are small so that every unit bends among the inputs: a relu that is off on all of them, or
+    nowhere off, has null directions beyond the declared ones.
+    """
     generator = torch.Generator().manual_seed(seed)
     bank = bank.double().requires_grad_(False)
     for name, parameter in bank.named_parameters():
-        spread = 0.3 if name == "log_scale" else scale
+        spread = 0.3 if name in ("log_scale", "inner_bias") else scale
         parameter.copy_(spread * torch.randn(parameter.shape, dtype=torch.float64, generator=generator))
     return bank.requires_grad_(True)
 
