@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from scipy.special import softmax
 from scipy.stats import norm
 
@@ -10,6 +11,7 @@ from gatewise.exceptions import InputError, OutputError
 from gatewise.io.coding import PredictionData
 from gatewise.io.model_folder import ModelMetadata, SavedModel
 from gatewise.io.predictions import predict_table, write_table
+from tests.mixture_reference import DISCRETE, FAMILY_CASES, ORDERED, random_mixture, targets
 
 
 @pytest.fixture
@@ -85,3 +87,107 @@ def test_other_formats_are_refused(tmp_path, saved, data):
     ):
         write_table(tmp_path / "p.xlsx", predict_table(saved, data))
     assert list(tmp_path.iterdir()) == []
+
+
+ROWS = pd.DataFrame({"b": [0.0, 1.0, -1.0], "a": [0.5, 2.0, 3.0]})
+POSITIONS = np.array([2, 4, 5])
+
+
+def table(case, target=None, offset=None, gate="softmax", level=0.8, **metadata):
+    """The model, and its predictions for three rows."""
+    options = {"normalised": False} if gate == "sigmoid" else {}
+    model = random_mixture(gate=gate, case=case, gate_options=options)
+    names = ModelMetadata(feature_names=("a", "b"), gate_feature_names=("a", "b"), target_name="y", **metadata)
+    data = PredictionData(ROWS, target, POSITIONS, "row", ())
+    return model, predict_table(SavedModel(model, names), data, level=level, offset=offset)
+
+
+def points():
+    return torch.tensor(np.array(ROWS[["a", "b"]]))
+
+
+@pytest.mark.parametrize("case", list(FAMILY_CASES))
+def test_every_family_has_its_columns(case):
+    y = targets(case).numpy()
+    target = pd.Series(y) if y.ndim == 1 else pd.DataFrame(y)
+    model, frame = table(case, target)
+    mean = model.mean(points()).numpy()
+    weights = [f"weight_{i}" for i in (1, 2, 3)]
+    if case in ("two classes", "three classes"):
+        means = [f"probability_{j}" for j in range(mean.shape[1])]
+        np.testing.assert_array_equal(frame[means], mean)
+        np.testing.assert_allclose(frame[means].sum(axis=1), 1.0)
+    elif mean.ndim == 2:
+        means = ["mean_1", "mean_2"]
+        np.testing.assert_array_equal(frame[means], mean)
+    else:
+        means = ["mean"]
+        np.testing.assert_array_equal(frame["mean"], mean)
+    interval = ["lower", "upper"] if case in ORDERED else []
+    given = ["target"] if y.ndim == 1 else ["target_1", "target_2"]
+    shares = [f"responsibility_{i}" for i in (1, 2, 3)]
+    pit = ["pit"] if case in ORDERED and case not in DISCRETE else []
+    assert list(frame.columns) == ["row", *means, *interval, *weights, *given, "log_density", *shares, *pit]
+    np.testing.assert_array_equal(frame[given].to_numpy().reshape(y.shape), y)
+    np.testing.assert_array_equal(frame["log_density"], model.log_prob(points(), targets(case)))
+    np.testing.assert_allclose(frame[shares].sum(axis=1), 1.0)
+    if interval:
+        # (1 − 0.8)/2 is not 0.1 to the last digit.
+        np.testing.assert_allclose(frame["lower"], model.quantile(points(), 0.1), rtol=1e-12)
+        np.testing.assert_allclose(frame["upper"], model.quantile(points(), 0.9), rtol=1e-12)
+
+
+@pytest.mark.parametrize(
+    "target", [pd.Series(["no", "yes", "perhaps"]), pd.Series([0.0, 2.0, 1.0]), pd.Series([0, 2, 1])]
+)
+def test_classes_go_by_their_names(target):
+    model, frame = table("three classes", target, class_names=("no", "perhaps", "yes"))
+    shares = model.mean(points()).numpy()
+    np.testing.assert_array_equal(frame[["probability_no", "probability_perhaps", "probability_yes"]], shares)
+    # A class's log density is the logarithm of its probability.
+    np.testing.assert_allclose(frame["log_density"], np.log(shares[[0, 1, 2], [0, 2, 1]]))
+    assert frame["target"].tolist() == target.tolist()
+    with pytest.raises(
+        InputError, match=r"the target is 'never' in row 1, and the model knows the classes 'no', 'perh"
+    ):
+        table("three classes", pd.Series(["no", "never", "yes"]), class_names=("no", "perhaps", "yes"))
+
+
+def test_two_named_classes_of_a_bernoulli_target():
+    model, frame = table("bernoulli", pd.Series(["dead", "alive", "dead"]), class_names=("alive", "dead"))
+    mean = model.mean(points()).numpy()
+    np.testing.assert_array_equal(frame["probability_dead"], mean)
+    np.testing.assert_allclose(frame["probability_alive"], 1.0 - mean)
+    assert not {"mean", "lower", "upper"} & set(frame.columns)
+    np.testing.assert_allclose(frame["log_density"], np.log([mean[0], 1.0 - mean[1], mean[2]]))
+
+
+def test_weights_that_are_no_probabilities():
+    model, frame = table("gaussian", pd.Series([0.0, 1.0, 2.0]), gate="sigmoid")
+    assert list(frame.columns) == ["row", "mean", "weight_1", "weight_2", "weight_3"]
+    np.testing.assert_array_equal(frame["mean"], model.mean(points()))
+    assert (frame[["weight_1", "weight_2", "weight_3"]].sum(axis=1) - 1.0).abs().min() > 0.01
+
+
+def test_a_named_offset_must_be_given_and_is_added():
+    exposure = np.array([1.0, 2.0, 10.0])
+    target = pd.Series([0.0, 3.0, 1.0])
+    _, plain = table("poisson", target)
+    model, frame = table("poisson", target, offset=np.log(exposure), offset_name="log_years")
+    np.testing.assert_allclose(frame["mean"], exposure * plain["mean"])
+    offset = torch.tensor(np.log(exposure))
+    np.testing.assert_array_equal(frame["upper"], model.quantile(points(), 0.9, offset=offset))
+    np.testing.assert_array_equal(
+        frame["log_density"], model.log_prob(points(), torch.tensor([0.0, 3.0, 1.0]), offset=offset)
+    )
+    with pytest.raises(InputError, match="the model needs its offset, the column 'log_years'"):
+        table("poisson", offset_name="log_years")
+    with pytest.raises(InputError, match="fitted without an offset"):
+        table("poisson", offset=np.log(exposure))
+
+
+def test_targets_that_the_family_does_not_have_are_refused():
+    with pytest.raises(InputError, match=r"the target is -1\.0 in row 2 .* for the poisson family"):
+        table("poisson", pd.Series([0.0, 1.0, -1.0]))
+    with pytest.raises(InputError, match="the categorical family"):
+        table("three classes", pd.Series([0.0, 1.0, 3.0]))
