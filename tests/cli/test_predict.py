@@ -71,7 +71,7 @@ def test_dropped_rows_are_announced(run, folder):
 def newer(folder):
     path = folder / "model" / "config.json"
     config = json.loads(path.read_bytes())
-    path.write_text(json.dumps({**config, "schema_version": 2}))
+    path.write_text(json.dumps({**config, "schema_version": 3}))
 
 
 def tampered(folder):
@@ -87,7 +87,7 @@ REFUSED = {
         ["model", "data.csv"],
         "error: the model folder model is incomplete: weights.safetensors is missing",
     ),
-    "newer": (newer, ["model", "data.csv"], "error: the model folder model has schema version 2, and this Gatewise"),
+    "newer": (newer, ["model", "data.csv"], "error: the model folder model has schema version 3, and this Gatewise"),
     "tampered": (tampered, ["model", "data.csv"], "error: the model folder model is damaged: config.json was changed"),
     "no data": (None, ["model", "nowhere.csv"], "error: there is no file nowhere.csv: check its name"),
     "no column": (None, ["model", "tone"], "error: data set tone has no column 'x'; its columns are 'stretchratio'"),
