@@ -113,6 +113,14 @@ def test_the_negative_binomial_keeps_its_digits_at_every_size(log_size):
             assert slope.item() == pytest.approx(float(derivative), rel=1e-6, abs=1e-13 * (1 + y))
 
 
+def test_the_negative_binomial_distribution_function_sums_the_density_at_every_size():
+    y = torch.arange(0.0, 40.0).double()
+    for log_size in (-250.0, -100.0, -20.0, -2.0, 2.0, 20.0, 250.0):
+        size = torch.full((3,), log_size, dtype=torch.float64)
+        summed = NegativeBinomial().log_density(y, H, size).exp().cumsum(0)
+        torch.testing.assert_close(NegativeBinomial().distribution_function(y, H, size), summed, rtol=1e-9, atol=0.0)
+
+
 def test_many_degrees_of_freedom_are_gaussian():
     y, log_sigma = tensor([-30.0, -1.0, 0.0, 2.5]), tensor([0.4, -0.2, 0.0])
     expected = Gaussian().log_density(y, H, log_sigma)
@@ -139,6 +147,19 @@ def test_a_far_outlier_under_t_does_not_overflow():
     constant = 2.0 * math.log(3.0) + gammaln(2.0) - gammaln(1.5) - 0.5 * math.log(3.0 * math.pi)
     assert density.item() == pytest.approx(constant - 4.0 * 250.0 * math.log(10.0), rel=1e-13)
     assert torch.autograd.grad(density.sum(), h)[0].item() == pytest.approx(4e-250)
+
+
+def test_quantiles_of_heavy_tails_reach_as_far_as_numbers_do():
+    for df, level in ((0.3, 1e-8), (1.0, 1e-200), (2.5, 1e-30), (2.5, 1e-300), (40.0, 1e-300)):
+        found = StudentT(df).quantile(tensor([level]), tensor([0.0]), tensor([0.0])).item()
+        with mpmath.workdps(40):
+            nu, z = mpmath.mpf(df), mpmath.mpf(found)
+            below = mpmath.betainc(nu / 2, mpmath.mpf(0.5), 0, nu / (nu + z * z), regularized=True) / 2
+        assert found < 0.0
+        assert float(below / level) == pytest.approx(1.0, rel=1e-9)
+    upper = StudentT(0.3).quantile(tensor([1.0 - 2.0**-53]), tensor([0.0]), tensor([0.0])).item()
+    lower = StudentT(0.3).quantile(tensor([2.0**-53]), tensor([0.0]), tensor([0.0])).item()
+    assert upper == pytest.approx(-lower, rel=1e-12)
 
 
 @pytest.mark.parametrize("log_shape", [-20.0, 0.3, 2.8, 12.0, 30.0])

@@ -156,6 +156,12 @@ class StudentT(Family):
 
 
 def _quantile(df: np.ndarray, probability: np.ndarray) -> np.ndarray:
-    inside = special.stdtrit(df, np.clip(probability, 1e-300, 1.0 - 1e-16))
+    # SciPy overflows where the quantile's square does. So far out the tail is its leading term, and z > 0 has
+    # P(Z > z) = ½ x^(ν/2) / (ν/2 · B(ν/2, ½)) with x = ν/z².
+    tail = np.minimum(probability, 1.0 - probability)
+    half = 0.5 * df
+    log_z = 0.5 * np.log(df) - (np.log(2.0 * tail) + np.log(half) + special.betaln(half, 0.5)) / df
+    far = np.copysign(np.exp(log_z), probability - 0.5)
+    z = np.where(log_z - 0.5 * np.log(df) > math.log(1e9), far, special.stdtrit(df, probability))
     ends = np.where(probability == 0.0, -np.inf, np.where(probability == 1.0, np.inf, np.nan))
-    return np.where((probability > 0.0) & (probability < 1.0), inside, ends)
+    return np.where((probability > 0.0) & (probability < 1.0), z, ends)
