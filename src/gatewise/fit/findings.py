@@ -1,5 +1,7 @@
 """What must be said about a fit: the conditions, their evidence, and the advice, most serious first."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from gatewise.fit.assess import KeptPoint
@@ -29,7 +31,7 @@ def collect_findings(
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
-        found += _curvature(point.curvature, point.conditional_curvature)
+        found += _curvature(problem, point)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
@@ -134,12 +136,29 @@ def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimu
     return found
 
 
-def _curvature(curvature: np.ndarray, conditional: np.ndarray) -> list[Finding]:
+def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
+    curvature, conditional = point.curvature, point.conditional_curvature
+    if not curvature.size or not conditional.size:
+        return []
     smallest, largest = float(curvature[0]), float(curvature[-1])
     if smallest < -SINGULAR * largest:
         return [_on_curvature(FitStatus.NOT_A_MAXIMUM, smallest, largest)]
     smallest, largest = float(conditional[0]), float(conditional[-1])
-    return [_on_curvature(FitStatus.SINGULAR, smallest, largest)] if smallest < SINGULAR * largest else []
+    if smallest >= SINGULAR * largest:
+        return []
+    finding = _on_curvature(FitStatus.SINGULAR, smallest, largest)
+    named = [_named(problem.labels(), direction) for direction in point.null_space.further]
+    if not named:
+        return [finding]
+    listed = "; ".join(named)
+    return [replace(finding, message=f"{finding.message} Not identified, and not explained by a symmetry: {listed}.")]
+
+
+def _named(labels: list[str], direction: np.ndarray) -> str:
+    """The largest entries of a direction of θ, as a sum."""
+    order = np.argsort(-np.abs(direction), kind="stable")[:3]
+    terms = [f"{direction[entry]:+.2g} {labels[entry]}" for entry in order if abs(direction[entry]) > 0.1]
+    return " ".join(terms)
 
 
 def _on_curvature(code: FitStatus, smallest: float, largest: float) -> Finding:

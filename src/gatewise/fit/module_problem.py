@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.initialise import initial_experts, initial_gate
+from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
 from gatewise.fit.null_space import orthonormal_rows
 from gatewise.fit.options import FitOptions
@@ -33,6 +34,8 @@ _EXPECTATION_STEPS = 12
 _CURVED = 1e-4
 _RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SIGNATURE_ROWS = 64
+# With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
+_MOST_SCORES = 300
 
 
 class _Channels(nn.Module):
@@ -76,10 +79,11 @@ class ModuleProblem(Problem):
         self._prepare_tensors()
         self._check_columns()
         self._channels = _Channels(self.prototype)
+        self._linear = self._linear_channels()
         experts = self.prototype.experts
         own = sum(value.numel() for name, value in experts.named_parameters() if name != "log_scale")
         self.row_need = own // self.n_experts + 2
-        self.cheap_hessian_size = 0
+        self.cheap_hessian_size = 0 if self._linear is None else Problem.cheap_hessian_size
         self.is_smooth = self.prototype.family.is_smooth
         self.lower = np.full(self.size, -np.inf)
         self._base_scale = math.nan
@@ -101,6 +105,14 @@ class ModuleProblem(Problem):
                 f"the weights of the {model.gate.name} gate are not normalised, so the model has no likelihood: fit it "
                 'with objective="least_squares", or normalise the gate'
             )
+
+    def _linear_channels(self) -> LinearChannels | None:
+        """The channels' exact curvature, where logits and locations are linear in the parameters."""
+        gate, bank = self.prototype.gate, self.prototype.experts
+        bases = gate.basis(self._gate_x), bank.basis(self._x)
+        if bases[0] is None or bases[1] is None or not self._is_fused or self.kind != "likelihood":
+            return None
+        return LinearChannels(self.coordinates, self._y, self._offset, self._weight, bases[0], bases[1])
 
     def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """For each entry of the full vector the free one that it stands for, −1 if it is held, and what it holds."""
@@ -234,11 +246,17 @@ class ModuleProblem(Problem):
         return max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
 
     def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
-        """The Hessian of the mean objective, from chunks of rows that bound the memory."""
+        """The Hessian of the mean objective: by channels where they are linear, else by automatic differentiation.
+
+        The rows are taken in chunks that bound the memory.
+        """
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=False)
         step = self.chunk_rows
         hessian = torch.func.hessian(self._log_prior)(point)
+        if self._linear is not None:
+            total = self._linear.hessian(point) + hessian.numpy()
+            return 0.5 * (total + total.T) / self.total_weight
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
             hessian = hessian + torch.func.hessian(lambda at, rows=rows: self._sum(at, rows))(point)
@@ -278,8 +296,10 @@ class ModuleProblem(Problem):
         ]
         return torch.cat(pieces).cpu().numpy().astype(float)
 
-    def score_gram(self, theta: np.ndarray) -> np.ndarray:
-        """Σ w s sᵀ of the rows' scores."""
+    def score_gram(self, theta: np.ndarray) -> np.ndarray | None:
+        """Σ w s sᵀ of the rows' scores, for all but very large models."""
+        if self.size > _MOST_SCORES:
+            return None
         scores = self.scores(theta)
         return (scores.T * self.rows.weight) @ scores
 
