@@ -8,7 +8,7 @@ __all__ = ["affine_basis", "affine_values", "at_original_inputs"]
 
 def affine_values(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """aᵀx + b for every row a of `weight` (…a, d) and entry b of `bias` (…a), (…, d) ↦ (…, …a)."""
-    flat = x @ weight.reshape(-1, weight.shape[-1]).T
+    flat = x @ weight.flatten(0, -2).T
     return flat.reshape(*x.shape[:-1], *bias.shape) + bias
 
 

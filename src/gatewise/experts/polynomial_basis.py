@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.experts.affine import affine_basis
+from gatewise.experts.affine import affine_basis, affine_values
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities, whole_number
 from gatewise.experts.monomials import Monomials, count_monomials
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
@@ -21,6 +21,9 @@ class PolynomialBasisExperts(Experts):
 
     The monomials stand by degree and then in the order of the inputs: x, z, x², x·z, z². With degree 1 these are
     `LinearExperts`. Their number is C(d + degree, degree), with the constant.
+
+    Powers of inputs far from 0 nearly cancel: at a high degree, a location in such inputs has fewer digits than the
+    same one in standardised inputs, whatever the coefficients' own precision.
 
     Args:
         n_features: d.
@@ -73,9 +76,7 @@ class PolynomialBasisExperts(Experts):
 
     def location(self, x: Tensor) -> Tensor:
         """B + Σ a x^α, (…, d) ↦ (…, k), or (…, k, m)."""
-        values = self.monomials.values(x)
-        flat = values @ self.weight.reshape(-1, len(self.monomials)).T
-        return flat.reshape(*x.shape[:-1], *self.bias.shape) + self.bias
+        return affine_values(self.monomials.values(x), self.weight, self.bias)
 
     def basis(self, x: Tensor) -> Tensor:
         """1 and the monomials, (…, q) with q = C(d + degree, degree)."""
