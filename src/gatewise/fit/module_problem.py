@@ -424,7 +424,7 @@ class ModuleProblem(Problem):
         for symmetry in model.gate.symmetries():
             if symmetry.pins is not None:
                 gate = symmetry.act(gate, -gate[symmetry.pins][-1].reshape(-1))
-        return self.coordinates.flat(gate, experts).numpy()
+        return self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
 
     def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
