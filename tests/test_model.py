@@ -202,6 +202,8 @@ def test_build_fills_in_what_the_family_needs():
     gate, experts, family = SoftmaxGate(1, 2), LinearExperts(2, 2), Gaussian()
     built = MixtureOfExperts.build(gate, experts, family, n_features=2, n_experts=2, n_gate_features=1)
     assert (built.gate, built.experts, built.family) == (gate, experts, family)
+    shared = LinearExperts(1, 2, shared_scale=True)
+    assert MixtureOfExperts.build("softmax", shared, "gaussian", 1, 2).experts is shared
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,8 @@
 """The mixture's formulas against brute-force sums over SciPy's distributions, for every family."""
 
+import re
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -31,8 +34,10 @@ def reference_parts(model, case, x):
     return weights.reshape(shape), means, variances
 
 
-def test_every_registered_family_is_among_the_cases():
+def test_every_registered_family_is_among_the_cases_and_in_the_documentation():
     assert {family for family, _, _, _ in FAMILY_CASES.values()} == set(FAMILIES)
+    page = (Path(__file__).parents[1] / "docs" / "model.md").read_text(encoding="utf-8")
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == set(FAMILIES)
 
 
 @pytest.mark.parametrize("case", EVERY)

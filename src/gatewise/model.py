@@ -101,8 +101,8 @@ class MixtureOfExperts(nn.Module):
         self.gate = gate
         self.experts = experts
         self.family = family
-        self.register_module("gate_scaler", gate_scaler)
-        self.register_module("expert_scaler", expert_scaler)
+        self.gate_scaler = gate_scaler
+        self.expert_scaler = expert_scaler
 
     @classmethod
     def build(
@@ -128,7 +128,7 @@ class MixtureOfExperts(nn.Module):
             n_features: d, of the experts' inputs.
             n_experts: k.
             n_gate_features: of the gate's inputs; None for as many as the experts'.
-            shared_scale: whether one dispersion serves all experts.
+            shared_scale: whether one dispersion serves all experts; experts that exist already know it.
             gate_options: of a gate named by a string, as plain data.
             expert_options: of experts named by a string.
             family_options: of a family named by a string.
@@ -159,8 +159,8 @@ class MixtureOfExperts(nn.Module):
                 raise InputError(
                     f"{part!r} has {part.n_features} features and {k} experts, and {d} and {n_experts} are asked for"
                 )
-        if experts.shared_scale != shared_scale:
-            raise InputError(f"shared_scale={shared_scale} is asked for, and the experts are {experts!r}")
+        if shared_scale and not experts.shared_scale:
+            raise InputError(f"shared_scale=True is asked for, and these experts have a scale each: {experts!r}")
         return cls(gate, experts, family)
 
     @property
@@ -373,6 +373,10 @@ class MixtureOfExperts(nn.Module):
             variance=torch.exp(2.0 * scale).cpu().numpy() if self.family.has_scale else np.empty(0),
             dispersion={name: natural[:, place].copy() for place, name in enumerate(terms)},
         )
+
+    def extra_repr(self) -> str:
+        """The family, which is no module, for printing."""
+        return f"(family): {self.family!r}"
 
     def _need_probabilities(self, what: str) -> None:
         if not self.is_normalised:

@@ -225,7 +225,7 @@ def test_models_that_cannot_be_rebuilt_are_not_saved(tmp_path):
     with pytest.raises(InputError, match="no registered name"):
         model_files(random_mixture(experts=own), METADATA)
     half = random_mixture()
-    half.register_module("gate_scaler", Standardiser(torch.zeros(2).bfloat16(), torch.ones(2).bfloat16()))
+    half.gate_scaler = Standardiser(torch.zeros(2).bfloat16(), torch.ones(2).bfloat16())
     with pytest.raises(InputError, match=r"it has 'gate_scaler\.mean' as bfloat16 \(2,\), and float \(2,\) is needed"):
         model_files(half, METADATA)
     mixed = random_mixture()
@@ -369,7 +369,7 @@ def test_more_classes_than_the_experts_have_outputs_for(tmp_path):
 @pytest.mark.parametrize("scale", [0.0, -1.0])
 def test_a_standardisation_that_divides_by_nothing_is_refused(tmp_path, scale):
     model = random_mixture()
-    model.register_module("gate_scaler", Standardiser(torch.zeros(2), torch.ones(2)).double())
+    model.gate_scaler = Standardiser(torch.zeros(2), torch.ones(2)).double()
     model.gate_scaler.scale[1] = scale
     save_model(tmp_path / "m", model, metadata=METADATA)
     with pytest.raises(ModelFolderError, match="column 1 has the mean 0 and the scale"):

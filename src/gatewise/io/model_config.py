@@ -14,6 +14,7 @@ from gatewise.families.categorical import Categorical
 from gatewise.gates import GATES
 from gatewise.io.coding import ColumnCoding
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.component import Component
 from gatewise.ops.standardiser import Standardiser
 
 __all__ = [
@@ -261,8 +262,8 @@ def describe_parts(model: MixtureOfExperts) -> PartsConfig:
         raise InputError(f"this model cannot be saved: {place}: {first['msg']}") from None
 
 
-def _named(part: Any) -> dict[str, Any]:
-    return {"name": part.name, "n_features": part.n_features, "n_experts": part.n_experts}
+def _named(part: Component) -> dict[str, Any]:
+    return {"name": part.name, "n_features": int(part.n_features), "n_experts": int(part.n_experts)}
 
 
 def build_parts(config: PartsConfig) -> MixtureOfExperts:
