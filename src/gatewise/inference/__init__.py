@@ -1,18 +1,20 @@
 """Inference: standard errors, intervals, information criteria, and the summary as data and as text."""
 
 from gatewise.inference.covariance import covariance, quantity_covariance
-from gatewise.inference.criteria import Criteria, information_criteria
+from gatewise.inference.criteria import Criteria, SquaredErrors, information_criteria, squared_errors
 from gatewise.inference.parameters import Names, confidence_intervals, parameter_table
 from gatewise.inference.summary import Summary, summarise
 
 __all__ = [
     "Criteria",
     "Names",
+    "SquaredErrors",
     "Summary",
     "confidence_intervals",
     "covariance",
     "information_criteria",
     "parameter_table",
     "quantity_covariance",
+    "squared_errors",
     "summarise",
 ]

@@ -92,6 +92,7 @@ def covariance(result: FitResult, names: Names, kind: CovarianceKind = "auto") -
 
     Row and column names are "component: term", as in the parameter table.
     """
-    quantities = result.coordinates.quantities(names.features, names.gate_features, names.target)
+    quantities = names.quantities(result)
     labels = [f"{quantity.component}: {quantity.term}" for quantity in quantities]
-    return pd.DataFrame(quantity_covariance(result, kind), index=labels, columns=labels)
+    matrix = quantity_covariance(result, kind)[: len(labels), : len(labels)]
+    return pd.DataFrame(matrix, index=labels, columns=labels)

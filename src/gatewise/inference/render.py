@@ -35,6 +35,7 @@ class Page:
         status: the code of the status.
         findings: one sentence each, the status's own first.
         tables: headings and tables.
+        remarks: a heading and sentences to stand after the tables, or None.
         footnote: rows, starts, seed and priors, in a line.
     """
 
@@ -42,6 +43,7 @@ class Page:
     status: str
     findings: list[str]
     tables: list[tuple[str, pd.DataFrame]]
+    remarks: tuple[str, list[str]] | None
     footnote: str
 
 
@@ -52,6 +54,12 @@ def text(page: Page) -> str:
         parts.append(textwrap.fill(sentence, _WIDTH, subsequent_indent="  "))
     for heading, table in page.tables:
         parts += ["", heading, _text_table(table)]
+    if page.remarks is not None:
+        parts += ["", page.remarks[0]]
+        parts += [
+            textwrap.fill(sentence, _WIDTH, initial_indent="  ", subsequent_indent="    ")
+            for sentence in page.remarks[1]
+        ]
     return "\n".join([*parts, "", page.footnote])
 
 
@@ -64,6 +72,8 @@ def markdown(page: Page) -> str:
         header, *rows = _cells(table)
         parts += ["", f"**{heading}**", "", _markdown_row(header), _markdown_row(_rules(table))]
         parts += [_markdown_row(row) for row in rows]
+    if page.remarks is not None:
+        parts += ["", f"**{page.remarks[0]}**", "", *(f"- {_pipe(sentence)}" for sentence in page.remarks[1])]
     return "\n".join([*parts, "", page.footnote, ""])
 
 
@@ -78,6 +88,9 @@ def html(page: Page) -> str:
         parts.append(
             f"<table><caption>{escape(heading)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
+    if page.remarks is not None:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in page.remarks[1])
+        parts.append(f"<p>{escape(page.remarks[0])}</p><ul>{items}</ul>")
     return "\n".join([*parts, f"<p>{escape(page.footnote)}</p>"])
 
 
@@ -115,7 +128,9 @@ def _number(column: str, value: float) -> str:
     if column in ("z", "effective rows"):
         return f"{value:.2f}"
     if column in ("mixture", "one expert"):
-        return f"{value:.0f}" if float(value).is_integer() and abs(value) < 1e6 else f"{value:.4f}"
+        if float(value).is_integer() and abs(value) < 1e6:
+            return f"{value:.0f}"
+        return f"{value:.4f}" if abs(value) >= 0.1 else f"{value:.5g}"
     return f"{value:#.5g}".removesuffix(".") if 1e-4 <= abs(value) < 1e5 or value == 0.0 else f"{value:.5g}"
 
 

@@ -1,17 +1,26 @@
 """The summary of a fit as data; `gatewise.inference.render` turns it into text."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
+from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
 from gatewise.inference import render
-from gatewise.inference.criteria import baseline_criteria, information_criteria
+from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
 from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
+from gatewise.ops.component import Component
 
 __all__ = ["Summary", "summarise"]
+
+_SQUARES = {
+    "residual_sum_of_squares": "residual_sum",
+    "residual_standard_deviation": "residual_deviation",
+    "r_squared": "r_squared",
+}
 
 
 @dataclass(frozen=True)
@@ -21,11 +30,15 @@ class Summary:
     Attributes:
         title: what was fitted, in a line.
         parameters: see `parameter_table`.
-        experts: one row per expert: expert, weight (mean responsibility), effective_rows, scale, flags.
-        optima: one row per distinct end point, best first, those on the floor last: log_likelihood, starts,
-            smallest_scale, smallest_rows, flags.
-        statistics: plain numbers and strings: status, criteria, the one-expert baseline, rows, seed.
+        experts: one row per expert: expert, weight (mean responsibility, for least squares mean weight of the gate),
+            effective_rows, scale if the family has one, flags.
+        optima: one row per distinct end point, best first, those on the floor last: log_likelihood (NaN for least
+            squares), objective, starts, smallest_scale (NaN without scales), smallest_rows, flags.
+        statistics: plain numbers and strings: status, parts and their options, criteria, squared errors, the
+            one-expert baseline, rows, seed; NaN where the fit has no such number.
         findings: one sentence each, the status's own first.
+        null_directions: what can be done to the parameters without changing the model, or without the data noticing:
+            dimensions and reason of each.
         level: of the intervals.
     """
 
@@ -35,6 +48,7 @@ class Summary:
     optima: pd.DataFrame
     statistics: dict[str, Any]
     findings: list[str]
+    null_directions: list[dict[str, Any]]
     level: float
 
     def to_frame(self) -> pd.DataFrame:
@@ -67,6 +81,7 @@ class Summary:
             "parameters": self.parameters.to_dict("records"),
             "experts": self.experts.to_dict("records"),
             "optima": self.optima.to_dict("records"),
+            "null_directions": self.null_directions,
         }
         return render.json_text(content)
 
@@ -77,16 +92,20 @@ class Summary:
         return self.to_html()
 
     def _page(self) -> render.Page:
-        return render.Page(self.title, self.statistics["status"], self.findings, _tables(self), _footnote(self))
+        return render.Page(
+            self.title, self.statistics["status"], self.findings, _tables(self), _remarks(self), _footnote(self)
+        )
 
 
-def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
+def summarise(result: FitResult, names: Names, level: float = 0.95, errors: SquaredErrors | None = None) -> Summary:
     """The summary of a fit.
 
     Args:
         result: a fit.
         names: the user's names.
         level: of the confidence intervals.
+        errors: the squared errors of a fit by least squares, which a result without its rows does not tell; without
+            them there is no residual sum of squares in the summary.
 
     Raises:
         InputError: `level` does not lie strictly between 0 and 1.
@@ -107,14 +126,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
         1  expert 1            x     0.800
         2  expert 1        scale     0.671
     """
-    criteria = information_criteria(result)
-    base = baseline_criteria(result.baseline, result.total_weight)
-    gate_name, experts_name = result.model.gate.name, result.model.experts.name
-    k, family = result.model.n_experts, result.model.family.name
-    gate = f"{gate_name} gate on {', '.join(names.gate_features)}" if names.gate_features else "constant weights"
-    title = f"One {experts_name} expert for {names.target}, {family} family"
-    if k > 1:
-        title = f"Mixture of {k} {experts_name} experts for {names.target}, {family} family, {gate}"
+    model, k = result.model, result.model.n_experts
     statistics: dict[str, Any] = {
         "status": result.status.name,
         "sentence": result.status.sentence,
@@ -122,23 +134,23 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
         "features": list(names.features),
         "gate_features": list(names.gate_features),
         "n_experts": k,
-        "gate": gate_name,
-        "experts": experts_name,
-        "family": family,
+        "gate": model.gate.name,
+        "gate_options": _plain_options(model.gate),
+        "experts": model.experts.name,
+        "expert_options": _plain_options(model.experts),
+        "family": model.family.name,
+        "family_options": model.family.options(),
+        "reference_class": names.reference,
+        "objective": result.kind,
         "n_rows": result.n_rows,
         "total_weight": result.total_weight,
         "n_parameters": result.n_parameters,
         "log_likelihood": result.log_likelihood,
-        "penalised_log_likelihood": result.objective,
-        "aic": criteria.aic,
-        "bic": criteria.bic,
-        "icl": criteria.icl,
-        "baseline_log_likelihood": result.baseline.log_likelihood,
+        "penalised_log_likelihood": math.nan if result.kind == "least_squares" else result.objective,
+        **_criteria(result),
+        **_squares(result, errors),
         "baseline_n_parameters": result.baseline.n_parameters,
         "baseline_scale": result.baseline.scale,
-        "baseline_aic": base.aic,
-        "baseline_bic": base.bic,
-        "baseline_icl": base.icl,
         "relative_gradient": result.relative_gradient,
         "smallest_eigenvalue": result.smallest_eigenvalue,
         "n_starts": len(result.starts),
@@ -148,34 +160,92 @@ def summarise(result: FitResult, names: Names, level: float = 0.95) -> Summary:
         "seed": result.seed,
         "seconds": result.seconds,
     }
+    experts: dict[str, Any] = {
+        "expert": range(1, k + 1),
+        "weight": result.effective_rows / result.total_weight,
+        "effective_rows": result.effective_rows,
+    }
+    if result.scale.size:
+        experts["scale"] = result.scale
+    experts["flags"] = [_flags(i, result.on_floor, result.tight) for i in range(k)]
     return Summary(
-        title=title,
+        title=_title(result, names),
         parameters=parameter_table(result, names, level),
-        experts=pd.DataFrame(
-            {
-                "expert": range(1, k + 1),
-                "weight": result.effective_rows / result.total_weight,
-                "effective_rows": result.effective_rows,
-                "scale": result.scale,
-                "flags": [_flags(i, result.on_floor, result.tight) for i in range(k)],
-            }
-        ),
-        optima=pd.DataFrame(
-            {
-                "log_likelihood": [optimum.log_likelihood for optimum in result.optima],
-                "starts": [optimum.n_starts for optimum in result.optima],
-                "smallest_scale": [optimum.scale.min() for optimum in result.optima],
-                "smallest_rows": [optimum.effective_rows.min() for optimum in result.optima],
-                "flags": [
-                    " ".join(name for name, hit in (("floor", o.on_floor), ("tight", o.tight)) if hit)
-                    for o in result.optima
-                ],
-            }
-        ),
+        experts=pd.DataFrame(experts),
+        optima=_optima(result),
         statistics=statistics,
         findings=[finding.message for finding in result.findings],
+        null_directions=_null_directions(result),
         level=level,
     )
+
+
+def _title(result: FitResult, names: Names) -> str:
+    model = result.model
+    gate = f"{model.gate.name} gate on {', '.join(names.gate_features)}" if names.gate_features else "constant weights"
+    parts = [f"One {model.experts.name} expert for {names.target}", f"{model.family.name} family"]
+    if model.n_experts > 1:
+        parts[0] = f"Mixture of {model.n_experts} {model.experts.name} experts for {names.target}"
+        parts.append(gate)
+    if result.kind == "least_squares":
+        parts.append("by least squares")
+    elif model.gate.is_joint:
+        parts.append("fitted jointly with its inputs")
+    return ", ".join(parts)
+
+
+def _plain_options(part: Component) -> dict[str, Any] | None:
+    """The part's options, or None where they hold a function of the user's own."""
+    try:
+        return part.options()
+    except InputError:
+        return None
+
+
+def _criteria(result: FitResult) -> dict[str, float]:
+    criteria = information_criteria(result)
+    base = baseline_criteria(result.baseline, result.total_weight)
+    return {
+        "aic": criteria.aic,
+        "bic": criteria.bic,
+        "icl": criteria.icl,
+        "baseline_log_likelihood": result.baseline.log_likelihood,
+        "baseline_aic": base.aic,
+        "baseline_bic": base.bic,
+        "baseline_icl": base.icl,
+    }
+
+
+def _squares(result: FitResult, errors: SquaredErrors | None) -> dict[str, float]:
+    both = {"": errors, "baseline_": None if errors is None else baseline_errors(result, errors)}
+    return {
+        f"{prefix}{name}": math.nan if found is None else getattr(found, attribute)
+        for prefix, found in both.items()
+        for name, attribute in _SQUARES.items()
+    }
+
+
+def _optima(result: FitResult) -> pd.DataFrame:
+    flags = [" ".join(n for n, hit in (("floor", o.on_floor), ("tight", o.tight)) if hit) for o in result.optima]
+    return pd.DataFrame(
+        {
+            "log_likelihood": [optimum.log_likelihood for optimum in result.optima],
+            "objective": [optimum.objective for optimum in result.optima],
+            "starts": [optimum.n_starts for optimum in result.optima],
+            "smallest_scale": [o.scale.min() if o.scale.size else math.nan for o in result.optima],
+            "smallest_rows": [optimum.effective_rows.min() for optimum in result.optima],
+            "flags": flags,
+        }
+    )
+
+
+def _null_directions(result: FitResult) -> list[dict[str, Any]]:
+    space = result.null_space
+    found = [{"dimensions": count, "reason": sentence} for sentence, count in space.sentences if count]
+    if len(space.further):
+        reason = "no declared symmetry explains it; what depends on it has no standard error"
+        found.append({"dimensions": len(space.further), "reason": reason})
+    return found
 
 
 def _flags(expert: int, on_floor: tuple[int, ...], tight: tuple[int, ...]) -> str:
@@ -184,16 +254,7 @@ def _flags(expert: int, on_floor: tuple[int, ...], tight: tuple[int, ...]) -> st
 
 def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
     """The tables in the order of reading, with headings; numbers still numbers."""
-    figures = summary.statistics
-    comparison = pd.DataFrame(
-        {
-            "": ["log-likelihood", "parameters", "AIC", "BIC", "ICL"],
-            "mixture": [figures[key] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")],
-            "one expert": [
-                figures[f"baseline_{key}"] for key in ("log_likelihood", "n_parameters", "aic", "bic", "icl")
-            ],
-        }
-    )
+    squares = summary.statistics["objective"] == "least_squares"
     level = f"{100.0 * summary.level:g} %"
     parameters = summary.parameters.rename(
         columns={
@@ -206,11 +267,47 @@ def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
     experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
     if not any(experts["flags"]):
         experts = experts.drop(columns="flags")
+    reference = summary.statistics["reference_class"]
+    logits = "" if reference is None else f" (the experts' are of logits against {reference})"
+    share = "mean weight of the gate" if squares else "mean responsibility"
     return [
-        ("Fit (smaller criteria are better)", comparison),
-        ("Experts (weight is the mean responsibility)", experts),
-        ("Parameters", parameters),
+        (
+            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
+            _comparison(summary),
+        ),
+        (f"Experts (weight is the {share})", experts),
+        (f"Parameters{logits}", parameters),
     ]
+
+
+def _comparison(summary: Summary) -> pd.DataFrame:
+    """The mixture beside the one-expert fit."""
+    if summary.statistics["objective"] == "least_squares":
+        rows = {
+            "residual sum of squares": "residual_sum_of_squares",
+            "residual std. deviation": "residual_standard_deviation",
+            "R² against the mean": "r_squared",
+            "parameters": "n_parameters",
+        }
+    else:
+        rows = {"log-likelihood": "log_likelihood", "parameters": "n_parameters"}
+        rows |= {"AIC": "aic", "BIC": "bic", "ICL": "icl"}
+    return pd.DataFrame(
+        {
+            "": list(rows),
+            "mixture": [float(summary.statistics[key]) for key in rows.values()],
+            "one expert": [float(summary.statistics[f"baseline_{key}"]) for key in rows.values()],
+        }
+    )
+
+
+def _remarks(summary: Summary) -> tuple[str, list[str]] | None:
+    if not summary.null_directions:
+        return None
+    total = sum(entry["dimensions"] for entry in summary.null_directions)
+    plural = "direction" if total == 1 else "directions"
+    heading = f"Not identified: {total} {plural} of the parameters (dimensions and reasons)"
+    return heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in summary.null_directions]
 
 
 def _footnote(summary: Summary) -> str:
@@ -218,7 +315,9 @@ def _footnote(summary: Summary) -> str:
     priors = [f"gate ridge {figures['gate_ridge']:g}"] if figures["gate_ridge"] else []
     if figures["variance_prior"]:
         priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
-    penalty = f"; maximum of the likelihood times its priors: {', '.join(priors)}" if priors else ""
+    goal = "squares with the penalty" if figures["objective"] == "least_squares" else "likelihood times its priors"
+    extremum = "minimum of the" if figures["objective"] == "least_squares" else "maximum of the"
+    penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
     return (
         f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
         f"distinct optima found: {figures['n_optima']}, seed {figures['seed']}{penalty}"
