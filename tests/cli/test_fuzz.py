@@ -418,7 +418,7 @@ def mutate_config(content: bytes, random_: random.Random) -> bytes:
     holder, key = random_.choice(entries)
     kind = random_.randrange(6)
     if kind == 5:
-        config[random_.choice(["gate", "experts", "family"])]["name"] = random_.choice(["cosine", "os.system", ""])
+        config[random_.choice(["gate", "experts", "family"])]["name"] = random_.choice(["entmax", "os.system", ""])
     elif kind == 4:
         config["schema_version"] = random_.randrange(4)
     elif kind == 0:
