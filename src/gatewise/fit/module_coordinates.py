@@ -76,10 +76,11 @@ def _target_units(model: MixtureOfExperts, rows: FitRows, common_scale: bool) ->
         return None
     columns = rows.y.reshape(len(rows.y), -1)
     units = Standardisation.of(columns, rows.weight)
-    if model.experts.output_change == "affine":
+    # A shift of all experts shifts the mixture only where the weights sum to 1.
+    if model.experts.output_change == "affine" and model.gate.normaliser == "softmax":
         scale = np.full_like(units.scale, units.scale.mean()) if common_scale else units.scale
         return torch.from_numpy(units.mean), torch.from_numpy(scale)
-    # One factor for all columns, about zero: such experts cannot be shifted.
+    # Factors about zero only; such experts have no shift, or the weights do not carry it to the mean.
     size = np.sqrt(rows.weight @ (columns**2) / rows.weight.sum())
     size = np.where(size > 0.0, size, 1.0)
     size = np.full_like(size, size.mean()) if common_scale or model.experts.n_outputs == 1 else size
