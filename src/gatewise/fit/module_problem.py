@@ -88,7 +88,6 @@ class ModuleProblem(Problem):
         self.lower = np.full(self.size, -np.inf)
         self._base_scale = math.nan
         self._floor_entries = np.empty(0, dtype=int)
-        self._floor_entries = np.empty(0, dtype=int)
         self.baseline = Baseline(math.nan, math.nan, math.nan, 0)
         if baseline is not None:
             self.baseline = baseline
@@ -204,11 +203,13 @@ class ModuleProblem(Problem):
             slopes = named["gate.weight"]
             total = total - 0.5 * self.options.gate_ridge * ((slopes - slopes.mean(0)) ** 2).sum()
         if self.options.expert_ridge > 0.0:
-            if "experts.weight" not in named:
+            slopes = [value for name, value in named.items() if name.startswith("experts.") and name.endswith("weight")]
+            if not slopes:
                 raise InputError(
                     f"expert_ridge needs experts with slopes; {self.prototype.experts.name} experts have none"
                 )
-            total = total - 0.5 * self.options.expert_ridge * named["experts.weight"].square().sum()
+            for value in slopes:
+                total = total - 0.5 * self.options.expert_ridge * value.square().sum()
         if self.options.variance_prior is not None:
             if not self.prototype.family.has_scale or self.prototype.family.n_dispersion != 1:
                 raise InputError(f"variance_prior needs one scale per expert; {self.prototype.family.name} has none")
@@ -276,10 +277,14 @@ class ModuleProblem(Problem):
 
     def information(self, theta: np.ndarray) -> np.ndarray:
         """The negative Hessian; for a family without two derivatives the mean outer product of the scores."""
-        if self.is_smooth:
-            return -self.exact_hessian(theta)
+        return -self.exact_hessian(theta) if self.is_smooth else self.information_at_kink(theta)
+
+    def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
+        """The mean outer product of the scores, which needs no second derivatives, less the Hessian of the priors."""
         scores = self.scores(theta)
-        return (scores.T * self.rows.weight) @ scores / self.total_weight
+        prior = torch.func.hessian(self._log_prior)(self._tensors(theta, requires_grad=False))
+        gram = (scores.T * self.rows.weight) @ scores
+        return (gram - prior.cpu().numpy().astype(float)) / self.total_weight
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's log-likelihood, (n, size)."""
