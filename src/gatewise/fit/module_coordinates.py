@@ -93,16 +93,26 @@ class ModuleCoordinates:
     Args:
         prototype: the model, in float64 on the CPU.
         units: what was done to the rows.
-        expand: free vector ↦ full vector of all parameters, by constant indices (see `fit.constraints`).
+        column: for each entry of the full vector the free one that it stands for, −1 if it is held.
+        base: the full vector, for what is held.
+        has_dispersion: whether the dispersions are quantities of the fit; they are none of least squares.
     """
 
-    def __init__(self, prototype: MixtureOfExperts, units: InternalUnits, column: np.ndarray, base: np.ndarray) -> None:
+    def __init__(
+        self,
+        prototype: MixtureOfExperts,
+        units: InternalUnits,
+        column: np.ndarray,
+        base: np.ndarray,
+        has_dispersion: bool = True,
+    ) -> None:
         self.prototype = prototype
         self.units = units
         self.column = torch.from_numpy(column)
         self.base = torch.from_numpy(base)
         parts = (("gate", prototype.gate), ("experts", prototype.experts))
         named = [(f"{part}.{name}", value.shape) for part, module in parts for name, value in module.named_parameters()]
+        self.has_dispersion = has_dispersion and prototype.family.n_dispersion > 0
         self.names = [name for name, _ in named]
         self.shapes = [shape for _, shape in named]
         self.sizes = [shape.numel() for shape in self.shapes]
@@ -154,7 +164,7 @@ class ModuleCoordinates:
         gate, experts = self.user_parameters(self.full(theta))
         log_scale = experts.pop("log_scale")
         parts = [self.prototype.gate.identified(gate), self.prototype.experts.identified(experts)]
-        if self.prototype.family.n_dispersion:
+        if self.has_dispersion:
             parts.append(self.prototype.family.natural_dispersion(log_scale).reshape(-1))
         return torch.cat(parts)
 
@@ -174,7 +184,7 @@ class ModuleCoordinates:
         gate_seen = [f"z({name})" for name in gate_features] if self.units.gate_is_stored else list(gate_features)
         experts = model.experts
         owners = ["all experts"] if experts.shared_scale else [f"expert {i}" for i in range(1, experts.n_experts + 1)]
-        terms = family.dispersion_terms() if family.n_dispersion else []
+        terms = family.dispersion_terms() if self.has_dispersion else []
         return [
             *model.gate.quantities(gate_seen),
             *experts.quantities(seen, family.output_names(target)),

@@ -74,7 +74,7 @@ class ModuleProblem(Problem):
         standardise = options.standardise == "auto" and options.constraints is None
         units = internal_units(self.prototype, rows, standardise, self.kind == "least_squares")
         column, base = self._free(options)
-        self._coordinates = ModuleCoordinates(self.prototype, units, column, base)
+        self._coordinates = ModuleCoordinates(self.prototype, units, column, base, self.kind == "likelihood")
         self.size, self.n_gate = self.coordinates.size, self.coordinates.n_gate_parameters
         self._prepare_tensors()
         self._check_columns()
