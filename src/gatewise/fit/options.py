@@ -31,8 +31,8 @@ class FitOptions:
         time_limit: seconds for the whole fit, or None.
         scale_floor: smallest σ, as a share of the one-expert residual standard deviation.
         gate_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
-        expert_ridge: λ ≥ 0 of the log prior −λ/2 Σ a² on the experts' slopes in standardised units; of a network's experts
-            on all weights of both layers.
+        expert_ridge: λ ≥ 0 of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on
+            all weights of a network's experts.
         variance_prior: (a, b) of an inverse-gamma prior on each σ² relative to the one-expert residual variance,
             density ∝ (σ²)^(−a−1) exp(−b/σ²), or None for plain maximum likelihood.
         n_jobs: worker processes for the starts (joblib); None or 1 stays in this process.
