@@ -29,6 +29,7 @@ class Laplace(Family):
     source = "Kotz, Kozubowski and Podgórski (2001), The Laplace Distribution and Generalizations, ch. 2"
     is_location_scale = True
     has_scale = True
+    is_smooth = False
 
     @property
     def n_dispersion(self) -> int:

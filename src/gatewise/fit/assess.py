@@ -26,7 +26,7 @@ class KeptPoint:
         end: the end point as its start left it.
         theta: internal units, experts in canonical order.
         value: the mean objective.
-        relative_gradient: largest projected gradient component of the mean objective.
+        relative_gradient: largest projected gradient component of the mean objective; at a kink see `EndPoint`.
         information: per unit of weight.
         curvature: the information's eigenvalues over the coordinates that are not held at a bound, without the
             directions that the declared symmetries explain, ascending.
@@ -64,10 +64,10 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     theta = problem.canonical_order(end.theta)
     value, gradient = problem.value_and_gradient(theta)
     projected = projected_gradient(theta, gradient, problem.lower)
-    information = problem.information(theta)
+    information = problem.information_at_kink(theta) if end.at_kink else problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
-    curvature = problem.curvature_matrix(theta)
+    curvature = information if end.at_kink else problem.curvature_matrix(theta)
     direction = None if problem.is_saturated else problem.gate_direction(theta, information, responsibilities)
     expert_directions = {} if problem.is_saturated else problem.expert_directions(theta, information)
     free = projected == gradient
@@ -81,7 +81,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         end=end,
         theta=theta,
         value=value,
-        relative_gradient=float(np.abs(projected).max(initial=0.0)),
+        relative_gradient=end.relative_gradient if end.at_kink else float(np.abs(projected).max(initial=0.0)),
         information=information,
         curvature=_eigenvalues(curvature, null_space.explained, free),
         conditional_curvature=_eigenvalues(curvature, null_space.explained, regular),

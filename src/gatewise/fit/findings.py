@@ -16,6 +16,10 @@ __all__ = ["collect_findings"]
 
 # Fewer effective rows than this is an empty expert.
 _EMPTY_ROWS = 1e-2
+_KINK = (
+    " It lies at a kink: there the gradient jumps, and a convex combination of the gradients around it vanishes. "
+    "Standard errors are from the outer products of the scores."
+)
 
 
 def collect_findings(
@@ -43,8 +47,8 @@ def collect_findings(
         Finding(
             FitStatus.CONVERGED,
             f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"distinct optima found: {interior}.",
-            {"starts_at_best": reached, "starts": len(ends), "optima": interior},
+            f"distinct optima found: {interior}.{_KINK if point.end.at_kink else ''}",
+            {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at_kink},
         ),
     )
 

@@ -109,6 +109,10 @@ class LeastSquaresProblem(ModuleProblem):
         """The Gauss–Newton matrix per unit of weight."""
         return self.gauss_newton(theta)
 
+    def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
+        """The Gauss–Newton matrix, which needs no second derivatives either."""
+        return self.gauss_newton(theta)
+
     def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
         """The negative Hessian."""
         return -self.exact_hessian(theta)

@@ -14,7 +14,7 @@ from gatewise.fit.monitor import Monitor
 from gatewise.fit.problem import Ascendable
 from gatewise.fit.status import FitStatus
 
-__all__ = ["newton", "projected_gradient"]
+__all__ = ["bounded_step", "newton", "projected_gradient"]
 
 _SMALLEST_RADIUS = 1e-12
 # A step that promises no more than this share of the objective is the last one. At a regular maximum its quadratic
@@ -46,7 +46,7 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
     while True:
         slope = float(np.abs(gradient[free]).max(initial=0.0))
         step = np.zeros_like(theta)
-        step[free] = vectors @ _bounded_step(curvature, vectors.T @ gradient[free], radius)
+        step[free] = vectors @ bounded_step(curvature, vectors.T @ gradient[free], radius)
         candidate = np.maximum(theta + step, objective.lower)
         step = candidate - theta
         promised = float(gradient @ step + 0.5 * step @ hessian @ step)
@@ -86,7 +86,7 @@ def _local_model(
     return hessian, free, curvature, vectors
 
 
-def _bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:
+def bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> np.ndarray:
     """Argmax of gᵀs − ½ Σ cᵢ sᵢ² within ‖s‖ ≤ radius, in the eigenvector basis of the negative Hessian.
 
     s = g / (c + μ) with the smallest μ ≥ 0 that makes c + μ ≥ 0 and ‖s‖ ≤ radius, found by bisection on μ. In the

@@ -130,6 +130,10 @@ class Problem(ABC):
     def information(self, theta: np.ndarray) -> np.ndarray:
         """The information per unit of weight: the negative Hessian, or what stands for it where there is none."""
 
+    def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
+        """What stands for the information where the objective has a kink, and its Hessian leaves the kink out."""
+        return self.information(theta)
+
     def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
         """Per unit of weight what must be positive at a maximum: the information, unless that cannot be otherwise."""
         return self.information(theta)

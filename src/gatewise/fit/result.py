@@ -119,7 +119,8 @@ class FitResult:
         n_parameters: identified parameters: free ones less the directions that the declared symmetries explain.
         n_rows: rows with a positive weight.
         total_weight: Σ w, the n of BIC.
-        relative_gradient: largest projected gradient component of the mean objective, in internal units.
+        relative_gradient: largest projected gradient component of the mean objective, in internal units; at a kink that
+            of the shortest convex combination of the gradients around it.
         smallest_eigenvalue: of the information matrix per unit of weight, in internal units.
         information: the observed information (negative Hessian of the objective) in internal units, experts in
             canonical order.

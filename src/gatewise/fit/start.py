@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gatewise.fit.gradient_sampling import gradient_sampling
 from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
+from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
 from gatewise.fit.options import FitOptions
@@ -33,7 +35,9 @@ class EndPoint:
         theta: the end point.
         value: its mean objective.
         status: CONVERGED, STALLED, MAX_ITER, TIME_LIMIT or INTERRUPTED.
-        relative_gradient: largest projected gradient component of the mean objective.
+        relative_gradient: largest projected gradient component of the mean objective; at a kink that of the shortest
+            convex combination of the gradients around it.
+        at_kink: whether it is the latter that is small.
         on_floor: experts whose scale is on the floor.
         n_iterations: solver iterations.
         n_evaluations: passes over the data.
@@ -47,6 +51,7 @@ class EndPoint:
     value: float
     status: FitStatus
     relative_gradient: float
+    at_kink: bool
     on_floor: tuple[int, ...]
     n_iterations: int
     n_evaluations: int
@@ -71,16 +76,19 @@ def run_start(
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
     theta = problem.begin(responsibilities, index, options.seed)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
+    around_kink = None
     try:
         theta = problem.improve(theta, options.em_steps if options.max_iter else 0, monitor.check)
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
-        theta, status = climb(problem, theta, options, approach, monitor)
+        theta, status, around_kink = climb(problem, theta, options, index, approach, monitor)
     except SolverStopped as stop:
         status = stop.status
         theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
     value, gradient = problem.value_and_gradient(theta)
     slope = float(np.abs(projected_gradient(theta, gradient, problem.lower)).max(initial=0.0))
+    at_kink = around_kink is not None and slope > options.tol
+    slope = around_kink if around_kink is not None and at_kink else slope
     if status is FitStatus.MAX_ITER and slope <= options.tol:
         status = FitStatus.CONVERGED
     return EndPoint(
@@ -90,6 +98,7 @@ def run_start(
         value=value,
         status=status,
         relative_gradient=slope,
+        at_kink=at_kink,
         on_floor=problem.floored(theta),
         n_iterations=approach.n_iterations + monitor.n_iterations,
         n_evaluations=problem.n_evaluations - evaluated,
@@ -99,16 +108,29 @@ def run_start(
 
 
 def climb(
-    problem: Problem, theta: np.ndarray, options: FitOptions, approach: Monitor, monitor: Monitor
-) -> tuple[np.ndarray, FitStatus]:
-    """From θ to a first-order point, by the solver that the options and the size of the problem call for."""
+    problem: Problem, theta: np.ndarray, options: FitOptions, index: int, approach: Monitor, monitor: Monitor
+) -> tuple[np.ndarray, FitStatus, float | None]:
+    """From θ to a first-order point, by the solver that the options and the size of the problem call for.
+
+    Where there are kinks, or a smooth solver has stalled as if there were one, gradient sampling finishes.
+
+    Returns:
+        The last θ, CONVERGED or STALLED, and the largest component of the shortest convex combination of the gradients
+        around θ if gradient sampling was used.
+    """
+    small = problem.size <= _HESSIAN_AT_ALL
     if isinstance(problem, LeastSquaresProblem) and options.solver == "auto":
         theta = _levenberg_marquardt(problem, theta, approach)
-    elif options.solver == "auto" and problem.cheap_hessian_size < problem.size <= _HESSIAN_AT_ALL:
+    elif options.solver == "auto" and small and (problem.size > problem.cheap_hessian_size or not problem.is_smooth):
         theta = _approach(problem, theta, approach)
-    by_newton = options.solver == "newton" or (options.solver == "auto" and problem.size <= _HESSIAN_AT_ALL)
-    solver = newton if by_newton else quasi_newton
-    return solver(problem, theta, monitor, options.tol)
+    sampled = problem if isinstance(problem, ModuleProblem) and small else None
+    if sampled is None or problem.is_smooth or options.solver != "auto":
+        by_newton = options.solver == "newton" or (options.solver == "auto" and small)
+        theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)
+        if sampled is None or status is FitStatus.CONVERGED:
+            return theta, status, None
+    generator = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(index, 2)))
+    return gradient_sampling(sampled, theta, monitor, options.tol, generator)
 
 
 def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
