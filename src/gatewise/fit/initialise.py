@@ -217,7 +217,8 @@ def _from_coefficients(experts: Experts, own: Parameters, coefficients: Tensor) 
         return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
 
     columns = torch.autograd.functional.jacobian(lambda flat: experts.coefficients(assemble(flat)).reshape(-1), zero)
-    return assemble(torch.linalg.lstsq(columns, coefficients.reshape(-1, 1)).solution.squeeze(-1))
+    # Not by least squares, whose last bits here differ from call to call.
+    return assemble(torch.linalg.solve(columns, coefficients.reshape(-1)))
 
 
 def _power_start(

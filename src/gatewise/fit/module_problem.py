@@ -19,7 +19,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.result import Baseline
-from gatewise.fit.rows import FitRows, check_columns
+from gatewise.fit.rows import EPSILON, FitRows, check_columns
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
@@ -34,6 +34,8 @@ _EXPECTATION_STEPS = 12
 _CURVED = 1e-4
 _RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SIGNATURE_ROWS = 64
+# A one-expert scale below this share of the target's deviation is rounding.
+_EXACT = 1e-9
 # With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
 _MOST_SCORES = 300
 
@@ -66,7 +68,7 @@ class ModuleProblem(Problem):
     """
 
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
-        self._check_model(model)
+        self.check_model(model)
         self.prototype = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
         self.rows = rows
         self.options = options
@@ -88,17 +90,21 @@ class ModuleProblem(Problem):
         self.lower = np.full(self.size, -np.inf)
         self._base_scale = math.nan
         self._floor_entries = np.empty(0, dtype=int)
-        self.baseline = Baseline(math.nan, math.nan, math.nan, 0)
-        if baseline is not None:
-            self.baseline = baseline
-            self._set_floor(options)
+        self.baseline = baseline or Baseline(math.nan, math.nan, math.nan, 0)
+        self._set_floor(None if baseline is None else baseline.scale)
 
     @property
     def coordinates(self) -> ModuleCoordinates:
         """From free internal parameters to identified quantities."""
         return self._coordinates
 
-    def _check_model(self, model: MixtureOfExperts) -> None:
+    @classmethod
+    def check_model(cls, model: MixtureOfExperts) -> None:
+        """Refuse a model that has no such objective.
+
+        Raises:
+            InputError: it has none.
+        """
         if model.gate.normaliser == "none":
             raise InputError(
                 f"the weights of the {model.gate.name} gate are not normalised, so the model has no likelihood: fit it "
@@ -157,20 +163,44 @@ class ModuleProblem(Problem):
                 units = Standardisation.of(x, self.rows.weight)
                 check_columns(x, units, units.design(x), self.rows.weight, names)
 
-    def _set_floor(self, options: FitOptions) -> None:
-        family = self.prototype.family
-        if not family.has_scale:
+    def _set_floor(self, base_scale: float | None) -> None:
+        """Bound the scales from below: by a share of the one-expert scale, and the one-expert scale by rounding."""
+        if not self.prototype.family.has_scale:
             return
         _, scale = self.coordinates.units.target or (None, torch.ones(1, dtype=torch.float64))
-        self.unit = float(self.baseline.scale)
-        self._base_scale = self.unit / float(torch.exp(scale.log().mean()))
+        internal_unit = float(torch.exp(scale.log().mean()))
+        spread = self._spread()
+        lowest = _EXACT * spread
+        if base_scale is not None:
+            # Where one expert explains every row its residual is no unit to measure in: the target's deviation is.
+            self._base_scale = base_scale / internal_unit
+            if self._base_scale <= 10.0 * lowest:
+                self._base_scale = spread
+            self.unit = self._base_scale * internal_unit
+            lowest = self.options.scale_floor * self._base_scale
         entries = [
             index
             for index, label in enumerate(self.coordinates.labels())
             if label.startswith("experts.log_scale[") and self._is_log_scale(label)
         ]
         self._floor_entries = np.array(entries, dtype=int)
-        self.lower[self._floor_entries] = math.log(options.scale_floor * self._base_scale)
+        self.lower[self._floor_entries] = math.log(lowest)
+
+    def _spread(self) -> float:
+        """The standard deviation of the target in internal units, the geometric mean over its columns.
+
+        Raises:
+            InputError: a column of the target is constant.
+        """
+        columns = self._y.detach().cpu().double().numpy().reshape(self.n_rows, -1)
+        deviation = Standardisation.of(columns, self.rows.weight)
+        constant = np.ptp(columns, axis=0) <= 8.0 * EPSILON * np.abs(deviation.mean)
+        if constant.any():
+            column = int(np.flatnonzero(constant)[0])
+            value = self.rows.y.reshape(self.n_rows, -1)[0, column]
+            name = self.rows.target if self.rows.y.ndim == 1 else f"{self.rows.target}[{column}]"
+            raise InputError(f"the target {name!r} is constant at {value:g}: there is nothing to explain")
+        return float(np.exp(np.log(deviation.scale).mean()))
 
     def _is_log_scale(self, label: str) -> bool:
         """Whether an entry of the dispersions is the logarithm of a scale: not a degree of freedom or a covariance."""
@@ -388,14 +418,15 @@ class ModuleProblem(Problem):
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
         model = self.prototype
         x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
-        shares = torch.from_numpy((responsibilities * self.rows.weight).T.copy())
+        # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
+        shares = torch.tensor((responsibilities * self.rows.weight).T)
         gate = initial_gate(model.gate, gate_x, shares, generator)
         experts = initial_experts(model.experts, model.family, x, y, shares, offset, generator)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = np.maximum(self.coordinates.collapse(full), self.lower)
         if model.gate.own_top_k is not None or self.n_experts == 1:
             return theta
-        target = torch.from_numpy(responsibilities.T.copy()).to(self._x)
+        target = torch.tensor(responsibilities.T).to(self._x)
 
         def expected(point: np.ndarray) -> tuple[float, np.ndarray]:
             self.n_evaluations += 1
