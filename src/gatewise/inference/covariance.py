@@ -94,5 +94,4 @@ def covariance(result: FitResult, names: Names, kind: CovarianceKind = "auto") -
     """
     quantities = names.quantities(result)
     labels = [f"{quantity.component}: {quantity.term}" for quantity in quantities]
-    matrix = quantity_covariance(result, kind)[: len(labels), : len(labels)]
-    return pd.DataFrame(matrix, index=labels, columns=labels)
+    return pd.DataFrame(quantity_covariance(result, kind), index=labels, columns=labels)

@@ -29,12 +29,8 @@ class Names:
     reference: str | None = None
 
     def quantities(self, result: FitResult) -> list[Quantity]:
-        """What the identified quantities of a fit are, by these names; least squares determines no dispersions."""
+        """What the identified quantities of a fit are, by these names."""
         found = result.coordinates.quantities(self.features, self.gate_features, self.target)
-        if result.kind == "least_squares":
-            experts, family = result.model.experts, result.model.family
-            owners = 1 if experts.shared_scale else experts.n_experts
-            found = found[: len(found) - owners * len(family.dispersion_terms())]
         if not self.outputs:
             return found
         own = result.model.family.output_names(self.target)

@@ -37,8 +37,8 @@ def parameter_table(
     if not 0.0 < level < 1.0:
         raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
     quantities = names.quantities(result)
-    estimate = result.coordinates.estimates(result.theta)[: len(quantities)]
-    error = np.sqrt(np.diag(quantity_covariance(result, kind)))[: len(quantities)]
+    estimate = result.coordinates.estimates(result.theta)
+    error = np.sqrt(np.diag(quantity_covariance(result, kind)))
     positive = np.array([quantity.positive for quantity in quantities])
     margin = float(norm.isf(0.5 * (1.0 - level))) * error
     lower, upper = estimate - margin, estimate + margin
