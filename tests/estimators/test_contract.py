@@ -3,7 +3,7 @@
 import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from gatewise.estimators import GatedRegressor
+from gatewise.estimators import GatedClassifier, GatedRegressor
 
 # The likelihood of 15 rows and 30 features is unbounded: on the variance floor it is flat in many directions, and two
 # fits with the same log-likelihood need not predict alike between the rows. Whether they do is a matter of rounding
@@ -15,7 +15,7 @@ _ALLOWED_FAILURES = {
 
 @pytest.mark.filterwarnings("ignore::gatewise.exceptions.FitWarning")
 @parametrize_with_checks(
-    [GatedRegressor(n_experts=2, n_starts=4), GatedRegressor(n_experts=1)],
+    [GatedRegressor(n_experts=2, n_starts=4), GatedRegressor(n_experts=1), GatedClassifier(n_experts=2, n_starts=4)],
     expected_failed_checks=lambda estimator: _ALLOWED_FAILURES if estimator.n_experts > 1 else {},
     xfail_strict=False,
 )

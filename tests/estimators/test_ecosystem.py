@@ -69,7 +69,8 @@ def test_parameters_are_kept_as_given_and_cloned():
             "max_iter",
         ),
         *("tol", "time_limit", "scale_floor", "gate_ridge", "variance_prior", "n_jobs", "n_threads", "device"),
-        *("dtype", "verbose", "random_state"),
+        *("dtype", "verbose", "random_state", "gate_options", "expert_options", "family_options", "objective"),
+        *("standardise", "constraints", "expert_ridge"),
     }
 
 

@@ -7,13 +7,25 @@ from typing import Any
 import narwhals as nw
 import numpy as np
 from sklearn.base import BaseEstimator
+from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
 
-__all__ = ["ColumnChoice", "chosen_columns", "feature_matrix", "row_weights", "target_vector"]
+__all__ = [
+    "ColumnChoice",
+    "chosen_columns",
+    "class_labels",
+    "feature_matrix",
+    "row_offset",
+    "row_weights",
+    "target_columns",
+    "target_vector",
+]
 
 ColumnChoice = Sequence[str | int] | np.ndarray | None
+
+_NO_TARGET = "this estimator requires y to be passed, but the target y is None"
 
 
 def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarray:
@@ -53,7 +65,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
         InputError: y is None, not numeric, or not one-dimensional.
     """
     if y is None:
-        raise InputError("GatedRegressor requires y to be passed, but the target y is None")
+        raise InputError(_NO_TARGET)
     native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.Series):
         name = "y" if native.name in (None, "") else str(native.name)
@@ -67,6 +79,76 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
     except ValueError as error:
         raise InputError(str(error)) from error
     return _real_numbers(np.asarray(vector), f"the target {name!r}"), name
+
+
+def target_columns(y: Any) -> tuple[np.ndarray, list[str]]:
+    """Y as a float64 matrix (n, e), and the names of its columns, "y[0]", "y[1]", … where it has none.
+
+    Missing values become NaN; they are not refused here.
+
+    Raises:
+        InputError: y is None, not numeric, or not a table.
+    """
+    if y is None:
+        raise InputError(_NO_TARGET)
+    native = nw.from_native(y, eager_only=True, pass_through=True)
+    if isinstance(native, nw.DataFrame):
+        return _table_matrix(native), [str(name) for name in native.columns]
+    matrix = np.asarray(y)
+    if matrix.ndim != 2:
+        raise InputError(f"y has shape {matrix.shape}: targets with several columns are a table (rows, columns)")
+    return _real_numbers(matrix, "the target 'y'"), [f"y[{j}]" for j in range(matrix.shape[1])]
+
+
+def class_labels(y: Any) -> tuple[np.ndarray, str]:
+    """Y as a vector (n,) of class labels of their own type, and its name as in `target_vector`.
+
+    Raises:
+        InputError: y is None, not one-dimensional, has missing values, or numbers that are no labels.
+    """
+    if y is None:
+        raise InputError(_NO_TARGET)
+    native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
+    name = "y"
+    if isinstance(native, nw.DataFrame):
+        if len(native.columns) != 1:
+            raise InputError(f"y has {len(native.columns)} columns: labels of classes are one column")
+        native = native[native.columns[0]]
+    if isinstance(native, nw.Series):
+        name = "y" if native.name in (None, "") else str(native.name)
+        y = native.to_list()
+    try:
+        labels = column_or_1d(y, warn=True, input_name="y")
+        absent = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
+        if absent:
+            raise InputError(
+                f"the target {name!r} is missing (None or NaN) in row {absent[0]} ({len(absent)} such rows in all): "
+                "remove such rows"
+            )
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise InputError(f"the target {name!r} contains infinity: labels of classes are names or whole numbers")
+        check_classification_targets(labels)
+    except InputError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise InputError(str(error)) from error
+    return labels, name
+
+
+def row_offset(offset: Any, n: int) -> np.ndarray | None:
+    """An offset as a float64 array (n,), one number standing for all rows, or None.
+
+    Raises:
+        InputError: it is not numeric, or not one number for each row.
+    """
+    if offset is None:
+        return None
+    native = nw.from_native(offset, eager_only=True, series_only=True, pass_through=True)
+    what = "the offset"
+    values = _numbers(native, what) if isinstance(native, nw.Series) else _real_numbers(np.asarray(offset), what)
+    if values.shape not in ((), (n,)):
+        raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
+    return np.broadcast_to(values, (n,)).copy()
 
 
 def row_weights(sample_weight: Any) -> np.ndarray | None:

@@ -1,0 +1,264 @@
+"""`GatedClassifier`: a mixture of multinomial logistic experts as a scikit-learn classifier."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin
+
+from gatewise.estimators.base import GatedEstimator, Target, check_lengths
+from gatewise.estimators.inputs import ColumnChoice, class_labels, feature_matrix, row_weights
+from gatewise.estimators.seeds import RandomState
+from gatewise.exceptions import InputError
+from gatewise.experts import Experts
+from gatewise.families import Categorical
+from gatewise.fit.constraints import Constraints
+from gatewise.fit.rows import checked_weight
+from gatewise.gates import Gate
+
+__all__ = ["GatedClassifier"]
+
+
+class GatedClassifier(ClassifierMixin, GatedEstimator):
+    """Mixture of experts P(y = c | x) = Σᵢ πᵢ(x) P(c | h(x, ηᵢ)) over classes, fitted by maximum likelihood.
+
+    With the defaults, k multinomial logistic regressions, whose weights πᵢ(x) follow a multinomial logistic regression
+    on x. An expert's locations are the logits of all classes against the last one in sorted order, `classes_[-1]`; of
+    two classes it is the logit of `classes_[0]`.
+
+    Classes that can be told apart without error have no finite maximum: logits then grow without end (separation). The
+    fit says so, coefficients that diverge have no standard errors, and probabilities are those reached. A ridge on the
+    experts (`expert_ridge`) makes them finite.
+
+    Args:
+        n_experts: k, the number of experts.
+        gate: a name in `gatewise.gates.GATES`, or a normalised gate.
+        expert: a name in `gatewise.experts.EXPERTS`, or a bank of experts with one output less than there are classes.
+        gate_features: the columns that the gate sees, by name or index; None for those of the experts, [] for constant
+            weights.
+        gate_options: of a gate by name; None for its defaults.
+        expert_options: of experts by name.
+        expert_features: the columns that the experts see, by name or index; None for all of X.
+        standardise: "auto": the fit standardises the columns inside; for gates and experts that cannot undo it, the
+            standardisation is stored in the model. "off": columns as they are.
+        constraints: parameters of a prototype that are held or tied, `gatewise.fit.Constraints`, or None.
+        n_starts: how many starts are followed to their end; the best is kept.
+        init: "auto", a name in `gatewise.fit.STRATEGIES`, or responsibilities (n, k) where the first start begins.
+        max_iter: solver iterations per start.
+        tol: bound on the largest gradient component of the mean log-likelihood, in standardised units.
+        time_limit: seconds for the whole fit, or None.
+        gate_ridge: λ of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
+        expert_ridge: λ of the log prior −λ/2 Σᵢ ‖aᵢ‖² on the experts' slopes in standardised units.
+        n_jobs: worker processes for the starts; the result does not depend on it.
+        n_threads: threads of one pass over the data; the result does not depend on it.
+        device: torch device of the fit.
+        dtype: "float64", or "float32" for the fit's passes.
+        verbose: whether to print a line per start, on a terminal.
+        random_state: a whole number, a NumPy generator, or None for NumPy's global one.
+
+    Attributes:
+        classes_: the labels (C,), sorted, among rows with a positive weight.
+        result_: the `FitResult`, with every start, the distinct optima and the seed.
+        model_: the fitted `MixtureOfExperts`; its targets are codes, places in `classes_`.
+        status_: the `FitStatus`: a code with a sentence (`status_.name`, `status_.sentence`).
+        parameters_: the identified quantities with standard errors and 95 % intervals, a DataFrame.
+        covariance_: their covariance matrix, a DataFrame; NaN where there is no standard error.
+        n_parameters_: identified parameters.
+        n_iter_: points that the kept start visited.
+        log_likelihood_: of exactly these parameters.
+        aic_: AIC, smaller is better.
+        bic_: BIC, smaller is better; its n is the sum of the weights.
+        icl_: ICL, smaller is better.
+        gate_coef_: (k, q) coefficients of the gate's logits, the last expert the reference; present as for
+            `GatedRegressor`.
+        gate_intercept_: (k,), present as `gate_coef_`.
+        expert_coef_: (k, C − 1, d) slopes of the experts' logits, (k, d) of two classes; present for experts that are
+            linear in the parameters.
+        expert_intercept_: (k, C − 1), or (k,); present as `expert_coef_`.
+        n_features_in_: the number of columns of X.
+        feature_names_in_: their names, where X has names.
+        feature_names_: always d names, "x0", "x1", … where X has none.
+        expert_feature_names_: those that the experts see.
+        gate_feature_names_: those that the gate sees.
+        target_name_: the name of y, or "y".
+
+    Example:
+        >>> import numpy as np
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.uniform(-2.0, 2.0, size=(600, 1))
+        >>> chance = 1.0 / (1.0 + np.exp(np.where(x[:, 0] > 0.0, 4.0 * x[:, 0] - 4.0, -4.0 * x[:, 0] - 4.0)))
+        >>> y = np.where(rng.uniform(size=600) < chance, "inside", "outside")
+        >>> classifier = GatedClassifier(n_experts=2, n_starts=4, random_state=0).fit(x, y)
+        >>> classifier.predict(np.array([[-1.8], [0.0], [1.8]]))
+        array(['outside', 'inside', 'outside'], dtype='<U7')
+        >>> classifier.expert_coef_.shape
+        (2, 1)
+    """
+
+    classes_: np.ndarray
+
+    def __init__(
+        self,
+        n_experts: int = 2,
+        gate: str | Gate = "softmax",
+        expert: str | Experts = "linear",
+        gate_features: ColumnChoice = None,
+        *,
+        gate_options: Mapping[str, Any] | None = None,
+        expert_options: Mapping[str, Any] | None = None,
+        expert_features: ColumnChoice = None,
+        standardise: str = "auto",
+        constraints: Constraints | None = None,
+        n_starts: int = 20,
+        init: str | np.ndarray = "auto",
+        max_iter: int = 500,
+        tol: float = 1e-8,
+        time_limit: float | None = None,
+        gate_ridge: float = 0.0,
+        expert_ridge: float = 0.0,
+        n_jobs: int | None = None,
+        n_threads: int = 1,
+        device: str = "cpu",
+        dtype: str = "float64",
+        verbose: bool = False,
+        random_state: RandomState = None,
+    ) -> None:
+        super().__init__(
+            n_experts,
+            gate,
+            expert,
+            gate_features,
+            gate_options=gate_options,
+            expert_options=expert_options,
+            expert_features=expert_features,
+            standardise=standardise,
+            constraints=constraints,
+            n_starts=n_starts,
+            init=init,
+            max_iter=max_iter,
+            tol=tol,
+            time_limit=time_limit,
+            gate_ridge=gate_ridge,
+            expert_ridge=expert_ridge,
+            n_jobs=n_jobs,
+            n_threads=n_threads,
+            device=device,
+            dtype=dtype,
+            verbose=verbose,
+            random_state=random_state,
+        )
+
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Maximise Σ_r w_r log P(y_r | x_r) over all parameters.
+
+        Args:
+            X: covariates (n, d): an array, or a pandas, polars or pyarrow table with numeric columns.
+            y: labels of classes (n,), of any type that can be sorted.
+            sample_weight: non-negative frequencies (n,): a row of weight 2 counts as two rows, one of weight 0 is not
+                there; BIC's n is their sum.
+
+        Raises:
+            InputError: the data or an option cannot be used, or there is one class only.
+
+        Warns:
+            SeparationWarning: the gate or an expert separates.
+            DegenerateExpertWarning: an expert is empty or tight.
+            FitWarning: the fit ended with any other status than CONVERGED.
+        """
+        self._forget()
+        matrix = feature_matrix(self, X, reset=True)
+        labels, name = class_labels(y)
+        check_lengths(len(matrix), labels)
+        weight = checked_weight(row_weights(sample_weight), len(labels))
+        try:
+            classes = np.unique(labels[weight > 0.0])
+        except TypeError:
+            raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from None
+        if len(classes) < 2:
+            raise InputError(
+                f"the target {name!r} has one class only, {classes[0]!r}: a classifier needs at least two classes"
+            )
+        codes = {label: code for code, label in enumerate(classes.tolist())}
+        # Rows of weight 0 may have other labels; they are left out of the fit.
+        values = np.array([codes.get(label, 0) for label in labels.tolist()], dtype=float)
+        outputs = tuple(f"{name}={label}" for label in classes[:-1])
+        target = Target(values, name, outputs, f"{name}={classes[-1]}")
+        self.classes_ = classes
+        return self._fit_target(matrix, target, Categorical(len(classes)), weight, None)
+
+    def predict(self, X: Any) -> np.ndarray:
+        """The most probable class of each row, (n,)."""
+        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
+
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """P(y = c | x) = Σᵢ πᵢ(x) P(c | x, expert i), (n, C), in the order of `classes_`."""
+        return np.exp(self.predict_log_proba(X))
+
+    def predict_log_proba(self, X: Any) -> np.ndarray:
+        """Log P(y = c | x), (n, C), finite also where the probability is smaller than any float64."""
+        x, gate_x = self._inputs(X)
+        log_weights = self.model_.log_weights(x, gate_x).unsqueeze(-1)
+        return torch.logsumexp(log_weights + self._expert_log_probabilities(x), dim=1).numpy()
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Log P(y = c | x), (n, C); of two classes the log-odds of `classes_[1]`, (n,)."""
+        log_proba = self.predict_log_proba(X)
+        return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
+
+    def expert_probabilities(self, X: Any) -> np.ndarray:
+        """Each expert's P(y = c | x, expert i), (n, k, C)."""
+        x, _ = self._inputs(X)
+        return self._expert_log_probabilities(x).exp().numpy()
+
+    def predict_log_density(self, X: Any, y: Any) -> np.ndarray:
+        """Log P(y | x) of each row's own class, (n,).
+
+        Raises:
+            InputError: X or y cannot be used, or a class is not among `classes_`.
+        """
+        return self._log_density(X, y)
+
+    def responsibilities(self, X: Any, y: Any) -> np.ndarray:
+        """P(expert i | x, y) of each row, (n, k).
+
+        Raises:
+            InputError: as `predict_log_density`.
+        """
+        return self._responsibilities(X, y)
+
+    def sample(self, X: Any, random_state: RandomState = None) -> np.ndarray:
+        """One draw of the class at each row of X, (n,).
+
+        Args:
+            X: covariates (n, d).
+            random_state: a whole number, a NumPy generator, or None for NumPy's global one.
+
+        Raises:
+            InputError: X or `random_state` cannot be used.
+        """
+        return self.classes_[self._draw(X, random_state).astype(int)]
+
+    def score_log_density(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """The weighted mean of log P(y | x): minus the log-loss, larger is better.
+
+        Raises:
+            InputError: as `predict_log_density`.
+        """
+        return self._mean_log_density(self._log_density(X, y), sample_weight)
+
+    def _expert_log_probabilities(self, x: torch.Tensor) -> torch.Tensor:
+        family = self.model_.family
+        if not isinstance(family, Categorical):
+            raise TypeError(f"a classifier's family is categorical, not {family!r}")
+        return family.log_probabilities(self.model_.expert_parameters(x)[0])
+
+    def _coded_target(self, y: Any, n: int) -> np.ndarray:
+        labels, name = class_labels(y)
+        check_lengths(n, labels)
+        codes = {label: code for code, label in enumerate(self.classes_.tolist())}
+        unknown = [label for label in labels.tolist() if label not in codes]
+        if unknown:
+            known = ", ".join(map(repr, self.classes_.tolist()))
+            raise InputError(f"the target {name!r} has the class {unknown[0]!r}, and the fit has seen {known}")
+        return np.array([codes[label] for label in labels.tolist()], dtype=float)
