@@ -90,12 +90,12 @@ def _requests(browser: Chrome) -> list[str]:
     ("name", "figures"),
     [
         ("tone", 8),
-        ("npreg", 10),
+        ("npreg", 11),
         ("co2", 8),
         ("temperature", 8),
         ("constant_experts", 8),
         ("one_expert", 4),
-        ("hostile", 10),
+        ("hostile", 11),
     ],
 )
 def test_figures_are_drawn_and_nothing_leaves_the_page(request, browser, tmp_path, name, figures):

@@ -92,7 +92,7 @@ def test_optima_name_the_kept_one_and_those_left_out(npreg):
     assert left_out == 0
     assert [row.kept for row in rows] == [True] + [False] * (len(rows) - 1)
     assert rows[0].difference == "kept"
-    assert rows[0].log_likelihood == "−640.320308"
+    assert rows[0].value == "−640.320308"
     result = npreg.estimator.result_
     many = dataclasses.replace(result, optima=result.optima[:1] * 20)
     changed = dataclasses.replace(npreg.evidence, estimator=_with_result(npreg.estimator, many))

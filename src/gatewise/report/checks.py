@@ -4,7 +4,9 @@ import numpy as np
 import plotly.graph_objects as go
 from scipy import stats
 
+from gatewise.exceptions import InputError
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
+from gatewise.report.figures import grouped_means
 from gatewise.report.palette import (
     BAND,
     INK,
@@ -17,7 +19,14 @@ from gatewise.report.palette import (
     name_axes,
 )
 
-__all__ = ["pit_histogram", "residuals", "responsibility_curves", "responsibility_histogram"]
+__all__ = [
+    "pit_band",
+    "pit_histogram",
+    "residuals",
+    "responsibility_curves",
+    "responsibility_histogram",
+    "spread_of_residuals",
+]
 
 _CURVE_POINTS = 301
 
@@ -73,16 +82,41 @@ def responsibility_curves(evidence: Evidence, *, height: int = 300) -> go.Figure
     return figure
 
 
-def residuals(evidence: Evidence, *, limit: int = DRAWN_ROWS, height: int = 300) -> go.Figure:
-    """Residuals from the mixture's mean over the mixture's standard deviation, against the mean."""
+def residuals(
+    evidence: Evidence, *, output: int = 0, limit: int = DRAWN_ROWS, legend: bool = False, height: int = 300
+) -> go.Figure:
+    """Pearson residuals, from the mixture's mean over its standard deviation, against the mean.
+
+    Least squares has one standard deviation for all rows, the root mean square of the residuals. Where a family has no
+    standard deviation (Student's t with two degrees of freedom or less) these are normal quantiles of the probability
+    integral transform, Φ⁻¹(P(Y ≤ y | x)) (Dunn and Smyth 1996).
+
+    Args:
+        evidence: a fitted mixture and its rows.
+        output: which of the numbers of the target.
+        limit: the largest number of points drawn.
+        legend: whether the figure carries a legend.
+        height: in pixels.
+    """
     rows = evidence.drawn(limit)
-    standardised = ((evidence.target - evidence.fitted) / evidence.deviation)[rows]
-    figure = blank_figure(height=height, legend=False)
-    for level, dash in ((0.0, "solid"), (-2.0, "dot"), (2.0, "dot")):
+    fitted, observed = (evidence.output(values, output)[rows] for values in (evidence.fitted, evidence.observed))
+    unit, unit_name = "sd", "residual / sd"
+    if evidence.deviation is not None:
+        standardised = _over(observed - fitted, evidence.output(evidence.deviation, output)[rows])
+    elif evidence.transform is not None:
+        # A row beyond all digits of the distribution is drawn at eight, not at infinity.
+        standardised = np.clip(stats.norm.ppf(evidence.transform[rows]), -8.0, 8.0)
+        unit, unit_name = "", "normal quantile of P(Y ≤ y | x)"
+    else:
+        standardised, unit, unit_name = observed - fitted, "", "residual"
+    figure = blank_figure(height=height, legend=legend)
+    lines = ((0.0, "solid"), (-2.0, "dot"), (2.0, "dot")) if unit_name != "residual" else ((0.0, "solid"),)
+    for level, dash in lines:
         figure.add_hline(y=level, line={"color": MUTED, "width": 1, "dash": dash})
-    target = label(evidence.estimator.target_name_)
+    target = label(evidence.output_names[output])
+    centre = evidence.reader.centre_name
     figure.add_scatter(
-        x=evidence.fitted[rows],
+        x=fitted,
         y=standardised,
         mode="markers",
         name="rows",
@@ -91,18 +125,53 @@ def residuals(evidence: Evidence, *, limit: int = DRAWN_ROWS, height: int = 300)
             "size": 6 if len(rows) <= 500 else 4,
             "opacity": 0.8 if len(rows) <= 500 else 0.5,
         },
-        customdata=evidence.target[rows],
-        hovertemplate=f"{target} %{{customdata:.5g}}<br>mean %{{x:.5g}}<br>residual %{{y:.2f}} sd<extra></extra>",
+        customdata=observed,
+        hovertemplate=f"{target} %{{customdata:.5g}}<br>{centre} %{{x:.5g}}<br>residual %{{y:.2f}} {unit}<extra></extra>",
     )
-    name_axes(figure, f"mixture mean of {target}", "residual / sd")
+    name = f"mixture {centre}" if evidence.model.is_normalised else "regression function"
+    name_axes(figure, f"{name} of {target}", unit_name)
     return figure
+
+
+def spread_of_residuals(evidence: Evidence, *, output: int = 0, height: int = 300) -> go.Figure:
+    """The root mean square residual in groups of rows of neighbouring fitted values, beside that of all rows."""
+    fitted = evidence.output(evidence.fitted, output)
+    square = (evidence.output(evidence.observed, output) - fitted) ** 2
+    centres, means = grouped_means(evidence, fitted, square[:, None])
+    figure = blank_figure(height=height, legend=False)
+    whole = float(np.sqrt(np.average(square, weights=evidence.weight)))
+    figure.add_hline(y=whole, line={"color": INK, "width": 1.4, "dash": "dot"})
+    figure.add_scatter(
+        x=centres,
+        y=np.sqrt(means[:, 0]),
+        mode="lines+markers",
+        name="groups",
+        line={"color": "#8fa3b3", "width": 2},
+        marker={"color": INK, "size": 7},
+        hovertemplate="around %{x:.4g}: root mean square %{y:.4g}<extra></extra>",
+    )
+    figure.update_yaxes(rangemode="tozero")
+    name_axes(figure, f"fitted {label(evidence.output_names[output])}", "root mean square residual")
+    return figure
+
+
+def _over(residual: np.ndarray, deviation: np.ndarray) -> np.ndarray:
+    """Residuals over standard deviations; a residual of 0 is 0 also where there is no deviation, any other NaN."""
+    positive = deviation > 0.0
+    divided = np.divide(residual, deviation, out=np.full_like(residual, np.nan), where=positive)
+    return np.where(~positive & (residual == 0.0), 0.0, divided)
 
 
 def pit_histogram(evidence: Evidence, *, height: int = 300) -> go.Figure:
     """The probability integral transform P(Y ≤ y | x) as a density, beside the uniform one that a true model gives.
 
     The band holds 95% of the heights that single bars of a uniform sample of Σw rows would have (binomial).
+
+    Raises:
+        InputError: the targets are not continuous.
     """
+    if evidence.transform is None:
+        raise InputError("the targets of this fit are not continuous: they have no probability integral transform")
     total = evidence.weight.sum()
     n_bins = int(np.clip(evidence.n_rows // 10, 5, 20))
     counts, edges = np.histogram(np.clip(evidence.transform, 0.0, 1.0), n_bins, (0.0, 1.0), weights=evidence.weight)

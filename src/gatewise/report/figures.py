@@ -1,4 +1,4 @@
-"""The fitted model beside the data: experts, bands and gate, as plotly figures."""
+"""The fitted experts beside the data: lines, bands and rows, as plotly figures."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -7,7 +7,6 @@ from gatewise.report.evidence import DRAWN_ROWS, Evidence, Profile
 from gatewise.report.palette import (
     BAND,
     INK,
-    MUTED,
     blank_figure,
     blend,
     expert_colour,
@@ -16,175 +15,175 @@ from gatewise.report.palette import (
     name_axes,
     translucent,
 )
+from gatewise.report.targets import TargetKind
 
-__all__ = ["expert_lines", "gate_along", "gate_constant"]
+__all__ = ["expert_lines", "grouped_means"]
 
 # Below this weight an expert is hardly ever chosen and its line is drawn faintly: it extrapolates there.
 _FAINT_BELOW = 0.05
-_GATE_GROUPS = 12
+_GROUPS = 12
 # Responsibilities named when the pointer rests on a row.
 _SHOWN_SHARES = 6
+# Extrapolating lines that need this many times the height of all else leave the figure.
+_TALL = 3.0
 
 
 def expert_lines(
-    evidence: Evidence, feature: int = 0, *, limit: int = DRAWN_ROWS, legend: bool = True, height: int = 440
+    evidence: Evidence,
+    feature: int = 0,
+    *,
+    output: int | None = None,
+    limit: int = DRAWN_ROWS,
+    legend: bool = True,
+    height: int = 440,
 ) -> go.Figure:
-    """Rows coloured by responsibility, the experts' lines with 90% bands, the mixture's mean and 90% interval.
+    """Rows coloured by responsibility, the experts' lines, the mixture's, and 90% bands where there are quantiles.
 
     With several features the others are held at their weighted means, and the points are partial residuals
-    (`Evidence.adjusted_target`), so that they lie around the lines.
+    (`Evidence.adjusted_target`), so that they lie around the lines. Of a class the lines are its probabilities, the
+    rows are ticks at the foot (other classes) and the top (this class), and with one feature dots are its share in
+    groups of neighbouring rows. Of a gate without normaliser the experts' lines are weight times mean, whose sum is
+    the regression function.
 
     Args:
         evidence: a fitted mixture and its rows.
         feature: column of `evidence.inputs` along the horizontal axis.
+        output: which of the numbers of the target, or which class; None for the first that is drawn.
         limit: the largest number of points drawn.
         legend: whether the figure carries its own legend.
         height: in pixels.
     """
+    output = evidence.drawn_outputs[0] if output is None else output
     profile = evidence.profile(feature)
     figure = blank_figure(height=height, legend=legend)
-    if evidence.n_experts > 1:
-        _add_interval(figure, profile)
+    several = evidence.n_experts > 1
+    if several and profile.low is not None and profile.high is not None:
+        x, (low, high) = _as_steps(evidence, profile.grid, profile.low, profile.high)
+        _add_area(figure, [(x, low, high)], BAND, "90% interval of the mixture", legendrank=2000)
     for expert in range(evidence.n_experts):
-        _add_band(figure, profile, expert)
-    _add_rows(figure, evidence, feature, limit)
+        _add_band(figure, evidence, profile, expert)
+    _add_rows(figure, evidence, feature, output, limit)
     for expert in range(evidence.n_experts):
-        _add_line(figure, profile, expert)
-    if evidence.n_experts > 1:
+        _add_line(figure, evidence, profile, expert, output)
+    if several:
+        name = f"mixture {evidence.reader.centre_name}" if evidence.model.is_normalised else "regression function"
         figure.add_scatter(
             x=profile.grid,
-            y=profile.mean,
+            y=evidence.output(profile.mean, output),
             mode="lines",
-            name="mixture mean",
+            name=name,
             line={"color": INK, "width": 1.6, "dash": "dot"},
-            hovertemplate="mixture mean %{y:.4g}<extra></extra>",
+            hovertemplate=f"{name} %{{y:.4g}}<extra></extra>",
         )
-    target = label(evidence.estimator.target_name_)
-    partial = evidence.inputs.shape[1] > 1
-    name_axes(figure, label(evidence.feature_names[feature]), f"{target}, others at their means" if partial else target)
+    if evidence.kind in (TargetKind.CLASS, TargetKind.SHARE):
+        figure.update_yaxes(range=[-0.08, 1.08], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    else:
+        _hold_range(figure)
+    name_axes(figure, label(evidence.feature_names[feature]), _vertical_name(evidence, output))
     return figure
 
 
-def gate_along(evidence: Evidence, feature: int, *, legend: bool = True, height: int = 300) -> go.Figure:
-    """Gate probabilities along one gate feature, the others at their weighted means.
-
-    Where the gate has one feature, dots show the mean responsibility in groups of neighbouring rows: at a maximum
-    they scatter around the lines. Ticks at the foot mark where the rows lie.
+def grouped_means(evidence: Evidence, column: np.ndarray, values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Weighted means of a column (g,) and of values (g, m) in groups of neighbouring rows of about equal weight.
 
     Args:
-        evidence: a fitted mixture and its rows.
-        feature: column of `evidence.inputs` along the horizontal axis.
-        legend: whether the figure carries its own legend.
-        height: in pixels.
+        evidence: whose weights are taken.
+        column: what the rows are sorted by (n,).
+        values: (n, m).
     """
-    profile = evidence.profile(feature)
-    figure = blank_figure(height=height, legend=legend)
-    rows = evidence.drawn(400)
+    order = np.argsort(column, kind="stable")
+    share = np.cumsum(evidence.weight[order]) / evidence.weight.sum()
+    group = np.empty(len(column), dtype=int)
+    n_groups = min(_GROUPS, max(1, evidence.n_rows // 5))
+    group[order] = np.minimum((share * n_groups * (1.0 - 1e-12)).astype(int), n_groups - 1)
+    mass = np.bincount(group, evidence.weight, n_groups)
+    used = mass > 0.0
+
+    def mean(numbers: np.ndarray) -> np.ndarray:
+        return np.bincount(group, evidence.weight * numbers, n_groups)[used] / mass[used]
+
+    return mean(column), np.column_stack([mean(numbers) for numbers in values.T])
+
+
+def _vertical_name(evidence: Evidence, output: int) -> str:
+    if evidence.kind is TargetKind.CLASS:
+        return f"P({label(evidence.target_name)} = {label(evidence.output_names[output])})"
+    name = label(evidence.output_names[output])
+    held = evidence.inputs.shape[1] > 1 and evidence.kind is not TargetKind.SHARE
+    return f"{name}, others at their means" if held else name
+
+
+def _as_steps(evidence: Evidence, grid: np.ndarray, *curves: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
+    """Curves along a grid; those of counts as stairs, which jump halfway between the points."""
+    if evidence.kind is not TargetKind.COUNT:
+        return grid, list(curves)
+    middle = (grid[1:] + grid[:-1]) / 2.0
+    x = np.concatenate([grid[:1], np.repeat(middle, 2), grid[-1:]])
+    return x, [np.repeat(curve, 2) for curve in curves]
+
+
+def _add_area(
+    figure: go.Figure, pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]], colour: str, name: str, **more: object
+) -> None:
+    """One filled area of pieces (x, low, high), with a gap between two."""
+    gap = np.array([np.nan])
     figure.add_scatter(
-        x=evidence.inputs[rows, feature],
-        y=np.full(len(rows), -0.045),
-        mode="markers",
-        name="rows",
-        marker={"symbol": "line-ns-open", "size": 7, "color": translucent(MUTED, 0.45)},
-        hoverinfo="skip",
-        showlegend=False,
-    )
-    for expert in range(evidence.n_experts):
-        colour = expert_colour(expert)
-        figure.add_scatter(
-            x=profile.grid,
-            y=profile.gate_weights[:, expert],
-            mode="lines",
-            name=f"Expert {expert + 1}",
-            line={"color": colour, "width": 2.6, "dash": expert_dash(expert)},
-            hovertemplate=f"Expert {expert + 1}: %{{y:.1%}}<extra></extra>",
-        )
-    if len(evidence.gate_features) == 1:
-        centres, means = _grouped_responsibilities(evidence, feature)
-        for expert in range(evidence.n_experts):
-            figure.add_scatter(
-                x=centres,
-                y=means[:, expert],
-                mode="markers",
-                name=f"Expert {expert + 1}, mean responsibility",
-                marker={"color": "#ffffff", "size": 7, "line": {"color": expert_colour(expert), "width": 1.8}},
-                hovertemplate=f"Expert {expert + 1}, mean responsibility %{{y:.1%}}<extra></extra>",
-                showlegend=False,
-            )
-    figure.update_layout(hovermode="x")
-    figure.update_yaxes(range=[-0.08, 1.03], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
-    name_axes(figure, label(evidence.feature_names[feature]), "gate probability")
-    return figure
-
-
-def gate_constant(evidence: Evidence) -> go.Figure:
-    """The weights of a gate without features, one bar per expert."""
-    weights = evidence.gate_weights[0]
-    names = [f"Expert {expert + 1}" for expert in range(evidence.n_experts)]
-    figure = blank_figure(height=96 + 34 * len(names), legend=False)
-    figure.add_bar(
-        x=weights,
-        y=names,
-        orientation="h",
-        marker={"color": [expert_colour(expert) for expert in range(len(names))]},
-        text=[f"{weight:.1%}" for weight in weights],
-        textposition="outside",
-        cliponaxis=False,
-        hovertemplate="%{y}: %{x:.2%}<extra></extra>",
-    )
-    figure.update_xaxes(range=[0, 1.06], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
-    figure.update_yaxes(autorange="reversed", showgrid=False)
-    name_axes(figure, "weight, the same for every row", "")
-    return figure
-
-
-def _add_interval(figure: go.Figure, profile: Profile) -> None:
-    figure.add_scatter(
-        x=np.concatenate([profile.grid, profile.grid[::-1]]),
-        y=np.concatenate([profile.low, profile.high[::-1]]),
+        x=np.concatenate([part for x, _, _ in pieces for part in (gap, x, x[::-1])][1:]),
+        y=np.concatenate([part for _, low, high in pieces for part in (gap, low, high[::-1])][1:]),
         mode="lines",
         fill="toself",
-        fillcolor=BAND,
+        fillcolor=colour,
         line={"width": 0},
-        name="90% interval of the mixture",
-        legendrank=2000,
+        name=name,
         hoverinfo="skip",
+        **more,
     )
 
 
-def _add_band(figure: go.Figure, profile: Profile, expert: int) -> None:
-    x, y, gap = [np.empty(0)], [np.empty(0)], [np.nan]
-    for start, stop in _runs(profile.gate_weights[:, expert] >= _FAINT_BELOW):
-        grid, low, high = (
-            values[start:stop]
-            for values in (profile.grid, profile.expert_low[:, expert], profile.expert_high[:, expert])
+def _likely(evidence: Evidence, profile: Profile, expert: int) -> np.ndarray:
+    """Where an expert's line is more than an extrapolation, (m,)."""
+    weight = profile.gate_weights[:, expert]
+    return weight >= _FAINT_BELOW if evidence.model.is_normalised else np.ones(len(weight), dtype=bool)
+
+
+def _add_band(figure: go.Figure, evidence: Evidence, profile: Profile, expert: int) -> None:
+    if profile.expert_low is None or profile.expert_high is None:
+        return
+    pieces = []
+    for start, stop in _runs(_likely(evidence, profile, expert)):
+        low, high = profile.expert_low[start:stop, expert], profile.expert_high[start:stop, expert]
+        x, (low, high) = _as_steps(evidence, profile.grid[start:stop], low, high)
+        pieces.append((x, low, high))
+    if pieces:
+        _add_area(
+            figure,
+            pieces,
+            translucent(expert_colour(expert), 0.16),
+            f"Expert {expert + 1}, 90% band",
+            legendgroup=f"expert {expert + 1}",
+            showlegend=False,
         )
-        x += [grid, grid[::-1], gap]
-        y += [low, high[::-1], gap]
-    figure.add_scatter(
-        x=np.concatenate(x),
-        y=np.concatenate(y),
-        mode="lines",
-        fill="toself",
-        fillcolor=translucent(expert_colour(expert), 0.16),
-        line={"width": 0},
-        name=f"Expert {expert + 1}, 90% band",
-        legendgroup=f"expert {expert + 1}",
-        showlegend=False,
-        hoverinfo="skip",
-    )
 
 
-def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, limit: int) -> None:
+def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, output: int, limit: int) -> None:
     rows = evidence.drawn(limit)
-    target, name = label(evidence.estimator.target_name_), label(evidence.feature_names[feature])
+    column = evidence.inputs[:, feature]
+    if evidence.kind is TargetKind.CLASS:
+        _add_ticks(figure, evidence, column, output, rows)
+        if evidence.inputs.shape[1] == 1:
+            _add_observed_shares(figure, evidence, column, output)
+        return
+    heights = evidence.adjusted_target(feature, rows, output)
+    if heights is None:
+        return
+    target, name = label(evidence.output_names[output]), label(evidence.feature_names[feature])
     shares = "".join(
         f"<br>expert {expert + 1}: %{{customdata[{expert}]:.1%}}"
         for expert in range(min(evidence.n_experts, _SHOWN_SHARES))
     )
     figure.add_scatter(
-        x=evidence.inputs[rows, feature],
-        y=evidence.adjusted_target(feature, rows),
+        x=column[rows],
+        y=heights,
         mode="markers",
         name="rows",
         marker={
@@ -199,53 +198,84 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, limit: int) -
     )
 
 
-def _add_line(figure: go.Figure, profile: Profile, expert: int) -> None:
+def _add_ticks(figure: go.Figure, evidence: Evidence, column: np.ndarray, output: int, rows: np.ndarray) -> None:
+    """A tick for every row, at the top if it is of the class, otherwise at the foot."""
+    figure.add_scatter(
+        x=column[rows],
+        y=np.where(evidence.observed[rows, output] > 0.5, 1.045, -0.045),
+        mode="markers",
+        name="rows",
+        marker={
+            "symbol": "line-ns",
+            "size": 7,
+            "line": {"color": blend(evidence.responsibilities[rows]), "width": 1},
+            "opacity": 0.6,
+        },
+        hoverinfo="skip",
+        showlegend=False,
+    )
+
+
+def _add_observed_shares(figure: go.Figure, evidence: Evidence, column: np.ndarray, output: int) -> None:
+    centres, shares = grouped_means(evidence, column, evidence.observed[:, [output]])
+    figure.add_scatter(
+        x=centres,
+        y=shares[:, 0],
+        mode="markers",
+        name="share among neighbouring rows",
+        marker={"color": "#ffffff", "size": 8, "line": {"color": INK, "width": 1.8}},
+        hovertemplate="share among neighbouring rows %{y:.1%}<extra></extra>",
+    )
+
+
+def _add_line(figure: go.Figure, evidence: Evidence, profile: Profile, expert: int, output: int) -> None:
     colour, dash = expert_colour(expert), expert_dash(expert)
-    means = profile.expert_means[:, expert]
-    likely = profile.gate_weights[:, expert] >= _FAINT_BELOW
+    line = evidence.output(profile.expert_means, output)[:, expert]
+    if not evidence.model.is_normalised:
+        weight = profile.gate_weights[:, expert]
+        line = np.where(weight > 0.0, weight * line, 0.0)
+    likely = _likely(evidence, profile, expert)
     name, group = f"Expert {expert + 1}", f"expert {expert + 1}"
     hover = f"{name} %{{y:.4g}}<extra></extra>"
     if not likely.all():
         figure.add_scatter(
             x=profile.grid,
-            y=means,
+            y=np.where(np.isfinite(line), line, np.nan),
             mode="lines",
             name=f"{name}, weight below 5%",
             legendgroup=group,
-            showlegend=False,
+            showlegend=not likely.any(),
             line={"color": translucent(colour, 0.4), "width": 1.2, "dash": dash},
             hovertemplate=hover,
         )
-    figure.add_scatter(
-        x=profile.grid,
-        y=np.where(likely, means, np.nan),
-        mode="lines",
-        name=name,
-        legendgroup=group,
-        line={"color": colour, "width": 2.6, "dash": dash},
-        hovertemplate=hover,
-    )
+    if likely.any():
+        figure.add_scatter(
+            x=profile.grid,
+            y=np.where(likely & np.isfinite(line), line, np.nan),
+            mode="lines",
+            name=name,
+            legendgroup=group,
+            line={"color": colour, "width": 2.6, "dash": dash},
+            hovertemplate=hover,
+        )
+
+
+def _hold_range(figure: go.Figure) -> None:
+    """Keep lines that only extrapolate from flattening everything else."""
+    spans = []
+    for every in (False, True):
+        heights = [np.asarray(trace.y, dtype=float) for trace in figure.data if every or "below 5%" not in trace.name]
+        finite = np.concatenate([values[np.isfinite(values)] for values in heights])
+        if not finite.size:
+            return
+        spans.append((float(finite.min()), float(finite.max())))
+    (low, high), (lowest, highest) = spans
+    if high > low and highest - lowest > _TALL * (high - low):
+        room = 0.06 * (high - low)
+        figure.update_yaxes(range=[low - room, high + room])
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:
     """Half-open index ranges over which a mask is true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(int), [0]])))
     return [(int(start), int(stop)) for start, stop in edges.reshape(-1, 2)]
-
-
-def _grouped_responsibilities(evidence: Evidence, feature: int) -> tuple[np.ndarray, np.ndarray]:
-    """Weighted means of one feature (g,) and of the responsibilities (g, k) in groups of rows of about equal weight."""
-    column = evidence.inputs[:, feature]
-    order = np.argsort(column, kind="stable")
-    share = np.cumsum(evidence.weight[order]) / evidence.weight.sum()
-    group = np.empty(len(column), dtype=int)
-    n_groups = min(_GATE_GROUPS, max(1, evidence.n_rows // 5))
-    group[order] = np.minimum((share * n_groups * (1.0 - 1e-12)).astype(int), n_groups - 1)
-    mass = np.bincount(group, evidence.weight, n_groups)
-    used = mass > 0.0
-
-    def mean(values: np.ndarray) -> np.ndarray:
-        return np.bincount(group, evidence.weight * values, n_groups)[used] / mass[used]
-
-    responsibilities = [mean(evidence.responsibilities[:, expert]) for expert in range(evidence.n_experts)]
-    return mean(column), np.column_stack(responsibilities)

@@ -8,9 +8,9 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import gatewise
-from gatewise.estimators import GatedRegressor
+from gatewise.estimators.base import GatedEstimator
 from gatewise.io.atomic import write_file
-from gatewise.report import tables
+from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
 from gatewise.report.sections import sections
 
@@ -18,11 +18,12 @@ __all__ = ["render_report", "write_report"]
 
 
 def render_report(
-    estimator: GatedRegressor,
+    estimator: GatedEstimator,
     X: Any,
     y: Any,
     *,
     sample_weight: Any = None,
+    offset: Any = None,
     title: str | None = None,
     data_name: str | None = None,
     level: float = 0.95,
@@ -33,20 +34,21 @@ def render_report(
     same fit and the same rows give the same text, character by character.
 
     Args:
-        estimator: a fitted `gatewise.estimators.GatedRegressor`.
+        estimator: a fitted `gatewise.estimators.GatedRegressor` or `GatedClassifier`.
         X: the rows to judge the fit on, usually those it was fitted to, (n, d).
-        y: target (n,).
+        y: target (n,), labels of classes (n,), or (n, e) for a family whose targets have several columns.
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
+        offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
         data_name: what the data are called.
         level: of the parameters' confidence intervals.
 
     Raises:
-        InputError: the rows do not suit the estimator, X, y and the weights differ in length, or `level` does not
-            lie strictly between 0 and 1.
+        InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
+            does not lie strictly between 0 and 1.
     """
-    evidence = Evidence.collect(estimator, X, y, sample_weight)
-    result = estimator.result_
+    evidence = Evidence.collect(estimator, X, y, sample_weight, offset)
+    result = evidence.result
     groups = tables.parameters(evidence, level)
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
@@ -59,35 +61,43 @@ def render_report(
     )
     return environment.get_template("report.html").render(
         version=gatewise.__version__,
-        title=title or _title(evidence),
-        subtitle=_subtitle(evidence, data_name),
+        title=title or wording.title(evidence),
+        subtitle=wording.subtitle(evidence, data_name),
         status=result.status,
         severity=tables.severity(result.status),
         remark=result.findings[0].message.removeprefix(result.status.sentence).strip(),
         findings=result.findings[1:],
         criteria=tables.criteria(evidence),
+        criteria_note=wording.criteria_note(evidence),
         experts=expert_rows,
+        experts_note=wording.experts_note(evidence),
+        has_scales=bool(result.scale.size),
         any_flag=any(row.flags for row in expert_rows),
-        baseline_scale=tables.number(result.baseline.scale),
         parameters=groups,
+        parameter_note=wording.parameter_note(evidence, groups),
         level=f"{100.0 * level:g}%",
-        parameter_note=_parameter_note(groups),
+        directions=identification.directions(result),
+        identification_note=wording.identification_note(result),
+        separations=identification.separations(result),
+        standardised=identification.standardised_features(evidence),
         sections=sections(evidence),
         optima=optima,
-        unlisted=unlisted,
+        optimum_value="Log-likelihood" if evidence.is_likelihood else "Residual sum of squares",
+        optima_note=wording.optima_note(evidence, unlisted),
         reproducibility=tables.reproducibility(evidence, data_name),
-        call=tables.call_text(estimator),
+        call=tables.call_text(estimator, with_offset=evidence.offset is not None),
         plotly=Markup(get_plotlyjs()),
     )
 
 
 def write_report(
     path: str | os.PathLike[str],
-    estimator: GatedRegressor,
+    estimator: GatedEstimator,
     X: Any,
     y: Any,
     *,
     sample_weight: Any = None,
+    offset: Any = None,
     title: str | None = None,
     data_name: str | None = None,
     level: float = 0.95,
@@ -96,52 +106,21 @@ def write_report(
 
     Args:
         path: the file to write; its folder must exist.
-        estimator: a fitted `gatewise.estimators.GatedRegressor`.
+        estimator: a fitted `gatewise.estimators.GatedRegressor` or `GatedClassifier`.
         X: the rows to judge the fit on, usually those it was fitted to, (n, d).
-        y: target (n,).
+        y: target (n,), labels of classes (n,), or (n, e) for a family whose targets have several columns.
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
+        offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
         data_name: what the data are called.
         level: of the parameters' confidence intervals.
 
     Raises:
-        InputError: the rows do not suit the estimator, X, y and the weights differ in length, or `level` does not
-            lie strictly between 0 and 1.
+        InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
+            does not lie strictly between 0 and 1.
         OutputError: the file cannot be written; an older one is then untouched.
     """
-    page = render_report(estimator, X, y, sample_weight=sample_weight, title=title, data_name=data_name, level=level)
+    page = render_report(
+        estimator, X, y, sample_weight=sample_weight, offset=offset, title=title, data_name=data_name, level=level
+    )
     write_file(path, page.encode("utf-8"), overwrite=True)
-
-
-def _title(evidence: Evidence) -> str:
-    kind = "One expert" if evidence.n_experts == 1 else f"Mixture of {evidence.n_experts} experts"
-    return f"{kind} for {evidence.estimator.target_name_}"
-
-
-def _subtitle(evidence: Evidence, data_name: str | None) -> str:
-    """One line on the model and the data."""
-    options = evidence.estimator.get_params(deep=False)
-    count = evidence.n_experts
-    parts = [
-        f"{evidence.estimator.target_name_} from {_few(evidence.estimator.expert_feature_names_)}",
-        f"{count} {options['expert']} {str(options['family']).capitalize()} {'expert' if count == 1 else 'experts'}",
-    ]
-    if count > 1:
-        names = evidence.estimator.gate_feature_names_
-        parts.append(f"{options['gate']} gate on {_few(names)}" if names else "constant weights")
-    parts.append(f"{evidence.n_rows:,} rows" + (f" of {data_name}" if data_name else ""))
-    return " · ".join(parts)
-
-
-def _few(names: list[str]) -> str:
-    if len(names) <= 6:
-        return ", ".join(names)
-    return f"{', '.join(names[:5])} and {len(names) - 5} more"
-
-
-def _parameter_note(groups: list[tables.ParameterGroup]) -> str:
-    """How to read the parameter table, and why there are dashes in it if there are."""
-    note = "In the units of the data, rounded by the standard errors, which are from the exact observed information."
-    if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
-        note += " A dash stands where there is no standard error to give; the status above says why."
-    return note

@@ -15,6 +15,9 @@ __all__ = [
     "MUTED",
     "blank_figure",
     "blend",
+    "blend_with_white",
+    "class_colour",
+    "class_symbol",
     "expert_colour",
     "expert_dash",
     "label",
@@ -24,6 +27,9 @@ __all__ = [
 
 # Okabe and Ito (2008), without black (the mixture's mean) and with yellow last: it is faint on white.
 _EXPERT_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#B8A400")
+# Tol (2021), "muted", without its lightest: classes are not experts, and must not be taken for them.
+_CLASS_COLOURS = ("#332288", "#882255", "#117733", "#AA4499", "#44AA99", "#999933", "#CC6677")
+_CLASS_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "cross", "star", "hexagon")
 _DASHES = ("solid", "dash", "dashdot", "longdash")
 FONT_FAMILY = "'Source Sans 3', 'Source Sans Pro', 'Segoe UI', 'Helvetica Neue', Helvetica, Arial, sans-serif"
 INK = "#1d2730"
@@ -41,6 +47,27 @@ def expert_colour(expert: int) -> str:
 def expert_dash(expert: int) -> str:
     """The dash of an expert's line: solid for the first seven, then another for each turn through the colours."""
     return _DASHES[(expert // len(_EXPERT_COLOURS)) % len(_DASHES)]
+
+
+def blend_with_white(colour: str, share: float) -> str:
+    """A colour `#rrggbb` as the opaque mixture of that share of it with white.
+
+    Example:
+        >>> blend_with_white("#0072B2", 0.5)
+        '#80b8d8'
+    """
+    red, green, blue = (round(255.0 - share * (255.0 - channel)) for channel in _channels(colour))
+    return f"#{red:02x}{green:02x}{blue:02x}"
+
+
+def class_colour(label: int) -> str:
+    """The colour of a class of the target; the seven colours repeat beyond seven classes."""
+    return _CLASS_COLOURS[label % len(_CLASS_COLOURS)]
+
+
+def class_symbol(label: int) -> str:
+    """The mark of a class of the target: with its colour it tells 56 classes apart."""
+    return _CLASS_SYMBOLS[label % len(_CLASS_SYMBOLS)]
 
 
 def translucent(colour: str, opacity: float) -> str:

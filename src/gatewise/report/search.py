@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from gatewise.fit.result import FitResult, StartRecord
 from gatewise.report.palette import INK, blank_figure, name_axes
 
-__all__ = ["optimum_colour", "starts", "trace"]
+__all__ = ["height_of_start", "optimum_colour", "starts", "trace"]
 
 # Optima are ranks, not experts: one hue from dark to light, so that no expert's colour is taken for an optimum.
 _OPTIMUM_COLOURS = ("#3f2a6b", "#6b51a3", "#9285c2", "#b8b0d8", "#d6d1e8")
@@ -33,19 +33,28 @@ def optimum_colour(optimum: int | None) -> str:
 
 
 def starts(result: FitResult, *, height: int = 300) -> go.Figure:
-    """The log-likelihood at every start's end point, coloured by optimum, hollow on the variance floor."""
+    """The log-likelihood at every start's end point, coloured by optimum, hollow on the variance floor.
+
+    For least squares it is the residual sum of squares, −2 times the objective, of the optimum that a start reached;
+    starts that reached none are not drawn.
+    """
+    squares = result.kind == "least_squares"
+    name = "residual sum of squares" if squares else "log-likelihood"
+    kept = -2.0 * result.objective if squares else result.log_likelihood
+    heights = {start.index: height_of_start(result, start) for start in result.starts}
+    drawn = [start for start in result.starts if not (squares and math.isnan(heights[start.index]))]
     figure = blank_figure(height=height)
-    figure.add_hline(y=result.log_likelihood, line={"color": INK, "width": 1, "dash": "dot"})
+    figure.add_hline(y=kept, line={"color": INK, "width": 1, "dash": "dot"})
     groups: dict[int, list[StartRecord]] = {}
-    for start in result.starts:
+    for start in drawn:
         groups.setdefault(_group(start), []).append(start)
     for group, members in sorted(groups.items()):
         colours = [optimum_colour(start.optimum) for start in members]
         figure.add_scatter(
             x=[start.index + 1 for start in members],
-            y=[start.log_likelihood for start in members],
+            y=[heights[start.index] for start in members],
             mode="markers",
-            name=_GROUP_NAMES[group],
+            name="higher optima" if squares and group == _MAX_NAMED else _GROUP_NAMES[group],
             marker={
                 "color": ["#ffffff"] * len(members) if group == _ON_FLOOR else colours,
                 "size": 10,
@@ -54,24 +63,39 @@ def starts(result: FitResult, *, height: int = 300) -> go.Figure:
             },
             customdata=[[start.strategy, start.status.name, start.n_iterations] for start in members],
             hovertemplate=(
-                "start %{x} (%{customdata[0]})<br>log-likelihood %{y:.6f}<br>%{customdata[1]} after "
-                "%{customdata[2]} iterations<extra></extra>"
+                f"start %{{x}} (%{{customdata[0]}})<br>{name} %{{y:{'.8~g' if squares else '.6f'}}}"
+                "<br>%{customdata[1]} after %{customdata[2]} iterations<extra></extra>"
             ),
         )
     count = len(result.starts)
-    reached = [start.log_likelihood for start in result.starts if math.isfinite(start.log_likelihood)]
-    low, high = min([*reached, result.log_likelihood]), max([*reached, result.log_likelihood])
+    reached = [*(value for value in heights.values() if math.isfinite(value)), kept]
+    low, high = min(reached), max(reached)
     # Differences of millionths between starts at one optimum must not fill the plot.
-    room = max(0.08 * (high - low), _LEAST_ROOM)
-    figure.update_yaxes(range=[low - room, high + room])
+    room = max(0.08 * (high - low), 0.02 * abs(kept) if squares else _LEAST_ROOM)
+    figure.update_yaxes(range=[low - room, high + room] if room > 0.0 else None)
     figure.update_xaxes(range=[0.3, count + 0.7], showgrid=False, tickvals=_integer_ticks(count))
-    name_axes(figure, "start", "log-likelihood at its end")
+    name_axes(figure, "start", f"{name} at its end")
     return figure
 
 
+def height_of_start(result: FitResult, start: StartRecord) -> float:
+    """Where a start ended: its log-likelihood, or the residual sum of squares of its optimum, NaN if it has none."""
+    if result.kind != "least_squares":
+        return start.log_likelihood
+    return math.nan if start.optimum is None else -2.0 * result.optima[start.optimum].objective
+
+
 def trace(result: FitResult, *, height: int = 300) -> go.Figure:
-    """How far the kept start's objective still was below its final value, iteration by iteration, on a log scale."""
-    gap = (result.trace[-1] - result.trace) * result.total_weight if len(result.trace) else np.empty(0)
+    """How far the kept start still was from its end, iteration by iteration, on a log scale.
+
+    In units of the log-likelihood; for least squares as a share of the sum of squares at the end.
+    """
+    squares = result.kind == "least_squares"
+    gap = result.trace[-1] - result.trace if len(result.trace) else np.empty(0)
+    if squares and len(gap):
+        gap = gap / abs(result.trace[-1]) if result.trace[-1] else np.zeros(len(gap))
+    else:
+        gap = gap * result.total_weight
     shown = gap > 0.0
     figure = blank_figure(height=height, legend=False)
     figure.add_scatter(
@@ -81,10 +105,14 @@ def trace(result: FitResult, *, height: int = 300) -> go.Figure:
         name="kept start",
         line={"color": optimum_colour(0), "width": 2},
         marker={"color": optimum_colour(0), "size": 5},
-        hovertemplate="iteration %{x}: %{y:.3g} below the end<extra></extra>",
+        hovertemplate=(
+            "iteration %{x}: %{y:.3g} of the sum of squares above the end<extra></extra>"
+            if squares
+            else "iteration %{x}: %{y:.3g} below the end<extra></extra>"
+        ),
     )
     figure.update_yaxes(type="log", exponentformat="power", tickfont_size=11)
-    name_axes(figure, "iteration", "log-likelihood still to gain")
+    name_axes(figure, "iteration", "sum of squares / its end − 1" if squares else "log-likelihood still to gain")
     return figure
 
 

@@ -1,125 +1,211 @@
-"""The figures of a report in their order, each with the sentence that tells how to read it."""
-
-import json
-from dataclasses import dataclass, field
+"""The sections of a report in their order, each figure with the sentence that tells how to read it."""
 
 import numpy as np
-import plotly.graph_objects as go
-from markupsafe import Markup
-from plotly.utils import PlotlyJSONEncoder
 
-from gatewise.report import checks, figures, search
+from gatewise.report import checks, figures, gates
+from gatewise.report.check_sections import check_section, search_section, thinned
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
+from gatewise.report.layout import Cell, Grid, Panel, Section
+from gatewise.report.palette import expert_colour
+from gatewise.report.targets import TargetKind
 
-__all__ = ["Panel", "Section", "sections"]
+__all__ = ["sections"]
 
 _MAX_PANELS = 12
+_MAX_OUTPUTS = 6
 _PANEL_ROWS = 12_000
 
 
-@dataclass(frozen=True)
-class Panel:
-    """One figure: its place in the page, its plotly JSON, safe inside a script element, and its caption."""
-
-    identifier: str
-    figure: go.Figure
-    caption: str = ""
-
-    @property
-    def height(self) -> int:
-        """The figure's height in pixels, reserved before it is drawn."""
-        return int(self.figure.to_dict()["layout"]["height"])
-
-    @property
-    def script(self) -> Markup:
-        """The figure as JSON in which no character can end the script element or open a comment in it."""
-        text = json.dumps(self.figure.to_dict(), cls=PlotlyJSONEncoder, separators=(",", ":"))
-        for character in ("<", ">", "&", "\u2028", "\u2029"):
-            text = text.replace(character, f"\\u{ord(character):04x}")
-        return Markup(text)
-
-
-@dataclass(frozen=True)
-class Section:
-    """A heading with figures."""
-
-    identifier: str
-    short: str
-    heading: str
-    panels: list[Panel]
-    note: str = ""
-    legend: list[str] = field(default_factory=list)
-
-
 def sections(evidence: Evidence) -> list[Section]:
-    """Every section of figures that the fitted mixture has: a single expert has neither gate nor responsibilities."""
+    """Every section that the fitted mixture has: a single expert has neither gate nor responsibilities."""
     several = evidence.n_experts > 1
     found = [_data(evidence)]
     if several:
-        found += [_gate(evidence), _responsibilities(evidence)]
-    return [*found, _residuals(evidence), _search(evidence)]
+        found.append(_gate(evidence))
+    if several and evidence.is_likelihood:
+        found.append(_responsibilities(evidence))
+    return [*found, check_section(evidence), search_section(evidence)]
+
+
+# --- data and experts
 
 
 def _data(evidence: Evidence) -> Section:
-    several = evidence.n_experts > 1
-    mixture = " The dotted black line is the mixture’s mean and the grey area its 90% interval." if several else ""
-    colours = (
-        "Each row has the colours of the experts mixed by their responsibility for it; coloured areas hold 90% of what "
-        "their expert makes, and a line is thin where the gate gives its expert less than 5%."
-        if several
-        else "The coloured area holds 90% of what the expert makes."
-    )
-    if evidence.inputs.shape[1] == 1:
-        caption = colours + mixture + _thinned(evidence, DRAWN_ROWS)
-        return Section(
-            "data", "Data", "Data and experts", [Panel("figure-data", figures.expert_lines(evidence), caption)]
-        )
-    shown, left_out = _panels(evidence, list(range(evidence.inputs.shape[1])))
-    limit = max(400, min(DRAWN_ROWS, _PANEL_ROWS // len(shown)))
+    colours = _how_drawn(evidence)
+    outputs, outputs_left = _drawn_outputs(evidence)
+    n_features = evidence.inputs.shape[1]
+    if n_features == 1 and len(outputs) == 1:
+        caption = _what_is_held(evidence) + colours + thinned(evidence, DRAWN_ROWS)
+        figure = figures.expert_lines(evidence, output=outputs[0])
+        return Section("data", "Data", "Data and experts", [Panel("figure-data", figure, caption)])
+    shown, left_out = _panels(evidence, list(range(n_features)), max(1, _MAX_PANELS // len(outputs)))
+    limit = max(400, min(DRAWN_ROWS, _PANEL_ROWS // (len(shown) * len(outputs))))
     panels = [
         Panel(
-            f"figure-data-{feature + 1}", figures.expert_lines(evidence, feature, limit=limit, legend=False, height=330)
+            f"figure-data-{feature + 1}" + (f"-{output + 1}" if len(outputs) > 1 else ""),
+            figures.expert_lines(evidence, feature, output=output, limit=limit, legend=False, height=330),
         )
         for feature in shown
+        for output in outputs
     ]
-    note = (
-        "One panel per feature, all other features held at their means: the lines are partial, and the points are "
-        "partial residuals, the target less what its experts owe to the other features’ distance from their means. "
-        + colours
-        + mixture
-        + left_out
-        + _thinned(evidence, limit)
+    note = _what_is_held(evidence) + colours + outputs_left + left_out + thinned(evidence, limit)
+    several_outputs = {TargetKind.CLASS: "class by class", TargetKind.VECTOR: "column by column"}.get(evidence.kind, "")
+    how = [*(["feature by feature"] if n_features > 1 else []), *([several_outputs] if len(outputs) > 1 else [])]
+    return Section("data", "Data", f"Data and experts, {', '.join(how)}", panels, note, _legend(evidence))
+
+
+def _legend(evidence: Evidence) -> list[str]:
+    if evidence.n_experts == 1:
+        return []
+    centre = f"mixture {evidence.reader.centre_name}" if evidence.model.is_normalised else "regression function"
+    found = [f"dotted black: {centre}"]
+    return [*found, "grey: its 90% interval"] if evidence.reader.has_quantiles else found
+
+
+def _how_drawn(evidence: Evidence) -> str:
+    """How to read lines, areas and rows."""
+    several, normalised = evidence.n_experts > 1, evidence.model.is_normalised
+    bands, one_feature = evidence.reader.has_quantiles, evidence.inputs.shape[1] == 1
+    found = []
+    if several and (one_feature or evidence.kind is not TargetKind.SHARE):
+        mark = "tick" if evidence.kind is TargetKind.CLASS else "row"
+        what = "responsibility for it" if evidence.is_likelihood else "share of the weights there"
+        found.append(f"Each {mark} has the colours of the experts mixed by their {what}.")
+    if bands:
+        found.append(f"Coloured areas hold 90% of what {'their expert' if several else 'the expert'} makes.")
+        if evidence.kind is TargetKind.COUNT:
+            found.append("Quantiles of counts are whole numbers, so that areas have steps.")
+    if several and normalised:
+        found.append("A line is thin where the gate gives its expert less than 5%.")
+    elif not normalised:
+        found.append("Each expert’s line is its weight times its mean; the lines add up to the regression function.")
+    if evidence.kind is TargetKind.CLASS:
+        dots = "; dots are its share among neighbouring rows" if one_feature else ""
+        found.append(f"Lines are probabilities of the class; ticks at the top are rows of the class{dots}.")
+    if evidence.reader.uses_median:
+        found.append("Lines are medians, since the fitted distribution of an expert has no mean.")
+    if several and normalised:
+        interval = " and the grey area its 90% interval" if bands else ""
+        found.append(f"The dotted black line is the mixture’s {evidence.reader.centre_name}{interval}.")
+    elif several:
+        found.append("The dotted black line is the regression function.")
+    return " ".join(found)
+
+
+def _what_is_held(evidence: Evidence) -> str:
+    if evidence.inputs.shape[1] == 1:
+        return "The offset is held at its mean, and the rows are brought to it. " if evidence.offset is not None else ""
+    held = "One panel per feature, all other features held at their means: the lines are partial"
+    offset = " and the offset held at its mean too" if evidence.offset is not None else ""
+    if evidence.kind in (TargetKind.CLASS, TargetKind.SHARE):
+        return f"{held}{offset}. "
+    if not evidence.is_likelihood:
+        return f"{held}{offset}, and the points are partial residuals, residuals added to the dotted line. "
+    if evidence.model.family.log_link:
+        return (
+            f"{held}{offset}, and the points are partial residuals, the target times the ratio of what its experts "
+            "expect with the other features at their means to what they expect of it. "
+        )
+    return (
+        f"{held}{offset}, and the points are partial residuals, the target less what its experts owe to the other "
+        "features’ distance from their means. "
     )
-    legend = ["dotted black: mixture mean", "grey: its 90% interval"] if several else []
-    return Section("data", "Data", "Data and experts, feature by feature", panels, note, legend)
+
+
+def _drawn_outputs(evidence: Evidence) -> tuple[list[int], str]:
+    """The outputs with panels: all that there is room for, of classes the most frequent ones."""
+    outputs = evidence.drawn_outputs
+    most = _MAX_PANELS if evidence.inputs.shape[1] == 1 else _MAX_OUTPUTS
+    if len(outputs) <= most:
+        return outputs, ""
+    if evidence.kind is not TargetKind.CLASS:
+        return outputs[:most], f" Of {len(outputs)} columns of the target the first {most} are drawn."
+    often = np.argsort(-(evidence.weight @ evidence.observed), kind="stable")[:most]
+    return sorted(often.tolist()), f" Of {len(outputs)} classes the {most} most frequent are drawn."
+
+
+# --- the gate
 
 
 def _gate(evidence: Evidence) -> Section:
+    normalised = evidence.model.is_normalised
+    grids = [_tree(evidence)] if gates.tree_of(evidence) else []
+    heading = "Gate probabilities" if normalised else "Gate weights"
+    what = "probabilities of each expert" if normalised else "weights of each expert, which need not sum to one"
+    if evidence.is_likelihood:
+        what += ", before the target is seen"
     if not evidence.gate_features:
         panel = Panel(
             "figure-gate",
-            figures.gate_constant(evidence),
-            "The gate has no features: before its target is seen, every row has these probabilities of each expert.",
+            gates.gate_constant(evidence),
+            f"The gate has no features, so that every row has the same {what}.",
         )
-        return Section("gate", "Gate", "Gate", [panel])
-    ticks = " Ticks at the foot mark rows."
+        return Section("gate", "Gate", "Gate", [panel], grids=grids)
+    ticks = " Ticks at the foot mark rows." + _sparse(evidence)
     if len(evidence.gate_features) == 1:
-        panel = Panel(
-            "figure-gate",
-            figures.gate_along(evidence, evidence.gate_features[0], height=340),
-            "Lines are the probabilities of each expert before the target is seen; dots, the mean responsibility in "
-            "groups of neighbouring rows, lie around the lines where the gate’s form suits the data." + ticks,
+        dots = (
+            "; dots, the mean responsibility in groups of neighbouring rows, lie around the lines where the gate’s form "
+            "suits the data."
+            if evidence.is_likelihood
+            else "."
         )
-        return Section("gate", "Gate", "Gate probabilities", [panel])
-    shown, left_out = _panels(evidence, evidence.gate_features)
+        figure = gates.gate_along(evidence, evidence.gate_features[0], height=340)
+        caption = f"Lines are the {what}{dots}{ticks}"
+        return Section("gate", "Gate", heading, [Panel("figure-gate", figure, caption)], grids=grids)
+    shown, left_out = _panels(evidence, evidence.gate_features, _MAX_PANELS)
     panels = [
-        Panel(f"figure-gate-{feature + 1}", figures.gate_along(evidence, feature, legend=False)) for feature in shown
+        Panel(f"figure-gate-{feature + 1}", gates.gate_along(evidence, feature, legend=False)) for feature in shown
     ]
+    if len(evidence.gate_features) == 2:
+        panels.append(
+            Panel(
+                "figure-gate-map",
+                gates.leading_expert(evidence),
+                "The expert with the largest weight at each place, in its colour: pale where its lead is small, full "
+                "where it has nearly all the weight. Dots are rows, in the colours of their "
+                f"{'responsibilities' if evidence.is_likelihood else 'weights'}.",
+            )
+        )
     note = (
-        "Probabilities of each expert before the target is seen, along one gate feature with the other features held "
-        "at their means." + ticks + left_out
+        f"{what.capitalize()}, along one gate feature with the other features held at their means."
+        + ticks
+        + left_out
     )
-    return Section("gate", "Gate", "Gate probabilities, feature by feature", panels, note, [""])
+    legend = [""] if normalised else ["dotted black: sum of the weights"]
+    return Section("gate", "Gate", f"{heading}, feature by feature", panels, note, legend, grids)
+
+
+def _sparse(evidence: Evidence) -> str:
+    active = evidence.model.gate.own_top_k
+    if active is None or active == evidence.n_experts:
+        return ""
+    others = "expert has" if active == 1 else f"{active} experts have"
+    return f" At every place only the best {others} weight; lines jump where the selection changes."
+
+
+def _tree(evidence: Evidence) -> Grid:
+    rows = [
+        [
+            Cell(
+                branch.name,
+                None if branch.expert is None else expert_colour(branch.expert),
+                branch.depth,
+                branch.expert is None,
+            ),
+            Cell(branch.chosen_by),
+            Cell(f"{branch.weight:.1%}"),
+        ]
+        for branch in gates.tree_of(evidence)
+    ]
+    return Grid(
+        "The tree of the gate. Each group or expert is weighed against its siblings by a gate of the kind in the second "
+        "column; the last is the mean over the rows of its weight, the product down the tree.",
+        [("", False), ("Weighed by", False), ("Mean weight", True)],
+        rows,
+    )
+
+
+# --- responsibilities
 
 
 def _responsibilities(evidence: Evidence) -> Section:
@@ -142,65 +228,17 @@ def _responsibilities(evidence: Evidence) -> Section:
     return Section("responsibilities", "Responsibilities", "Responsibilities", panels)
 
 
-def _residuals(evidence: Evidence) -> Section:
-    panels = [
-        Panel(
-            "figure-residuals",
-            checks.residuals(evidence),
-            "Residuals from the mixture’s mean in units of the mixture’s standard deviation: a trend or a funnel says "
-            "that the mean or the spread is missed (two arms are natural where two experts are far apart)."
-            + _thinned(evidence, DRAWN_ROWS),
-        ),
-        Panel(
-            "figure-pit",
-            checks.pit_histogram(evidence),
-            "Probability integral transform: bars of a well calibrated fit are level and mostly inside the band; a "
-            "hump in the middle means that the fitted spread is too wide, high ends that it is too narrow.",
-        ),
-    ]
-    return Section("residuals", "Residuals", "Residuals and calibration", panels)
-
-
-def _search(evidence: Evidence) -> Section:
-    result = evidence.estimator.result_
-    panels = [
-        Panel(
-            "figure-starts",
-            search.starts(result),
-            "The log-likelihood at which every start ended; the dotted line is the kept fit, hollow circles ended on "
-            "the variance floor, where a higher likelihood means nothing. The more starts end on the line, the less "
-            "likely is it that a better maximum was missed.",
-        ),
-    ]
-    # A start at its end from the first (one expert has a closed form) has no ascent to show.
-    if len(result.trace) and result.trace.min() < result.trace[-1]:
-        panels.append(
-            Panel(
-                "figure-trace",
-                search.trace(result),
-                "The ascent of the kept start: how much log-likelihood it still had to gain after each iteration, on "
-                "a logarithmic scale; it should fall ever more steeply at the end.",
-            )
-        )
-    return Section("search", "Starts and optima", "Starts and optima", panels)
-
-
-def _panels(evidence: Evidence, features: list[int]) -> tuple[list[int], str]:
+def _panels(evidence: Evidence, features: list[int], most: int) -> tuple[list[int], str]:
     """The features to draw: all, or those along which the experts' means and the gate move most, in column order."""
-    if len(features) <= _MAX_PANELS:
+    if len(features) <= most:
         return features, ""
+    span = max(float(np.ptp(evidence.observed, axis=0).max()), np.finfo(float).tiny)
     movement = []
     for feature in features:
-        profile = evidence.profile(feature)
-        means = np.ptp(profile.expert_means, axis=0).max() / max(float(np.ptp(evidence.target)), np.finfo(float).tiny)
+        profile = evidence.profile(feature, bands=False)
+        means = np.nan_to_num(np.ptp(profile.expert_means, axis=0), nan=0.0, posinf=0.0).max() / span
         movement.append(means + np.ptp(profile.gate_weights, axis=0).max())
-    strongest = np.argsort(-np.array(movement), kind="stable")[:_MAX_PANELS]
+    strongest = np.argsort(-np.array(movement), kind="stable")[:most]
     return sorted(features[index] for index in strongest), (
-        f" Of {len(features)} features the {_MAX_PANELS} along which the fit changes most are drawn."
+        f" Of {len(features)} features the {most} along which the fit changes most are drawn."
     )
-
-
-def _thinned(evidence: Evidence, limit: int) -> str:
-    if evidence.n_rows <= limit:
-        return ""
-    return f" {limit:,} of {evidence.n_rows:,} rows are drawn, chosen at random with a fixed seed; the fit used all."

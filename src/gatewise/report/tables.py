@@ -11,15 +11,15 @@ from typing import Any
 import numpy as np
 
 import gatewise
-from gatewise.estimators import GatedRegressor
+from gatewise.estimators.base import GatedEstimator
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
-from gatewise.inference.criteria import baseline_criteria
 from gatewise.report.evidence import Evidence
 from gatewise.report.palette import expert_colour
 from gatewise.report.search import optimum_colour
 
 __all__ = [
+    "LISTED_PARAMETERS",
     "MISSING",
     "CriterionRow",
     "ExpertRow",
@@ -33,11 +33,14 @@ __all__ = [
     "optima",
     "parameters",
     "reproducibility",
+    "separated_experts",
     "severity",
 ]
 
 MISSING = "–"
+_CRITERIA = ("aic", "bic", "icl")
 _LISTED_OPTIMA = 12
+LISTED_PARAMETERS = 400
 _MINUS = "\u2212"
 _SEVERE = (FitStatus.INTERRUPTED, FitStatus.SATURATED, FitStatus.ON_FLOOR, FitStatus.NOT_A_MAXIMUM)
 
@@ -55,7 +58,7 @@ class CriterionRow:
 
 @dataclass(frozen=True)
 class ExpertRow:
-    """One expert: its colour, how much of the data it holds and how closely it fits."""
+    """One expert: its colour, how much of the data it holds, and its scale where the family has one."""
 
     colour: str
     name: str
@@ -94,7 +97,7 @@ class OptimumRow:
 
     colour: str
     rank: str
-    log_likelihood: str
+    value: str
     difference: str
     n_starts: str
     scale: str
@@ -130,49 +133,64 @@ def number(value: float, decimals: int | None = None) -> str:
 
 
 def criteria(evidence: Evidence) -> list[CriterionRow]:
-    """Log-likelihood and information criteria beside those of the one-expert fit (smaller criteria are better)."""
-    result, estimator = evidence.estimator.result_, evidence.estimator
-    base = result.baseline
-    base_criteria = baseline_criteria(base, result.total_weight)
-    rows = [_criterion("Log-likelihood", result.log_likelihood, base.log_likelihood, larger_is_better=True)]
-    for name, mixture, baseline in (
-        ("AIC", estimator.aic_, base_criteria.aic),
-        ("BIC", estimator.bic_, base_criteria.bic),
-        ("ICL", estimator.icl_, base_criteria.icl),
-    ):
-        rows.append(_criterion(name, mixture, baseline, larger_is_better=False))
-    extra = result.n_parameters - base.n_parameters
-    rows.append(
-        CriterionRow(
-            "Free parameters", str(result.n_parameters), str(base.n_parameters), f"+{extra}" if extra else "0", ""
+    """Figures of merit beside those of the one-expert fit: criteria of a likelihood, or squared errors."""
+    figures = evidence.estimator.summary().statistics
+    if figures["objective"] == "least_squares":
+        chosen = (
+            ("Residual sum of squares", "residual_sum_of_squares", False),
+            ("Residual standard deviation", "residual_standard_deviation", False),
+            ("R² against the mean", "r_squared", True),
         )
-    )
-    return rows
+        rows = [
+            _criterion(name, figures[key], figures[f"baseline_{key}"], larger_is_better=larger, decimals=None)
+            for name, key, larger in chosen
+        ]
+    else:
+        likelihood = "Log-likelihood of (x, y)" if evidence.model.gate.is_joint else "Log-likelihood"
+        chosen = ((likelihood, "log_likelihood", True), *((name.upper(), name, False) for name in _CRITERIA))
+        rows = [
+            _criterion(name, figures[key], figures[f"baseline_{key}"], larger_is_better=larger)
+            for name, key, larger in chosen
+        ]
+    own, base = figures["n_parameters"], figures["baseline_n_parameters"]
+    sign = "+" if own > base else ""
+    return [*rows, CriterionRow("Free parameters", str(own), str(base), sign + number(own - base, 0), "")]
 
 
 def experts(evidence: Evidence) -> list[ExpertRow]:
-    """One row per expert; flags name experts that are tight or on the variance floor."""
-    result = evidence.estimator.result_
-    scale_places = _shared_places(result.scale)
+    """One row per expert; flags name experts that are tight, on the variance floor, or separate."""
+    result = evidence.result
+    scale = result.scale if result.scale.size else np.full(evidence.n_experts, math.nan)
+    places = _shared_places(scale)
+    separating = separated_experts(result)
     return [
         ExpertRow(
             colour=expert_colour(expert),
             name=f"Expert {expert + 1}",
             weight=f"{result.effective_rows[expert] / result.total_weight:.1%}",
             effective_rows=number(float(result.effective_rows[expert]), 1),
-            scale=number(float(result.scale[expert]), scale_places),
-            relative_scale=f"{result.scale[expert] / result.baseline.scale:.1%}",
-            flags=_flags(expert, result.tight, result.on_floor),
+            scale=number(float(scale[expert]), places),
+            relative_scale=_percent(float(scale[expert]), result.baseline.scale),
+            flags=_flags(expert, result.tight, result.on_floor, separating),
         )
         for expert in range(evidence.n_experts)
     ]
 
 
+def separated_experts(result: FitResult) -> tuple[int, ...]:
+    """The experts whose coefficients have no finite maximum."""
+    found = [finding for finding in result.findings if finding.code is FitStatus.EXPERT_SEPARATED]
+    return tuple(found[0].evidence.get("experts", ())) if found else ()
+
+
 def parameters(evidence: Evidence, level: float = 0.95) -> list[ParameterGroup]:
-    """The summary's parameter table by component; every row is rounded to its own standard error."""
+    """The summary's parameter table by component; every row is rounded to its own standard error.
+
+    A network has thousands of parameters, which nobody reads in a page: the first 400 are listed.
+    """
     frame = evidence.estimator.summary(level=level).parameters
     groups: dict[str, ParameterGroup] = {}
-    for record in frame.to_dict("records"):
+    for record in frame.head(LISTED_PARAMETERS).to_dict("records"):
         component = str(record["component"])
         group = groups.setdefault(component, ParameterGroup(component, _component_colour(component), []))
         group.rows.append(_parameter(record))
@@ -181,37 +199,42 @@ def parameters(evidence: Evidence, level: float = 0.95) -> list[ParameterGroup]:
 
 def optima(evidence: Evidence) -> tuple[list[OptimumRow], int]:
     """The best distinct end points and the number of those not listed."""
-    result = evidence.estimator.result_
+    result = evidence.result
+    squares = result.kind == "least_squares"
     kept = next((rank for rank, optimum in enumerate(result.optima) if _is_kept(optimum, result)), None)
-    rows = [
-        OptimumRow(
-            colour=optimum_colour(rank),
-            rank=str(rank + 1),
-            log_likelihood=number(optimum.log_likelihood, 6),
-            difference=number(optimum.log_likelihood - result.log_likelihood, 4) if rank != kept else "kept",
-            n_starts=str(optimum.n_starts),
-            scale=_list(optimum.scale),
-            effective_rows=", ".join(number(float(rows), 1) for rows in optimum.effective_rows),
-            flags="; ".join(
-                f"expert {expert + 1} {flags}"
-                for expert in range(len(optimum.scale))
-                if (flags := _flags(expert, optimum.tight, optimum.on_floor))
-            ),
-            kept=rank == kept,
+    rows = []
+    for rank, optimum in enumerate(result.optima):
+        value = -2.0 * optimum.objective if squares else optimum.log_likelihood
+        difference = value - (-2.0 * result.objective if squares else result.log_likelihood)
+        flags = [
+            f"expert {expert + 1} {flags}"
+            for expert in range(evidence.n_experts)
+            if (flags := _flags(expert, optimum.tight, optimum.on_floor))
+        ]
+        rows.append(
+            OptimumRow(
+                colour=optimum_colour(rank),
+                rank=str(rank + 1),
+                value=f"{value:.8g}".replace("-", _MINUS) if squares else number(value, 6),
+                difference="kept" if rank == kept else number(difference, None if squares else 4),
+                n_starts=str(optimum.n_starts),
+                scale=_list(optimum.scale) if optimum.scale.size else MISSING,
+                effective_rows=", ".join(number(float(rows), 1) for rows in optimum.effective_rows),
+                flags="; ".join(flags),
+                kept=rank == kept,
+            )
         )
-        for rank, optimum in enumerate(result.optima)
-    ]
     return rows[:_LISTED_OPTIMA], max(0, len(rows) - _LISTED_OPTIMA)
 
 
 def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str, str]]:
     """What somebody needs to obtain the same fit: seed, rows, evidence of the end point, versions."""
-    estimator, result = evidence.estimator, evidence.estimator.result_
+    estimator, result = evidence.estimator, evidence.result
     packages = ("numpy", "scipy", "torch", "numba", "plotly")
     return [
         ("Data", data_name or MISSING),
         ("Rows, total weight", f"{result.n_rows:,} rows, Σw = {result.total_weight:,.6g}"),
-        ("Target", estimator.target_name_),
+        ("Target", evidence.target_name),
         ("Features of the experts", ", ".join(estimator.expert_feature_names_) or "none"),
         ("Features of the gate", ", ".join(estimator.gate_feature_names_) or "none: constant weights"),
         ("Seed", str(result.seed)),
@@ -229,11 +252,12 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
     ]
 
 
-def call_text(estimator: GatedRegressor) -> str:
+def call_text(estimator: GatedEstimator, *, with_offset: bool = False) -> str:
     """The call that repeats the fit, with every option written out and the seed that was used."""
     options = dict(estimator.get_params(deep=False), random_state=estimator.result_.seed)
     lines = [f"    {name}={_option(value)}," for name, value in sorted(options.items())]
-    return "\n".join([f"{type(estimator).__name__}(", *lines, ").fit(X, y)"])
+    arguments = "X, y, offset=offset" if with_offset else "X, y"
+    return "\n".join([f"{type(estimator).__name__}(", *lines, f").fit({arguments})"])
 
 
 def _count(number_of: int, noun: str) -> str:
@@ -247,12 +271,21 @@ def _option(value: Any) -> str:
     return text if len(text) <= 200 else f"{text[:199]}…"
 
 
-def _criterion(name: str, mixture: float, baseline: float, *, larger_is_better: bool) -> CriterionRow:
+def _criterion(
+    name: str, mixture: float, baseline: float, *, larger_is_better: bool, decimals: int | None = 3
+) -> CriterionRow:
     difference = mixture - baseline
+    if math.isnan(difference):
+        return CriterionRow(name, number(mixture, decimals), number(baseline, decimals), MISSING, "")
     gain = difference if larger_is_better else -difference
     verdict = "better" if gain > 0 else ("worse" if gain < 0 else "equal")
     sign = "+" if difference > 0 else ""
-    return CriterionRow(name, number(mixture, 3), number(baseline, 3), sign + number(difference, 3), verdict)
+    shown = number(mixture, decimals), number(baseline, decimals), sign + number(difference, decimals)
+    return CriterionRow(name, *shown, verdict)
+
+
+def _percent(part: float, whole: float) -> str:
+    return f"{part / whole:.1%}" if math.isfinite(part) and math.isfinite(whole) and whole > 0.0 else MISSING
 
 
 def _parameter(record: dict[Any, Any]) -> ParameterRow:
@@ -280,9 +313,9 @@ def _component_colour(component: str) -> str | None:
 
 
 def _is_kept(optimum: Optimum, result: FitResult) -> bool:
-    difference = abs(optimum.log_likelihood - result.log_likelihood)
+    difference = abs(optimum.objective - result.objective)
     same_rows = np.allclose(optimum.effective_rows, result.effective_rows, rtol=1e-3, atol=1e-3)
-    return same_rows and difference <= 1e-6 * max(1.0, abs(result.log_likelihood))
+    return same_rows and difference <= 1e-6 * max(1.0, abs(result.objective))
 
 
 def _p_value(value: float) -> str:
@@ -291,15 +324,15 @@ def _p_value(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int]) -> str:
-    flags = [name for name, members in (("on the floor", on_floor), ("tight", tight)) if expert in members]
-    return ", ".join(flags)
+def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int], separating: Sequence[int] = ()) -> str:
+    kinds = (("on the floor", on_floor), ("tight", tight), ("separates", separating))
+    return ", ".join(name for name, members in kinds if expert in members)
 
 
 def _shared_places(values: np.ndarray) -> int | None:
     """Places after the point that give the smallest of a column's values four significant digits, if that is few."""
     smallest = float(np.min(values))
-    if not smallest > 0.0:
+    if not (smallest > 0.0 and np.isfinite(values).all()):
         return None
     places = max(0, 3 - math.floor(math.log10(smallest)))
     return places if places <= 8 and float(np.max(values)) < 1e7 else None

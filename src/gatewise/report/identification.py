@@ -1,0 +1,124 @@
+"""What the data cannot tell about a fit: directions without information, what separates, and stored standardisations."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.result import FitResult
+from gatewise.fit.status import FitStatus
+from gatewise.ops.standardiser import Standardiser
+from gatewise.report.evidence import Evidence
+from gatewise.report.tables import number, separated_experts
+
+__all__ = ["Direction", "Standardised", "directions", "separations", "standardised_features"]
+
+# Entries of a direction below this share of its length are not named.
+_NAMED = 0.1
+_MOST_NAMED = 4
+_MOST_DIRECTIONS = 20
+
+
+@dataclass(frozen=True)
+class Direction:
+    """Something that can be done to the parameters without the objective noticing.
+
+    Attributes:
+        dimensions: in how many directions.
+        sentence: what it is.
+        explained: whether it is a declared symmetry of the model, which no data can break.
+    """
+
+    dimensions: str
+    sentence: str
+    explained: bool
+
+
+@dataclass(frozen=True)
+class Standardised:
+    """A feature that a part of the model sees standardised, z(x) = (x − mean)/scale.
+
+    Attributes:
+        part: "gate" or "experts".
+        feature: its name.
+        mean: what is subtracted.
+        scale: what is divided by.
+    """
+
+    part: str
+    feature: str
+    mean: str
+    scale: str
+
+
+def directions(result: FitResult) -> list[Direction]:
+    """The null directions of a fit: those that the model's symmetries explain, then any others, named by parameters."""
+    space = result.null_space
+    found = [Direction(_dimensions(count), sentence, True) for sentence, count in space.sentences if count]
+    labels = _labels(result)
+    for row in space.further[:_MOST_DIRECTIONS]:
+        found.append(Direction(_dimensions(1), f"along {_named(labels, row)}, in the fit’s own units", False))
+    rest = len(space.further) - _MOST_DIRECTIONS
+    if rest > 0:
+        found.append(Direction(_dimensions(rest), "further directions, which are not listed", False))
+    return found
+
+
+def separations(result: FitResult) -> list[str]:
+    """What separates, in a sentence each: its coefficients have no finite maximum, and no standard errors."""
+    codes = {finding.code for finding in result.findings}
+    found = []
+    if FitStatus.SEPARATED in codes:
+        found.append(
+            "The gate separates: its coefficients grow without end while the likelihood does not fall. The values in "
+            "the table are where the fit stopped."
+        )
+    experts = separated_experts(result)
+    if experts:
+        names = ", ".join(str(expert + 1) for expert in experts)
+        who = f"Expert {names} separates" if len(experts) == 1 else f"Experts {names} separate"
+        found.append(
+            f"{who}: some of the coefficients grow without end while the likelihood does not fall. The values in the "
+            "table are where the fit stopped."
+        )
+    return found
+
+
+def standardised_features(evidence: Evidence) -> list[Standardised]:
+    """The features whose standardisation is a layer of the model, in the parameter table as z(…)."""
+    model, estimator = evidence.model, evidence.estimator
+    return [
+        *_standardised("gate", estimator.gate_feature_names_, model.gate_scaler),
+        *_standardised("experts", estimator.expert_feature_names_, model.expert_scaler),
+    ]
+
+
+def _standardised(part: str, features: list[str], scaler: Standardiser | None) -> list[Standardised]:
+    if scaler is None:
+        return []
+    return [
+        Standardised(part, feature, number(mean), number(scale))
+        for feature, mean, scale in zip(features, scaler.mean.tolist(), scaler.scale.tolist(), strict=True)
+    ]
+
+
+def _labels(result: FitResult) -> list[str]:
+    coordinates = result.coordinates
+    if isinstance(coordinates, ModuleCoordinates):
+        return coordinates.labels()
+    # Of linear channels θ and the quantities correspond one to one.
+    names = [[f"x{j}" for j in range(part.n_features)] for part in (result.model.experts, result.model.gate)]
+    return [f"{q.component}: {q.term}" for q in coordinates.quantities(names[0], names[1], "y")]
+
+
+def _named(labels: list[str], direction: np.ndarray) -> str:
+    """The largest entries of a direction as a sum."""
+    order = np.argsort(-np.abs(direction), kind="stable")
+    named = [entry for entry in order[:_MOST_NAMED] if abs(direction[entry]) > _NAMED]
+    terms = " ".join(f"{direction[entry]:+.2g}·{labels[entry]}" for entry in named)
+    more = np.abs(direction[order[len(named) :]]).max(initial=0.0) > _NAMED
+    return terms.replace("-", "−") + (" and smaller parts" if more else "")
+
+
+def _dimensions(count: int) -> str:
+    return f"{count} dimension{'' if count == 1 else 's'}"

@@ -1,0 +1,164 @@
+"""What a page says in its own words about the model that was fitted: titles, and notes beside the tables."""
+
+from gatewise.experts import ConstantExperts, LinearExperts
+from gatewise.families import Gaussian
+from gatewise.fit.result import FitResult
+from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.report import tables
+from gatewise.report.evidence import Evidence
+from gatewise.report.targets import TargetKind
+
+__all__ = [
+    "criteria_note",
+    "experts_note",
+    "identification_note",
+    "optima_note",
+    "parameter_note",
+    "subtitle",
+    "title",
+]
+
+_PROPER_NAMES = {"gaussian": "Gaussian", "poisson": "Poisson", "bernoulli": "Bernoulli", "laplace": "Laplace"}
+
+
+def title(evidence: Evidence) -> str:
+    """What was fitted to what, as a heading."""
+    kind = "One expert" if evidence.n_experts == 1 else f"Mixture of {evidence.n_experts} experts"
+    return f"{kind} for {evidence.target_name}"
+
+
+def subtitle(evidence: Evidence, data_name: str | None) -> str:
+    """One line on the model and the data."""
+    model, count = evidence.model, evidence.n_experts
+    family = f" {_plain(model.family.name)}" if evidence.is_likelihood else ""
+    noun = "expert" if count == 1 else "experts"
+    features = _few(evidence.estimator.expert_feature_names_)
+    parts = [
+        f"{evidence.target_name} from {features or 'no features'}",
+        f"{count} {_plain(model.experts.name)}{family} {noun}",
+    ]
+    if count > 1:
+        names = evidence.estimator.gate_feature_names_
+        kind = _gate_name(model.gate)
+        if names:
+            parts.append(f"{kind} on {_few(names)}")
+        else:
+            parts.append("constant weights" if evidence.model.is_normalised else f"{kind} without features")
+    if not evidence.is_likelihood:
+        parts.append("fitted by least squares")
+    if evidence.offset is not None:
+        parts.append("with an offset")
+    parts.append(f"{evidence.n_rows:,} rows" + (f" of {data_name}" if data_name else ""))
+    return " · ".join(parts)
+
+
+def criteria_note(evidence: Evidence) -> str:
+    """The caption of the figures of merit."""
+    model = evidence.model
+    ordinary = isinstance(model.family, Gaussian) and isinstance(model.experts, LinearExperts | ConstantExperts)
+    kind = "ordinary least squares" if ordinary and not model.gate.is_joint else "of the same kind"
+    against = f"Against one expert ({kind})."
+    if not evidence.is_likelihood:
+        return (
+            f"{against} The residual standard deviation is √(sum of squares / (Σw − parameters)), counting each number "
+            "of a target. Least squares has no likelihood, and no criteria made of one."
+            if evidence.kind is TargetKind.VECTOR
+            else f"{against} The residual standard deviation is √(sum of squares / (Σw − parameters)). Least squares "
+            "has no likelihood, and no criteria made of one."
+        )
+    joint = " The likelihood is that of target and gate features together." if model.gate.is_joint else ""
+    return f"{against}{joint} Of AIC, BIC and ICL smaller is better."
+
+
+def experts_note(evidence: Evidence) -> str:
+    """The caption of the table of experts."""
+    result = evidence.result
+    if not evidence.is_likelihood:
+        share = "their share of the gate’s weights, averaged over the rows"
+        return f"Experts by {share}. Least squares does not say which expert made a row."
+    note = "Experts by mean responsibility, largest first."
+    if isinstance(evidence.model.gate, HierarchicalGate):
+        note = "Experts by mean responsibility, as far as the tree of the gate lets them be ordered."
+    if result.scale.size:
+        what = "a standard deviation" if isinstance(evidence.model.family, Gaussian) else "the family’s σ"
+        base = tables.number(result.baseline.scale)
+        note += f" The scale is {what} in the units of the target; beside it, its share of the one-expert scale ({base})."
+    return note
+
+
+def parameter_note(evidence: Evidence, groups: list[tables.ParameterGroup]) -> str:
+    """How to read the parameter table, and why there are dashes in it if there are."""
+    result = evidence.result
+    standardised = evidence.model.gate_scaler is not None or evidence.model.expert_scaler is not None
+    units = "In the units of the data, those of z(…) in the units of the standardised features (below)"
+    note = f"{units if standardised else 'In the units of the data'}, rounded by the standard errors"
+    if result.kind == "least_squares":
+        note += ", which are of the sandwich kind: they do not assume that the errors have one variance."
+    elif not evidence.model.family.is_smooth or result.findings[0].evidence.get("at_kink"):
+        note += ", which are from the outer products of the scores."
+    else:
+        note += ", which are from the exact observed information."
+    active = evidence.model.gate.own_top_k
+    if active is not None and active < evidence.n_experts:
+        note += " They hold for the selection of experts as it is, which the estimates themselves decide."
+    if evidence.kind is TargetKind.CLASS and evidence.model.family.n_outputs > 0:
+        note += _reference(evidence)
+    listed = sum(len(group.rows) for group in groups)
+    if listed < len(evidence.estimator.parameters_):
+        note += f" The first {listed:,} of {len(evidence.estimator.parameters_):,} are listed."
+    if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
+        note += " A dash stands where there is no standard error to give; the status above says why."
+    return note
+
+
+def _reference(evidence: Evidence) -> str:
+    """Against which class the experts' logits are."""
+    if evidence.model.family.name != "categorical":
+        return f" The experts’ are of the logit of {evidence.target_name} = {evidence.output_names[1]}."
+    return f" The experts’ are of logits against {evidence.target_name} = {evidence.output_names[-1]}."
+
+
+def identification_note(result: FitResult) -> str:
+    """What null directions mean for the parameter table."""
+    size, count = result.coordinates.size, result.null_space.dimension
+    note = (
+        f"The model has {size:,} free parameters; the data say nothing about {count:,} "
+        f"{'direction' if count == 1 else 'directions'} among them. What moves along the model’s own symmetries is not "
+        "in the table above, which holds functions of the parameters that they leave alone."
+    )
+    if len(result.null_space.further):
+        note += " What moves along a further direction has no standard error."
+    return note
+
+
+def optima_note(evidence: Evidence, unlisted: int) -> str:
+    """The caption of the table of optima."""
+    what = "responsibility" if evidence.is_likelihood else "share of the weights"
+    more = f" {unlisted} more are not listed." if unlisted else ""
+    return f"Distinct end points of the starts, best first; experts in each are ordered by mean {what}.{more}"
+
+
+def _gate_name(gate: Gate) -> str:
+    if isinstance(gate, TopKGate):
+        return f"top-{gate.n_active} {_gate_name(gate.inner)}"
+    if gate.is_joint:
+        return f"joint {_plain(gate.name)} gate"
+    return f"{_plain(gate.name)} gate" if gate.normaliser == "softmax" else f"unnormalised {_plain(gate.name)} gate"
+
+
+def _plain(name: str) -> str:
+    """A registered name as a reader writes it.
+
+    Example:
+        >>> _plain("multivariate_gaussian"), _plain("negative_binomial"), _plain("student_t")
+        ('multivariate Gaussian', 'negative binomial', 'Student t')
+    """
+    if name == "student_t":
+        return "Student t"
+    return " ".join(_PROPER_NAMES.get(word, word) for word in name.split("_"))
+
+
+def _few(names: list[str]) -> str:
+    if len(names) <= 6:
+        return ", ".join(names)
+    return f"{', '.join(names[:5])} and {len(names) - 5} more"
