@@ -121,6 +121,25 @@ class Family(ABC):
         It is the working weight of iteratively reweighted least squares.
         """
 
+    def closed_derivatives(
+        self, y: Tensor, location: Tensor, with_second: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None] | None:
+        """Log density with its derivatives by the location, compiled, or None: then by automatic differentiation.
+
+        Only families without dispersions whose link is canonical have them, so that minus the second derivative does
+        not depend on y and is `information` at once. On the CPU in float64, and not differentiable.
+
+        Args:
+            y: targets (n,).
+            location: h (n, k), or (n, k, m) if m > 1.
+            with_second: whether second derivatives are wanted.
+
+        Returns:
+            Log density (n, k), first (n, k, m) and second derivatives (n, k, m, m), also for m = 1; None for the last
+            if it is not wanted.
+        """
+        return None
+
     def information_factor(self, y: Tensor) -> Tensor:
         """How many times `information` a target informs, (…): once, unless targets tell their own numbers of trials."""
         row = y[..., 0] if self.event_size else y

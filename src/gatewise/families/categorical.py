@@ -12,6 +12,7 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
+from gatewise.ops.density_pass import categorical_derivatives
 
 
 @FAMILIES.register
@@ -122,6 +123,18 @@ class Categorical(Family):
         first = probabilities[..., :-1]
         product = first.unsqueeze(-1) * first.unsqueeze(-2)
         return torch.diag_embed(diagonal + first * first) - product
+
+    def closed_derivatives(
+        self, y: Tensor, location: Tensor, with_second: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Derivatives 1[y = j] − pⱼ and pⱼpₗ − 1[j = l] pⱼ by h."""
+        logits = (location.unsqueeze(-1) if self.n_classes == 2 else location).detach()
+        value, first, second = categorical_derivatives(y.numpy(), logits.numpy(), with_second)
+        return (
+            torch.from_numpy(value),
+            torch.from_numpy(first),
+            None if second is None else torch.from_numpy(second),
+        )
 
     def at_boundary(self, location: Tensor) -> Tensor:
         """Whether the probability of some class is below 1e-8, (…, k)."""

@@ -9,9 +9,10 @@ from torch import Tensor
 
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import gamma_below, poisson_draws, smallest_count, through_numpy
-from gatewise.families.smooth import exp_or_tangent
+from gatewise.families.smooth import exp_or_tangent, largest_log
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
+from gatewise.ops.density_pass import poisson_derivatives
 
 
 @FAMILIES.register
@@ -71,6 +72,19 @@ class Poisson(Family):
     def information(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """Information μ, (…, k)."""
         return exp_or_tangent(location)
+
+    def closed_derivatives(
+        self, y: Tensor, location: Tensor, with_second: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Derivatives y − μ and −μ by h."""
+        value, first, second = poisson_derivatives(
+            y.numpy(), location.detach().numpy(), largest_log(location.dtype), with_second
+        )
+        return (
+            torch.from_numpy(value),
+            torch.from_numpy(first).unsqueeze(-1),
+            None if second is None else torch.from_numpy(second)[..., None, None],
+        )
 
     def at_boundary(self, location: Tensor) -> Tensor:
         """Whether the mean is below 1e-8, (…, k)."""
