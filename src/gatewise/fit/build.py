@@ -22,6 +22,7 @@ from gatewise.model import MixtureOfExperts
 __all__ = ["build_problem", "path_of"]
 
 _BASELINE_STARTS = 3
+_BASELINE_ITERATIONS = 200
 
 
 def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offset: bool = False) -> str:
@@ -53,6 +54,7 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
     if _is_linear_problem(model, options, rows.offset is not None):
         return LinearObjective(linear_data(model, rows), options)
     kind = LeastSquaresProblem if options.objective == "least_squares" else ModuleProblem
+    kind.check_model(model)
     return kind(model, rows, options, _baseline(kind, model, rows, options))
 
 
@@ -77,6 +79,7 @@ def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows,
         expert_ridge=0.0,
         variance_prior=None,
         init="split",
+        max_iter=min(options.max_iter, _BASELINE_ITERATIONS),
         dtype="float64",
         device="cpu",
     )

@@ -44,7 +44,13 @@ class LeastSquaresProblem(ModuleProblem):
         super().__init__(model, rows, options, baseline)
         self.is_smooth = True
 
-    def _check_model(self, model: MixtureOfExperts) -> None:
+    @classmethod
+    def check_model(cls, model: MixtureOfExperts) -> None:
+        """Refuse a model that has no such objective.
+
+        Raises:
+            InputError: it has none.
+        """
         if model.gate.is_joint:
             raise InputError(
                 f"the {model.gate.name} gate is a joint model of inputs and target, which has a likelihood and no "
@@ -66,7 +72,7 @@ class LeastSquaresProblem(ModuleProblem):
         used = np.unique(column[column >= 0])
         return np.where(column >= 0, np.searchsorted(used, column), -1), base
 
-    def _set_floor(self, options: FitOptions) -> None:
+    def _set_floor(self, base_scale: float | None) -> None:
         """There is no scale, and no floor."""
 
     def mean(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:

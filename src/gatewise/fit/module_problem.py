@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.fit.channel_gradient import channel_gradient
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.linear_channels import LinearChannels
@@ -70,6 +71,7 @@ class ModuleProblem(Problem):
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
         self.check_model(model)
         self.prototype = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
+        self._scratch = copy.deepcopy(self.prototype)
         self.rows = rows
         self.options = options
         self.n_rows, self.total_weight = len(rows.weight), float(rows.weight.sum())
@@ -117,7 +119,8 @@ class ModuleProblem(Problem):
         bases = gate.basis(self._gate_x), bank.basis(self._x)
         if bases[0] is None or bases[1] is None or not self._is_fused or self.kind != "likelihood":
             return None
-        return LinearChannels(self.coordinates, self._y, self._offset, self._weight, bases[0], bases[1])
+        arrays = (self._y, self._offset, self._weight, bases[0], bases[1])
+        return LinearChannels(self.coordinates, *arrays, self.options.n_threads)
 
     def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """For each entry of the full vector the free one that it stands for, −1 if it is held, and what it holds."""
@@ -266,10 +269,33 @@ class ModuleProblem(Problem):
         """The mean objective and its gradient by θ."""
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=True)
-        total = self._fused_sum(point) + self._log_prior(point)
-        (gradient,) = torch.autograd.grad(total, point)
-        value = float(total.detach()) / self.total_weight
-        return value, gradient.cpu().numpy().astype(float) / self.total_weight
+        if self._linear is not None:
+            value, gradient = self._linear.value_and_gradient(theta)
+        else:
+            value, gradient = self._rows_value_and_gradient(point)
+        prior = self._log_prior(point)
+        if prior.requires_grad:
+            value += float(prior.detach())
+            gradient = gradient + torch.autograd.grad(prior, point)[0].cpu().numpy().astype(float)
+        return value / self.total_weight, gradient / self.total_weight
+
+    def _rows_value_and_gradient(self, point: Tensor) -> tuple[float, np.ndarray]:
+        """The rows' part of the objective and its gradient: from channel to channel by the fused pass where it goes."""
+        if not self._is_fused or self.kind != "likelihood":
+            total = self._sum(point)
+            (gradient,) = torch.autograd.grad(total, point)
+            return float(total.detach()), gradient.cpu().numpy().astype(float)
+        arguments = (self._gate_x, self._x, self._offset)
+        channels = torch.func.functional_call(self._channels, self._named(point), arguments)
+        normalised = not self.prototype.gate.is_joint
+        found = channel_gradient(
+            self.prototype.family, self._y, *channels, self._weight, normalised, self.options.n_threads
+        )
+        slopes = (found.logits, found.location, found.log_scale)
+        used = [(channel, slope) for channel, slope in zip(channels, slopes, strict=True) if channel.requires_grad]
+        outputs, upstream = zip(*used, strict=True)
+        (gradient,) = torch.autograd.grad(outputs, point, upstream)
+        return found.value, gradient.numpy()
 
     @property
     def chunk_rows(self) -> int:
@@ -286,7 +312,7 @@ class ModuleProblem(Problem):
         step = self.chunk_rows
         hessian = torch.func.hessian(self._log_prior)(point)
         if self._linear is not None:
-            total = self._linear.hessian(point) + hessian.numpy()
+            total = self._linear.hessian(theta) + hessian.numpy()
             return 0.5 * (total + total.T) / self.total_weight
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
@@ -318,6 +344,8 @@ class ModuleProblem(Problem):
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's log-likelihood, (n, size)."""
+        if self._linear is not None:
+            return self._linear.scores(theta)
         point = self._tensors(theta, requires_grad=False)
         normalised = not self.prototype.gate.is_joint
         step = self.chunk_rows
@@ -502,7 +530,8 @@ class ModuleProblem(Problem):
         named = self._named(torch.from_numpy(theta))
         column = self.coordinates.column.numpy()
         found = []
-        for prefix, part in (("gate", self.prototype.gate), ("experts", self.prototype.experts)):
+        # A model of its own: the prototype's values are where every start begins.
+        for prefix, part in (("gate", self._scratch.gate), ("experts", self._scratch.experts)):
             own = within(prefix, named)
             part.assign_parameters(own)
             for symmetry in part.symmetries():
