@@ -19,6 +19,8 @@ from gatewise.gates import Gate
 
 __all__ = ["GatedClassifier"]
 
+_LOG_SMALLEST = float(np.log(np.finfo(float).tiny))
+
 
 class GatedClassifier(ClassifierMixin, GatedEstimator):
     """Mixture of experts P(y = c | x) = Σᵢ πᵢ(x) P(c | h(x, ηᵢ)) over classes, fitted by maximum likelihood.
@@ -86,14 +88,15 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
     Example:
         >>> import numpy as np
         >>> rng = np.random.default_rng(0)
-        >>> x = rng.uniform(-2.0, 2.0, size=(600, 1))
-        >>> chance = 1.0 / (1.0 + np.exp(np.where(x[:, 0] > 0.0, 4.0 * x[:, 0] - 4.0, -4.0 * x[:, 0] - 4.0)))
-        >>> y = np.where(rng.uniform(size=600) < chance, "inside", "outside")
-        >>> classifier = GatedClassifier(n_experts=2, n_starts=4, random_state=0).fit(x, y)
-        >>> classifier.predict(np.array([[-1.8], [0.0], [1.8]]))
-        array(['outside', 'inside', 'outside'], dtype='<U7')
+        >>> x = rng.normal(size=(300, 2))
+        >>> first = rng.uniform(size=300) < 1.0 / (1.0 + np.exp(-3.0 * x[:, 0]))
+        >>> chance = 1.0 / (1.0 + np.exp(np.where(first, -3.0, 3.0) * x[:, 1]))
+        >>> y = np.where(rng.uniform(size=300) < chance, "yes", "no")
+        >>> classifier = GatedClassifier(n_experts=2, n_starts=2, random_state=0).fit(x, y)
+        >>> classifier.predict([[1.5, 1.0], [-1.5, 1.0]])
+        array(['yes', 'no'], dtype='<U3')
         >>> classifier.expert_coef_.shape
-        (2, 1)
+        (2, 2)
     """
 
     classes_: np.ndarray
@@ -189,21 +192,26 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, (n,)."""
-        return self.classes_[self.predict_log_proba(X).argmax(axis=1)]
+        most_probable = self._log_probabilities(X).argmax(axis=1)
+        return self.classes_[most_probable]
 
     def predict_proba(self, X: Any) -> np.ndarray:
-        """P(y = c | x) = Σᵢ πᵢ(x) P(c | x, expert i), (n, C), in the order of `classes_`."""
+        """P(y = c | x) = Σᵢ πᵢ(x) P(c | x, expert i), (n, C), in the order of `classes_`.
+
+        No class is impossible: a probability below the smallest normal float64, 2.2e-308, is given as that number.
+        """
         return np.exp(self.predict_log_proba(X))
 
     def predict_log_proba(self, X: Any) -> np.ndarray:
-        """Log P(y = c | x), (n, C), finite also where the probability is smaller than any float64."""
-        x, gate_x = self._inputs(X)
-        log_weights = self.model_.log_weights(x, gate_x).unsqueeze(-1)
-        return torch.logsumexp(log_weights + self._expert_log_probabilities(x), dim=1).numpy()
+        """Log P(y = c | x), (n, C), the logarithm of `predict_proba`."""
+        return np.maximum(self._log_probabilities(X), _LOG_SMALLEST)
 
     def decision_function(self, X: Any) -> np.ndarray:
-        """Log P(y = c | x), (n, C); of two classes the log-odds of `classes_[1]`, (n,)."""
-        log_proba = self.predict_log_proba(X)
+        """Log P(y = c | x), (n, C); of two classes the log-odds of `classes_[1]`, (n,).
+
+        Unlike `predict_log_proba` it goes on below the smallest number of a float64.
+        """
+        log_proba = self._log_probabilities(X)
         return log_proba[:, 1] - log_proba[:, 0] if log_proba.shape[1] == 2 else log_proba
 
     def expert_probabilities(self, X: Any) -> np.ndarray:
@@ -237,7 +245,8 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         Raises:
             InputError: X or `random_state` cannot be used.
         """
-        return self.classes_[self._draw(X, random_state).astype(int)]
+        codes = self._draw(X, random_state).astype(int)
+        return self.classes_[codes]
 
     def score_log_density(self, X: Any, y: Any, sample_weight: Any = None) -> float:
         """The weighted mean of log P(y | x): minus the log-loss, larger is better.
@@ -246,6 +255,11 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
             InputError: as `predict_log_density`.
         """
         return self._mean_log_density(self._log_density(X, y), sample_weight)
+
+    def _log_probabilities(self, X: Any) -> np.ndarray:
+        x, gate_x = self._inputs(X)
+        log_weights = self.model_.log_weights(x, gate_x).unsqueeze(-1)
+        return torch.logsumexp(log_weights + self._expert_log_probabilities(x), dim=1).numpy()
 
     def _expert_log_probabilities(self, x: torch.Tensor) -> torch.Tensor:
         family = self.model_.family
