@@ -1,12 +1,12 @@
-"""The exact Hessian where gate logits and locations are linear in the parameters: a few weighted cross-products."""
+"""Derivatives where gate logits and locations are linear in the parameters: a few weighted cross-products."""
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.ops.channels import channel_hessian
-from gatewise.ops.channels_torch import channel_derivatives
 from gatewise.ops.joint_pass import joint_rows
 from gatewise.ops.parameters import within
 
@@ -14,10 +14,9 @@ __all__ = ["LinearChannels"]
 
 
 class LinearChannels:
-    """Logits G Bᵀ and locations Z Aᵀ with B, A and the dispersions linear in θ: θ ↦ the Hessian of Σ w ℓ.
+    """Logits G Bᵀ and locations Z Aᵀ with B, A and the dispersions linear in θ: θ ↦ derivatives of Σ w ℓ.
 
-    The Hessian by (B, A, dispersions) comes from the channels' derivatives of log f; the linear map from θ, found once,
-    brings it to θ.
+    Those by (B, A, dispersions) come from the channels' own; the linear map from θ, found once, brings them to θ.
 
     Args:
         coordinates: θ to parameters.
@@ -26,6 +25,7 @@ class LinearChannels:
         weight: row weights (n,).
         gate_basis: G (n, q).
         basis: Z (n, p).
+        n_threads: of a pass over the rows.
     """
 
     def __init__(
@@ -36,46 +36,60 @@ class LinearChannels:
         weight: Tensor,
         gate_basis: Tensor,
         basis: Tensor,
+        n_threads: int = 1,
     ) -> None:
         self.coordinates = coordinates
         self.model = coordinates.prototype
         self.y, self.weight = y, weight
-        self.offset = offset
-        self.gate_basis, self.basis = gate_basis.detach(), basis.detach()
-        self._gate_design = np.asfortranarray(self.gate_basis.numpy())
+        self.offset = offset.numpy() if bool(offset.any()) else None
+        self.n_threads = n_threads
+        self._gate_design = np.asfortranarray(gate_basis.detach().numpy())
         same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
-        self._design = self._gate_design if same else np.asfortranarray(self.basis.numpy())
+        self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
         zero = torch.zeros(coordinates.size, dtype=torch.float64)
-        self._map = torch.autograd.functional.jacobian(lambda theta: torch.cat(self._blocks(theta)), zero).numpy()
+        self._map = torch.autograd.functional.jacobian(self._flat_blocks, zero).numpy()
+        self._origin = self._flat_blocks(zero).numpy()
 
-    def _blocks(self, theta: Tensor) -> list[Tensor]:
-        """B, A and the dispersions of all experts, each flattened."""
+    def _flat_blocks(self, theta: Tensor) -> Tensor:
+        """B, A and the dispersions of all experts, flattened one after the other."""
         named = self.coordinates.parameters(self.coordinates.full(theta))
         gate, experts = within("gate", named), within("experts", named)
         bank = self.model.experts
         dispersion = experts["log_scale"].expand(bank.n_experts, *experts["log_scale"].shape[1:])
-        return [
-            self.model.gate.coefficients(gate).reshape(-1),
-            bank.coefficients(experts).reshape(-1),
-            dispersion.reshape(-1),
-        ]
+        blocks = (self.model.gate.coefficients(gate), bank.coefficients(experts), dispersion)
+        return torch.cat([block.reshape(-1) for block in blocks])
 
-    def hessian(self, theta: Tensor) -> np.ndarray:
-        """The Hessian of Σ w ℓ by θ, (size, size)."""
+    def _channels(self, theta: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (n, k), locations (n, k) or (n, k, m), dispersions (k,) or (k, s)."""
         bank, family = self.model.experts, self.model.family
         k, m = bank.n_experts, bank.n_outputs
-        with torch.no_grad():
-            gate, coefficients, dispersion = self._blocks(theta)
-            logits = self.gate_basis @ gate.reshape(k, -1).T
-            location = self.basis @ coefficients.reshape(k * m, -1).T
-            location = location.reshape(len(location), k, m) if m > 1 else location
-            location = location + self.offset.reshape(-1, *([1] * (location.ndim - 1)))
+        q, p = self._gate_design.shape[1], self._design.shape[1]
+        gate, coefficients, dispersion = np.split(self._origin + self._map @ theta, [k * q, k * q + k * m * p])
+        logits = self._gate_design @ gate.reshape(k, q).T
+        location = self._design @ coefficients.reshape(k * m, p).T
+        if self.offset is not None:
+            location += self.offset[:, None]
         log_scale = dispersion if family.n_dispersion == 1 else dispersion.reshape(k, -1)
-        value, first, second = (
-            part.numpy() for part in channel_derivatives(family.log_density, self.y, location, log_scale)
+        location = location if m == 1 else location.reshape(-1, k, m)
+        return torch.from_numpy(logits), torch.from_numpy(location), torch.from_numpy(log_scale)
+
+    @property
+    def _normalised(self) -> bool:
+        return not self.model.gate.is_joint
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """Σ w ℓ and its gradient by θ."""
+        logits, location, log_scale = self._channels(theta)
+        found = channel_gradient(
+            self.model.family, self.y, logits, location, log_scale, self.weight, self._normalised, self.n_threads
         )
-        normalised = not self.model.gate.is_joint
-        _, weights, responsibilities = joint_rows(logits.numpy(), value, normalised)
+        by_logits, by_location = found.logits.numpy(), found.location.numpy().reshape(len(logits), -1)
+        blocks = (by_logits.T @ self._gate_design, by_location.T @ self._design, found.log_scale.numpy())
+        return found.value, self._map.T @ np.concatenate([block.reshape(-1) for block in blocks])
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian of Σ w ℓ by θ, (size, size)."""
+        weights, responsibilities, first, second = self._derivatives(theta)
         hessian = channel_hessian(
             self._gate_design,
             self._design,
@@ -84,7 +98,36 @@ class LinearChannels:
             responsibilities,
             first,
             second,
-            n_outputs=m,
-            normalised=normalised,
+            n_outputs=self.model.experts.n_outputs,
+            normalised=self._normalised,
         )
         return self._map.T @ hessian @ self._map
+
+    def scores(self, theta: np.ndarray) -> np.ndarray:
+        """The gradient of each row's ℓ by θ, (n, size)."""
+        weights, responsibilities, first, _ = self._derivatives(theta)
+        n, m = len(responsibilities), self.model.experts.n_outputs
+        by_logits = responsibilities - weights if self._normalised else responsibilities
+        # Where an expert has no part its derivatives need not exist.
+        share = responsibilities[..., None]
+        own = np.where(share == 0.0, 0.0, share * first)
+        blocks = (
+            by_logits[:, :, None] * self._gate_design[:, None, :],
+            own[:, :, :m, None] * self._design[:, None, None, :],
+            own[:, :, m:],
+        )
+        position, scores = 0, np.zeros((n, len(theta)))
+        for block in blocks:
+            columns = block.reshape(n, -1)
+            scores += columns @ self._map[position : position + columns.shape[1]]
+            position += columns.shape[1]
+        return scores
+
+    def _derivatives(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+        """Weights π and responsibilities r (n, k), and the family's derivatives (n, k, c) and (n, k, c, c)."""
+        logits, location, log_scale = self._channels(theta)
+        value, first, second = (
+            part.numpy() for part in family_derivatives(self.model.family, self.y, location, log_scale)
+        )
+        _, weights, responsibilities = joint_rows(logits.numpy(), value, self._normalised, self.n_threads)
+        return weights, responsibilities, first, second

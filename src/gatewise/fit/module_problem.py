@@ -2,7 +2,6 @@
 
 import copy
 import math
-import re
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,15 @@ from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
-from gatewise.fit.null_space import orthonormal_rows
 from gatewise.fit.options import FitOptions
+from gatewise.fit.priors import log_prior
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.quasi_newton import ascend
+from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import EPSILON, FitRows, check_columns
+from gatewise.fit.tangents import declared_tangents, span
+from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
@@ -31,9 +33,6 @@ __all__ = ["ModuleProblem"]
 # What the chunks of a Hessian may hold at once: rows × experts × directions.
 _CHUNK = 3_000_000
 _EXPECTATION_STEPS = 12
-# A direction of the gate's block with less information than this is followed to see whether the gate separates.
-_CURVED = 1e-4
-_RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 _SIGNATURE_ROWS = 64
 # A one-expert scale below this share of the target's deviation is rounding.
 _EXACT = 1e-9
@@ -72,6 +71,7 @@ class ModuleProblem(Problem):
         self.check_model(model)
         self.prototype = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
         self._scratch = copy.deepcopy(self.prototype)
+        self._start_rows: StartRows | None = None
         self.rows = rows
         self.options = options
         self.n_rows, self.total_weight = len(rows.weight), float(rows.weight.sum())
@@ -227,29 +227,9 @@ class ModuleProblem(Problem):
         return logits, self.prototype.family.log_density(self._y[rows], location, log_scale)
 
     def _log_prior(self, theta: Tensor) -> Tensor:
-        """The ridge on the gate's slopes and the inverse-gamma prior of the variances; () and differentiable."""
-        total = theta.new_zeros(())
-        named = self._named(theta)
-        if self.options.gate_ridge > 0.0:
-            if "gate.weight" not in named:
-                raise InputError(f"gate_ridge needs a gate with slopes; the {self.prototype.gate.name} gate has none")
-            slopes = named["gate.weight"]
-            total = total - 0.5 * self.options.gate_ridge * ((slopes - slopes.mean(0)) ** 2).sum()
-        if self.options.expert_ridge > 0.0:
-            slopes = [value for name, value in named.items() if name.startswith("experts.") and name.endswith("weight")]
-            if not slopes:
-                raise InputError(
-                    f"expert_ridge needs experts with slopes; {self.prototype.experts.name} experts have none"
-                )
-            for value in slopes:
-                total = total - 0.5 * self.options.expert_ridge * value.square().sum()
-        if self.options.variance_prior is not None:
-            if not self.prototype.family.has_scale or self.prototype.family.n_dispersion != 1:
-                raise InputError(f"variance_prior needs one scale per expert; {self.prototype.family.name} has none")
-            a, b = self.options.variance_prior
-            log_scale = named["experts.log_scale"] - math.log(self._base_scale)
-            total = total - (2.0 * (a + 1.0) * log_scale + b * torch.exp(-2.0 * log_scale)).sum()
-        return total
+        """The log priors, () and differentiable."""
+        zero = theta.new_zeros(())
+        return log_prior(self.options, self.prototype, self._named(theta), self._base_scale, zero)
 
     def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         """Σ w ℓ over some rows by the plain formula, differentiable to any order."""
@@ -286,11 +266,10 @@ class ModuleProblem(Problem):
             (gradient,) = torch.autograd.grad(total, point)
             return float(total.detach()), gradient.cpu().numpy().astype(float)
         arguments = (self._gate_x, self._x, self._offset)
-        channels = torch.func.functional_call(self._channels, self._named(point), arguments)
-        normalised = not self.prototype.gate.is_joint
-        found = channel_gradient(
-            self.prototype.family, self._y, *channels, self._weight, normalised, self.options.n_threads
-        )
+        logits, location, log_scale = torch.func.functional_call(self._channels, self._named(point), arguments)
+        channels = (logits, location, log_scale)
+        normalised, threads = not self.prototype.gate.is_joint, self.options.n_threads
+        found = channel_gradient(self.prototype.family, self._y, *channels, self._weight, normalised, threads)
         slopes = (found.logits, found.location, found.log_scale)
         used = [(channel, slope) for channel, slope in zip(channels, slopes, strict=True) if channel.requires_grad]
         outputs, upstream = zip(*used, strict=True)
@@ -326,7 +305,7 @@ class ModuleProblem(Problem):
 
     def bend(self, theta: np.ndarray, hessian: np.ndarray) -> np.ndarray:
         """A Hessian without curvature along the declared symmetries ↦ one that curves downward along them."""
-        flat = self._explained(theta)
+        flat = self.explained(theta)
         if not len(flat):
             return hessian
         return hessian - float(np.abs(np.diag(hessian)).mean()) * flat.T @ flat
@@ -396,7 +375,7 @@ class ModuleProblem(Problem):
             event = max(self.prototype.family.event_size, 1)
             first = named["experts.log_scale"].reshape(-1)[:event]
             scale = size * float(torch.exp(first.mean()))
-        identified = self.size - len(self._explained(theta))
+        identified = self.size - len(self.explained(theta))
         return Baseline(scale, self.log_likelihood(theta), self.objective(theta), identified)
 
     # --- starts
@@ -409,37 +388,9 @@ class ModuleProblem(Problem):
     @property
     def start_rows(self) -> StartRows:
         """Standardised covariates and the one-expert residuals of the rows."""
-        if not hasattr(self, "_start_rows"):
-            self._start_rows = self._make_start_rows()
+        if self._start_rows is None:
+            self._start_rows = working_start_rows(self.prototype.family, self.rows, self.n_experts)
         return self._start_rows
-
-    @torch.no_grad()
-    def _make_start_rows(self) -> StartRows:
-        rows = self.rows
-        columns = rows.x if np.array_equal(rows.x, rows.gate_x) else np.column_stack([rows.x, rows.gate_x])
-        covariates = Standardisation.of(columns, rows.weight).design(columns)
-        design = covariates[: 1 + rows.x.shape[1]]
-        residual = self._residual(design)
-        return StartRows(
-            self.n_experts, residual, covariates[1:], design, rows.weight, rows.kept, (*covariates[1:], residual)
-        )
-
-    def _residual(self, design: np.ndarray) -> np.ndarray:
-        """One number per row that tells targets apart: the standardised residual of a working regression.
-
-        Of a target with several numbers, or of several classes, the first principal component of the residuals.
-        """
-        family, y = self.prototype.family, torch.tensor(self.rows.y)
-        columns = _numbers(family, y, self.rows.offset)
-        weight = self.rows.weight
-        root = np.sqrt(weight)
-        coefficients = np.linalg.lstsq((design * root).T, columns * root[:, None], rcond=None)[0]
-        residual = columns - design.T @ coefficients
-        if residual.shape[1] > 1:
-            _, vectors = np.linalg.eigh((residual.T * weight) @ residual)
-            residual = residual @ vectors[:, -1:]
-        spread = math.sqrt(float(weight @ residual[:, 0] ** 2) / float(weight.sum()))
-        return residual[:, 0] / spread if spread > 0.0 else residual[:, 0]
 
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
@@ -527,26 +478,13 @@ class ModuleProblem(Problem):
 
     def symmetry_tangents(self, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """The declared symmetries of gate and experts as far as constraints leave them."""
+        # The scratch model, not the prototype, whose values are where every start begins.
         named = self._named(torch.from_numpy(theta))
-        column = self.coordinates.column.numpy()
-        found = []
-        # A model of its own: the prototype's values are where every start begins.
-        for prefix, part in (("gate", self._scratch.gate), ("experts", self._scratch.experts)):
-            own = within(prefix, named)
-            part.assign_parameters(own)
-            for symmetry in part.symmetries():
-                if not symmetry.dimension:
-                    continue
-                tangents = symmetry.tangents(own).numpy()
-                full = np.zeros((len(tangents), len(column)))
-                start = 0 if prefix == "gate" else len(column) - tangents.shape[1]
-                full[:, start : start + tangents.shape[1]] = tangents
-                found.append((f"{part.name} {symmetry.name}: {symmetry.sentence}", _constrained(full, column)))
-        return found
+        return declared_tangents(self._scratch, named, self.coordinates.column.numpy())
 
-    def _explained(self, theta: np.ndarray) -> np.ndarray:
-        tangents = [rows for _, rows in self.symmetry_tangents(theta) if len(rows)]
-        return orthonormal_rows(np.vstack(tangents)) if tangents else np.empty((0, self.size))
+    def explained(self, theta: np.ndarray) -> np.ndarray:
+        """Orthonormal directions (·, size) in which the declared symmetries move θ."""
+        return span(self.symmetry_tangents(theta), self.size)
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray
@@ -554,87 +492,16 @@ class ModuleProblem(Problem):
         """A direction of the gate's parameters along which the likelihood does not fall while the logits move apart."""
         if self.n_experts < 2 or self.n_gate == 0 or self.options.gate_ridge > 0.0:
             return None
-        return self.ray(theta, information, np.arange(self.n_gate))
-
-    def ray(self, theta: np.ndarray, information: np.ndarray, entries: np.ndarray) -> np.ndarray | None:
-        """A direction in some entries of θ without curvature, along which the objective does not fall, or None.
-
-        A direction in which nothing at all moves is a null direction of the model, and not returned.
-        """
-        flat = self._explained(theta)[:, entries]
-        block = information[np.ix_(entries, entries)] + flat.T @ flat
-        values, vectors = np.linalg.eigh(block)
-        here = self.value_and_gradient(theta)[0]
-        slack = 1e-9 * max(1.0, abs(here))
-        for value, vector in zip(values, vectors.T, strict=True):
-            if value > _CURVED:
-                return None
-            for sign in (1.0, -1.0):
-                direction = np.zeros(self.size)
-                direction[entries] = sign * vector
-                ahead = [self.value_and_gradient(theta + length * direction)[0] for length in _RAY_LENGTHS]
-                if all(reached >= here - slack for reached in ahead) and self._moves(theta, direction):
-                    return direction
-        return None
+        return separating_ray(self, theta, information, np.arange(self.n_gate))
 
     def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
         """Experts some of whose fitted probabilities or means are at the boundary, with the direction they go."""
         if not self.prototype.family.is_discrete or self.options.expert_ridge > 0.0:
             return {}
-        with torch.no_grad():
-            arguments = (self._gate_x, self._x, self._offset)
-            named = self._named(self._tensors(theta, requires_grad=False))
-            _, location, _ = torch.func.functional_call(self._channels, named, arguments)
-            suspects = self.prototype.family.at_boundary(location).any(0).tolist()
-        labels = self.labels()
-        found = {}
-        for expert in (i for i, suspect in enumerate(suspects) if suspect):
-            own = [
-                entry
-                for entry, label in enumerate(labels)
-                if label.startswith("experts.") and re.search(rf"\[{expert}[,\]]", label) and "log_scale" not in label
-            ]
-            direction = self.ray(theta, information, np.array(own, dtype=int)) if own else None
-            if direction is not None:
-                found[expert] = direction
-        return found
+        return separated_experts(self, self.prototype.family, theta, information)
 
     @torch.no_grad()
-    def _moves(self, theta: np.ndarray, direction: np.ndarray) -> bool:
-        """Whether contrasts of logits, or locations, change along the direction at some row."""
-        channels = []
-        for point in (theta, theta + _RAY_LENGTHS[-1] * direction):
-            named = self._named(self._tensors(point, requires_grad=False))
-            arguments = (self._gate_x, self._x, self._offset)
-            logits, location, _ = torch.func.functional_call(self._channels, named, arguments)
-            contrasts = torch.nan_to_num(logits - logits[:, -1:])
-            channels.append(torch.cat([contrasts.reshape(-1), location.reshape(-1)]))
-        return bool(((channels[1] - channels[0]).abs() > 1e-3).any())
-
-
-def _constrained(tangents: np.ndarray, column: np.ndarray) -> np.ndarray:
-    """The combinations of directions of the full vector that respect what is held and tied, in free entries."""
-    size = int(column.max(initial=-1)) + 1
-    kept = column >= 0
-    counts = np.bincount(column[kept], minlength=size)
-    free = np.stack([np.bincount(column[kept], weights=row[kept], minlength=size) / counts for row in tangents])
-    restored = np.where(kept, free[:, np.maximum(column, 0)], 0.0)
-    lost = tangents - restored
-    if not np.abs(lost).max(initial=0.0) > 1e-10:
-        return free
-    _, values, combinations = np.linalg.svd(lost.T, full_matrices=True)
-    rank = int((values > 1e-8 * max(float(values[0]), 1.0)).sum())
-    return combinations[rank:] @ free
-
-
-def _numbers(family: Any, y: Tensor, offset: np.ndarray | None) -> np.ndarray:
-    """Targets as columns of numbers for a working regression: classes as indicators, counts by their logarithms."""
-    array = y.numpy()
-    if family.name == "categorical":
-        return np.eye(int(array.max()) + 1)[array.astype(int)]
-    if family.event_size and family.is_discrete:
-        return ((array[:, 0] + 0.5) / (array[:, 1] + 1.0))[:, None]
-    if family.log_link:
-        rate = array if offset is None else array * np.exp(offset.mean() - offset)
-        return np.log(rate + (0.5 if family.is_discrete else 0.0))[:, None]
-    return array.reshape(len(array), -1)
+    def channels_at(self, theta: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+        """Gate logits (n, k), locations (n, k) or (n, k, m), and dispersions of all rows."""
+        named = self._named(self._tensors(theta, requires_grad=False))
+        return torch.func.functional_call(self._channels, named, (self._gate_x, self._x, self._offset))

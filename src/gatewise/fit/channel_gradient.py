@@ -1,0 +1,87 @@
+"""The fused pass with the family in front of it: logits, locations and dispersions in, the gradients by them out."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from gatewise.families import Family
+from gatewise.ops.channels_torch import channel_derivatives
+from gatewise.ops.joint_pass import joint_pass
+
+__all__ = ["ChannelGradient", "channel_gradient", "family_derivatives"]
+
+
+@dataclass(frozen=True)
+class ChannelGradient:
+    """Σ w ℓ and its gradients by the channels.
+
+    Attributes:
+        value: Σ w ℓ.
+        logits: (n, k).
+        location: (n, k) or (n, k, m).
+        log_scale: of the shape of the dispersions.
+    """
+
+    value: float
+    logits: Tensor
+    location: Tensor
+    log_scale: Tensor
+
+
+def channel_gradient(
+    family: Family,
+    y: Tensor,
+    logits: Tensor,
+    location: Tensor,
+    log_scale: Tensor,
+    weight: Tensor,
+    normalised: bool,
+    n_threads: int,
+) -> ChannelGradient:
+    """Σ w ℓ with its gradients by logits, locations and dispersions, in float64 on the CPU.
+
+    The family's derivatives are compiled where it has them so, and found by automatic differentiation otherwise.
+
+    Args:
+        family: of the targets.
+        y: targets (n,) or (n, e).
+        logits: γ (n, k).
+        location: (n, k) or (n, k, m).
+        log_scale: dispersions of the experts.
+        weight: row weights (n,).
+        normalised: whether the weights are the softmax of the logits; if not, exp(γ) as they are.
+        n_threads: of the pass over the rows.
+    """
+    location, log_scale = location.detach(), log_scale.detach()
+
+    def rows(density: Tensor) -> tuple[float, Tensor, Tensor]:
+        value, by_logits, by_density = joint_pass(
+            logits.detach().numpy(), density.detach().numpy(), weight.numpy(), normalised, n_threads
+        )
+        return value, torch.from_numpy(by_logits), torch.from_numpy(by_density)
+
+    closed = family.closed_derivatives(y, location, with_second=False)
+    if closed is not None:
+        value, by_logits, by_density = rows(closed[0])
+        by_location = (by_density.unsqueeze(-1) * closed[1]).reshape(location.shape)
+        return ChannelGradient(value, by_logits, by_location, torch.zeros_like(log_scale))
+    location, log_scale = location.requires_grad_(), log_scale.requires_grad_()
+    with torch.enable_grad():
+        density = family.log_density(y, location, log_scale)
+    value, by_logits, by_density = rows(density)
+    by_location, by_scale = torch.autograd.grad(
+        density, (location, log_scale), by_density, allow_unused=True, materialize_grads=True
+    )
+    return ChannelGradient(value, by_logits, by_location, by_scale)
+
+
+def family_derivatives(family: Family, y: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Log-density (n, k), first (n, k, c) and second derivatives (n, k, c, c) by each expert's own channels.
+
+    Compiled where the family has them so, and by automatic differentiation otherwise.
+    """
+    closed = family.closed_derivatives(y, location, with_second=True)
+    if closed is not None and closed[2] is not None:
+        return closed[0], closed[1], closed[2]
+    return channel_derivatives(family.log_density, y, location, log_scale)
