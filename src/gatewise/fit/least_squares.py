@@ -131,7 +131,7 @@ class LeastSquaresProblem(ModuleProblem):
     def residual_variance(self, theta: np.ndarray) -> float:
         """s² = Σ w ‖e‖² / (e Σ w − parameters), in internal units."""
         residual = self._jacobian(theta)[1]
-        count = self.total_weight * residual.shape[1] - (self.size - len(self._explained(theta)))
+        count = self.total_weight * residual.shape[1] - (self.size - len(self.explained(theta)))
         return float(self.rows.weight @ (residual**2).sum(axis=1)) / count if count > 0 else math.nan
 
     def objective(self, theta: np.ndarray) -> float:

@@ -48,14 +48,15 @@ def internal_units(
     """The units in which the rows are fitted.
 
     Args:
-        model: the prototype; a part that brings a standardisation of its own gets no other.
+        model: the prototype; a part that brings a standardisation of its own gets no other, and one that keeps the
+            inputs' units gets none.
         rows: the rows in the user's units.
         standardise: whether anything may be changed at all.
         common_scale: whether all columns of the target keep their ratios, as the sum of their squares asks.
     """
 
     def change(part: Component, own: Standardiser | None, x: np.ndarray) -> tuple[Tensor, Tensor] | None:
-        if not standardise or own is not None or part.n_features == 0:
+        if not standardise or own is not None or part.n_features == 0 or part.keeps_units:
             return None
         units = Standardisation.of(x, rows.weight)
         return torch.from_numpy(units.mean), torch.from_numpy(units.scale)
