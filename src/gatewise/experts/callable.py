@@ -144,6 +144,7 @@ class CallableExperts(Experts):
     name = "callable"
     formula = "h(x, η), a registered function"
     source = "the user's own"
+    keeps_units = True
     per_expert = ()
 
     def __init__(

@@ -21,6 +21,7 @@ class Component(nn.Module):
         source: paper and equation.
         affine_equivariant: whether every affine change of x can be undone by a change of the parameters
             (`unstandardise` does it). If it cannot, fitting must not standardise the inputs silently.
+        keeps_units: whether fitting must leave the inputs as they are, because a user's own formula reads them.
         per_expert: names of the parameters with a leading axis of length k.
         n_features: d, the length of an input.
         n_experts: k.
@@ -30,6 +31,7 @@ class Component(nn.Module):
     formula: ClassVar[str]
     source: ClassVar[str]
     affine_equivariant: bool = False
+    keeps_units: ClassVar[bool] = False
     per_expert: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
     def __init__(self, n_features: int, n_experts: int) -> None:
