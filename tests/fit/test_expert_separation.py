@@ -66,3 +66,16 @@ def test_no_alarm_where_nothing_separates(seed):
     model = MixtureOfExperts.build("softmax", "linear", "poisson", 1, 2)
     result = fit(model, x, y, options=FitOptions(n_starts=4))
     assert result.status is FitStatus.CONVERGED
+
+
+def test_a_ridge_holds_slopes_and_an_expert_of_zeros_still_separates(x):
+    """The intercept is not under the ridge: it runs off by itself, and that is what the status must say."""
+    generator = np.random.default_rng(5)
+    never = generator.uniform(size=300) < 0.4
+    y = np.where(never, 0, generator.poisson(20.0, 300)).astype(float)
+    model = MixtureOfExperts.build("softmax", "linear", "poisson", 1, 2, n_gate_features=0)
+    result = fit(model, x, y, options=FitOptions(n_starts=4, expert_ridge=1.0))
+    assert result.status is FitStatus.EXPERT_SEPARATED
+    table = parameter_table(result, Names(["x"], [], "y")).set_index(["component", "term"])["standard_error"]
+    assert np.isfinite(table["expert 1"]).all()
+    assert table["expert 2"].isna().all()

@@ -496,7 +496,7 @@ class ModuleProblem(Problem):
 
     def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
         """Experts some of whose fitted probabilities or means are at the boundary, with the direction they go."""
-        if not self.prototype.family.is_discrete or self.options.expert_ridge > 0.0:
+        if not self.prototype.family.is_discrete:
             return {}
         return separated_experts(self, self.prototype.family, theta, information)
 
