@@ -99,7 +99,8 @@ def _expert_separation(point: KeptPoint) -> list[Finding]:
     message = (
         f"{FitStatus.EXPERT_SEPARATED.sentence} Expert {_listed(experts)}: along a direction of its own coefficients "
         "the likelihood does not fall. Its standard errors are withheld and the others are conditional on it. Use "
-        "fewer experts or features, or set a ridge (expert_ridge=1, or --expert-ridge 1)."
+        "fewer experts or features, hold the expert by constraints, or set a ridge on slopes (expert_ridge=1, or "
+        "--expert-ridge 1); an intercept is not held by it."
     )
     return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
