@@ -352,11 +352,15 @@ REFUSED = {
         ["--weights", "w"],
         "error: every sample_weight is zero: at least one row must count",
     ),
-    "unknown gate": (rows(HEADER, *GOOD), ["--gate", "deep"], "error: unknown gate 'deep': choose one of softmax"),
+    "unknown gate": (
+        rows(HEADER, *GOOD),
+        ["--gate", "deep"],
+        "error: unknown gate 'deep': choose one of activation_dense_to_sparse, cosine",
+    ),
     "unknown expert": (
         rows(HEADER, *GOOD),
         ["--expert", "deep"],
-        "error: unknown expert 'deep': choose one of constant",
+        "error: unknown expert 'deep': choose one of callable, constant",
     ),
     "unknown family": (rows(HEADER, *GOOD), ["--family", "cauchy"], "error: unknown family 'cauchy'"),
     "ragged row": (

@@ -1,4 +1,4 @@
-"""The command line: `gatewise fit`, `gatewise predict` and `gatewise datasets`."""
+"""The command line: `gatewise fit`, `predict`, `gates`, `experts`, `families` and `datasets`."""
 
 from gatewise.cli.main import main
 

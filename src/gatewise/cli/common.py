@@ -1,14 +1,18 @@
 """What the commands share."""
 
 import csv
+import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from typing import Any, NoReturn
 
 import typer
 
-__all__ = ["MissingChoice", "ends_on_interrupt", "split_names"]
+from gatewise.exceptions import InputError
+
+__all__ = ["MissingChoice", "ends_on_interrupt", "parse_options", "split_names"]
 
 
 class MissingChoice(StrEnum):
@@ -21,6 +25,44 @@ class MissingChoice(StrEnum):
 def split_names(texts: Sequence[str]) -> list[str]:
     """The names in options like `--features a,b --features c`; a name with a comma stands in double quotes."""
     return [name.strip() for text in texts for name in next(csv.reader([text], skipinitialspace=True), [])]
+
+
+def parse_options(option: str, texts: Sequence[str] | None) -> dict[str, Any] | None:
+    """The values in options like `--gate-option inner=laplace --gate-option n_active=2`, or None if there are none.
+
+    A value is JSON if it can be read so (2, 0.5, true, null, [2, 1], "2"), otherwise text.
+
+    Args:
+        option: the option's name, for messages.
+        texts: what was given.
+
+    Raises:
+        InputError: there is no =, or a name is given twice.
+
+    Example:
+        >>> parse_options("--gate-option", ["inner=laplace", "n_active=2", "inner_options={}"])
+        {'inner': 'laplace', 'n_active': 2, 'inner_options': {}}
+    """
+    found: dict[str, Any] = {}
+    for text in texts or []:
+        name, equals, value = text.partition("=")
+        name = name.strip()
+        if not equals or not name:
+            raise InputError(f"{option} must be written as NAME=VALUE, not {text!r}")
+        if name in found:
+            raise InputError(f"{option} gives {name!r} twice: give it once")
+        found[name] = _value(value.strip())
+    return found or None
+
+
+def _value(text: str) -> Any:
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not JSON")
+
+    try:
+        return json.loads(text, parse_constant=refuse)
+    except (ValueError, RecursionError):
+        return text
 
 
 @contextmanager

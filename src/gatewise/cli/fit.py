@@ -1,21 +1,40 @@
 """`gatewise fit`: a table in, a fitted mixture of experts with its report out."""
 
+import dataclasses
 import sys
 import warnings
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatewise.cli.common import MissingChoice, ends_on_interrupt, split_names
+from gatewise.cli.common import MissingChoice, ends_on_interrupt, parse_options, split_names
 from gatewise.exceptions import GatewiseWarning, InputError
 
 if TYPE_CHECKING:
-    from gatewise.estimators import GatedRegressor
+    from gatewise.estimators import GatedClassifier, GatedRegressor
     from gatewise.inference import Summary
     from gatewise.io import TrainingData
 
 __all__ = ["fit"]
+
+_CATEGORICAL = "categorical"
+_SCALE_FLOOR = 1e-3
+
+
+class ObjectiveChoice(StrEnum):
+    """What a fit makes best."""
+
+    LIKELIHOOD = "likelihood"
+    LEAST_SQUARES = "least_squares"
+
+
+class StandardiseChoice(StrEnum):
+    """Whether a fit standardises its inputs."""
+
+    AUTO = "auto"
+    OFF = "off"
 
 
 def fit(
@@ -27,13 +46,20 @@ def fit(
             "name wins.",
         ),
     ],
-    target: Annotated[str, typer.Option(metavar="COLUMN", help="The column to explain.")],
+    target: Annotated[
+        list[str],
+        typer.Option(
+            metavar="COLUMN",
+            help="The column to explain: numbers, or names of classes for the categorical family. Repeat it for "
+            "targets with several columns: those of a multivariate_gaussian, or successes and trials of a binomial.",
+        ),
+    ],
     features: Annotated[
         list[str] | None,
         typer.Option(
             metavar="COLUMNS",
             help="Columns that the experts see, separated by commas or in repeated options. Default: all columns but "
-            "the target and the weights; for a shipped data set with its usual target, its usual features. Text "
+            "those with another role; for a shipped data set with its usual target, its usual features. Text "
             "columns are coded with an indicator per level but the first.",
         ),
     ] = None,
@@ -45,9 +71,35 @@ def fit(
         ),
     ] = None,
     experts: Annotated[int, typer.Option(min=1, metavar="K", help="The number of experts K.")] = 2,
-    gate: Annotated[str, typer.Option(metavar="NAME", help="The kind of gate: softmax.")] = "softmax",
-    expert: Annotated[str, typer.Option(metavar="NAME", help="The kind of expert: linear or constant.")] = "linear",
-    family: Annotated[str, typer.Option(metavar="NAME", help="The distribution of the target: gaussian.")] = "gaussian",
+    gate: Annotated[str, typer.Option(metavar="NAME", help="The gate; `gatewise gates` lists them.")] = "softmax",
+    gate_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="An option of the gate; repeat it for others. Values are JSON, or else text."
+        ),
+    ] = None,
+    expert: Annotated[
+        str, typer.Option(metavar="NAME", help="The kind of expert; `gatewise experts` lists them.")
+    ] = "linear",
+    expert_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the experts, as --gate-option.")
+    ] = None,
+    family: Annotated[
+        str, typer.Option(metavar="NAME", help="The distribution of the target; `gatewise families` lists them.")
+    ] = "gaussian",
+    family_option: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the family, as --gate-option.")
+    ] = None,
+    objective: Annotated[
+        ObjectiveChoice, typer.Option(help="Maximum likelihood, or least squares on the mixture's mean.")
+    ] = ObjectiveChoice.LIKELIHOOD,
+    standardise: Annotated[
+        StandardiseChoice, typer.Option(help="Whether the fit standardises the inputs of gate and experts inside.")
+    ] = StandardiseChoice.AUTO,
+    exposure: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="A column of exposures of counts, positive; its logarithm is the offset."),
+    ] = None,
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One scale for all experts.")] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = 0,
     starts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of starts.")] = 20,
@@ -61,9 +113,12 @@ def fit(
     scale_floor: Annotated[
         float,
         typer.Option(metavar="REAL", help="Smallest scale of an expert, relative to the one-expert residual scale."),
-    ] = 1e-3,
+    ] = _SCALE_FLOOR,
     gate_ridge: Annotated[
         float, typer.Option(metavar="REAL", help="Ridge penalty on the gate's contrasts, for gates that separate.")
+    ] = 0.0,
+    expert_ridge: Annotated[
+        float, typer.Option(metavar="REAL", help="Ridge penalty on the experts' slopes, for experts that separate.")
     ] = 0.0,
     variance_prior: Annotated[
         tuple[float, float] | None,
@@ -95,7 +150,7 @@ def fit(
         bool, typer.Option("--json", help="Print the summary as JSON; notes go to the error output.")
     ] = False,
 ) -> None:
-    """Fit a mixture of experts to a table by maximum likelihood.
+    """Fit a mixture of experts to a table by maximum likelihood, or by least squares.
 
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
@@ -106,8 +161,23 @@ def fit(
         check_level(level)
         if out is not None:
             check_new_folder(out, overwrite=overwrite)
+        parts: dict[str, Any] = {
+            "gate_options": parse_options("--gate-option", gate_option),
+            "expert_options": parse_options("--expert-option", expert_option),
+        }
+        own: dict[str, Any] = {
+            "family": family,
+            "family_options": parse_options("--family-option", family_option),
+            "shared_scale": shared_scale,
+            "objective": objective.value,
+            "scale_floor": scale_floor,
+            "variance_prior": variance_prior,
+        }
+        classes = family == _CATEGORICAL
+        if classes:
+            _refuse_for_classes(own)
         notes: list[str] = []
-        chosen = usual_features(data, target) if features is None else split_names(features)
+        chosen = usual_features(data, target[0]) if features is None else split_names(features)
         if features is None and chosen is not None:
             notes.append(f"features: {', '.join(map(repr, chosen))} (the usual ones of this data set)")
         gate_names = None if gate_features is None else split_names(gate_features)
@@ -119,33 +189,34 @@ def fit(
             features=chosen,
             gate_features=gate_names,
             weights=weights,
+            exposure=exposure,
+            classes=classes,
             missing=missing.value,
         )
-        from gatewise.estimators import GatedRegressor
+        from gatewise.estimators import GatedClassifier, GatedRegressor
 
-        estimator = GatedRegressor(
-            n_experts=experts,
-            gate=gate,
-            expert=expert,
-            family=family,
-            gate_features=None if gate_names is None else training.gate_features,
-            expert_features=None if training.features == list(training.design.columns) else training.features,
-            shared_scale=shared_scale,
-            n_starts=starts,
-            max_iter=max_iter,
-            tol=tol,
-            time_limit=time_limit,
-            scale_floor=scale_floor,
-            gate_ridge=gate_ridge,
-            variance_prior=variance_prior,
-            n_jobs=jobs,
-            verbose=True,
-            random_state=seed,
-        )
+        shared: dict[str, Any] = {
+            "n_experts": experts,
+            "gate": gate,
+            "expert": expert,
+            "gate_features": None if gate_names is None else training.gate_features,
+            "expert_features": None if training.features == list(training.design.columns) else training.features,
+            "standardise": standardise.value,
+            "n_starts": starts,
+            "max_iter": max_iter,
+            "tol": tol,
+            "time_limit": time_limit,
+            "gate_ridge": gate_ridge,
+            "expert_ridge": expert_ridge,
+            "n_jobs": jobs,
+            "verbose": True,
+            "random_state": seed,
+        }
+        estimator = GatedClassifier(**shared, **parts) if classes else GatedRegressor(**shared, **parts, **own)
         with warnings.catch_warnings():
             # What the fit warns about stands in the summary.
             warnings.simplefilter("ignore", GatewiseWarning)
-            estimator.fit(training.design, training.target, sample_weight=training.weights)
+            _fit_to(estimator, training)
         if estimator.result_.n_rows < estimator.n_parameters_:
             raise InputError(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "
@@ -154,7 +225,9 @@ def fit(
         summary = estimator.summary(level)
         notes += training.notes
         text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
-        written = [] if out is None else _write_outputs(out, overwrite, data, training, estimator, summary, text, level)
+        written = []
+        if out is not None:
+            written = _write_outputs(out, overwrite, data, training, estimator, exposure, summary, text, level)
     if as_json:
         print(summary.to_json())
         for note in notes:
@@ -165,27 +238,61 @@ def fit(
         print("\n".join(["", "written:", *written]))
 
 
+def _refuse_for_classes(own: dict[str, Any]) -> None:
+    """Refuse the options that the categorical family has no use for."""
+    if own["family_options"]:
+        raise InputError("--family-option has no meaning for classes: their number is counted in the target")
+    if own["objective"] != ObjectiveChoice.LIKELIHOOD:
+        raise InputError("--objective least_squares needs targets that are numbers, and those of classes are not")
+    unused = {"--shared-scale": own["shared_scale"], "--variance-prior": own["variance_prior"] is not None}
+    unused["--scale-floor"] = own["scale_floor"] != _SCALE_FLOOR
+    for option, given in unused.items():
+        if given:
+            raise InputError(f"{option} has no meaning for the categorical family, which has no scale: leave it out")
+
+
+def _fit_to(estimator: "GatedRegressor | GatedClassifier", training: "TrainingData") -> None:
+    from gatewise.estimators import GatedClassifier
+
+    if isinstance(estimator, GatedClassifier):
+        if training.offset is not None:
+            raise InputError("the categorical family has no exposure: only families of counts do")
+        estimator.fit(training.design, training.target, sample_weight=training.weights)
+    else:
+        estimator.fit(training.design, training.target, sample_weight=training.weights, offset=training.offset)
+
+
 def _write_outputs(
     out: Path,
     overwrite: bool,
     data_name: str,
     training: "TrainingData",
-    estimator: "GatedRegressor",
+    estimator: "GatedRegressor | GatedClassifier",
+    exposure: str | None,
     summary: "Summary",
     text: str,
     level: float,
 ) -> list[str]:
     """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
+    from gatewise.estimators import GatedClassifier
     from gatewise.io import ModelMetadata, SavedModel, model_files, new_folder, predict_table
     from gatewise.report import render_report
 
+    is_classifier = isinstance(estimator, GatedClassifier)
+    columns = getattr(training.target, "columns", None)
     metadata = ModelMetadata(
         feature_names=tuple(estimator.expert_feature_names_),
         gate_feature_names=tuple(estimator.gate_feature_names_),
         target_name=estimator.target_name_,
         coding=training.coding,
+        exposure_name=exposure,
+        class_names=tuple(str(label) for label in estimator.classes_) if is_classifier else None,
+        target_columns=None if columns is None else tuple(columns),
+        objective="least_squares" if estimator.result_.kind == "least_squares" else "likelihood",
     )
-    predictions = predict_table(SavedModel(estimator.model_, metadata), training, level=level)
+    # The folder knows classes by their names.
+    named = dataclasses.replace(training, target=training.target.astype(str)) if is_classifier else training
+    predictions = predict_table(SavedModel(estimator.model_, metadata), named, level=level)
     files = {f"model/{name}": content for name, content in model_files(estimator.model_, metadata).items()}
     files |= {
         "summary.json": (summary.to_json() + "\n").encode(),
@@ -196,6 +303,7 @@ def _write_outputs(
             training.design,
             training.target,
             sample_weight=training.weights,
+            offset=training.offset,
             data_name=data_name,
             level=level,
         ).encode(),

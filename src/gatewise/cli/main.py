@@ -10,6 +10,7 @@ import typer
 from gatewise import __version__
 from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
+from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
 from gatewise.exceptions import GatewiseError
 
@@ -26,6 +27,9 @@ _application = typer.Typer(
 )
 _application.command("fit", short_help="Fit a mixture of experts to a table.")(fit)
 _application.command("predict", short_help="Predict with a saved model.")(predict)
+_application.command("gates", short_help="List the gates, with formulas and options.")(gates)
+_application.command("experts", short_help="List the kinds of experts, with formulas and options.")(experts)
+_application.command("families", short_help="List the families, with formulas and options.")(families)
 _application.command("datasets", short_help="List the shipped data sets.")(datasets)
 
 

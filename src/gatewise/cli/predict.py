@@ -27,7 +27,7 @@ def predict(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if it exists.")] = False,
 ) -> None:
-    """Write a saved model's mean, interval and expert weights for each row of a table.
+    """Write a saved model's mean or class probabilities, interval and expert weights for each row of a table.
 
     If the table has the target, also the log density, the responsibilities and the probability integral transform.
     """
@@ -38,7 +38,15 @@ def predict(
         saved = load_model(model)
         table = open_table(data, encoding)
         metadata = saved.metadata
-        coded = prepare_prediction(table, metadata.column_coding(), metadata.target_name, missing=missing.value)
+        coded = prepare_prediction(
+            table,
+            metadata.column_coding(),
+            metadata.target_names,
+            offset=metadata.offset_name,
+            exposure=metadata.exposure_name,
+            classes=metadata.class_names is not None,
+            missing=missing.value,
+        )
         write_table(out, predict_table(saved, coded, level=level), overwrite=overwrite)
     for note in coded.notes:
         print(note)

@@ -128,7 +128,8 @@ class TrainingData:
 
     Attributes:
         design: the coded features, float64 columns.
-        target: the target, named.
+        target: the target, named: numbers, or labels of classes, text or whole numbers; a table if it has several
+            columns.
         weights: row weights, or None.
         features: the design's columns that the experts see.
         gate_features: the design's columns that the gate sees.
@@ -136,10 +137,11 @@ class TrainingData:
         positions: the line or row of the file for each row.
         unit: `"line"` or `"row"`.
         notes: what was coded, chosen and dropped, one sentence each.
+        offset: what is added to the experts' locations, the logarithm of an exposure, or None.
     """
 
     design: pd.DataFrame
-    target: pd.Series
+    target: pd.Series | pd.DataFrame
     weights: np.ndarray | None
     features: list[str]
     gate_features: list[str]
@@ -147,6 +149,7 @@ class TrainingData:
     positions: np.ndarray
     unit: str
     notes: tuple[str, ...]
+    offset: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -155,17 +158,19 @@ class PredictionData:
 
     Attributes:
         design: the coded features.
-        target: the target, or None if the table does not have it.
+        target: the target, labels of classes as text, or None if the table does not have it.
         positions: the line or row of the file for each row.
         unit: `"line"` or `"row"`.
         notes: what was dropped, one sentence each.
+        offset: what is added to the experts' locations, the logarithm of an exposure, or None.
     """
 
     design: pd.DataFrame
-    target: pd.Series | None
+    target: pd.Series | pd.DataFrame | None
     positions: np.ndarray
     unit: str
     notes: tuple[str, ...]
+    offset: np.ndarray | None = None
 
 
 def _refuse_repeats(names: Sequence[str], what: str) -> None:
@@ -174,24 +179,72 @@ def _refuse_repeats(names: Sequence[str], what: str) -> None:
             raise InputError(f"the column {name!r} is named twice among the {what}; name it once")
 
 
+def _taken(targets: Sequence[str], weights: str | None, exposure: str | None) -> dict[str, str]:
+    """The columns that have a role already, and the role."""
+    taken = dict.fromkeys(targets, "the target")
+    if weights is not None:
+        taken[weights] = "the weights"
+    if exposure is not None:
+        taken[exposure] = "the exposure"
+    return taken
+
+
 def _choose_features(
-    table: Table, target: str, features: Sequence[str] | None, weights: str | None
+    table: Table, features: Sequence[str] | None, taken: dict[str, str]
 ) -> tuple[list[str], list[str]]:
-    taken = {target: "the target", weights: "the weights"}
     if features is None:
         chosen = [name for name in table.names if name not in taken]
-        others = "the target and the weights" if weights is not None else "the target"
+        roles = list(dict.fromkeys(taken.values()))
+        others = " and ".join([*([", ".join(roles[:-1])] if roles[:-1] else []), roles[-1]])
         return chosen, [f"features: {', '.join(map(repr, chosen))} (all columns but {others})"]
     _refuse_repeats(features, "features")
-    _refuse_roles(features, "feature", target, weights)
+    _refuse_roles(features, "feature", taken)
     return list(features), []
 
 
-def _refuse_roles(names: Sequence[str], role: str, target: str, weights: str | None) -> None:
-    taken = {target: "the target", weights: "the weights"}
+def _refuse_roles(names: Sequence[str], role: str, taken: dict[str, str]) -> None:
     for name in names:
         if name in taken:
             raise InputError(f"the column {name!r} is {taken[name]} and cannot be a {role} too; leave it out")
+
+
+def _class_column(table: Table, name: str) -> Column:
+    """A column of labels of classes: text, or whole numbers."""
+    column = table.column(name)
+    if column.is_number:
+        there = np.flatnonzero(~column.missing)
+        bad = there[~((np.abs(column.values[there]) < 2**53) & (column.values[there] % 1.0 == 0.0))]
+        if len(bad):
+            raise InputError(
+                f"{table.where(bad[0])}: the target {name!r} must name classes, by text or whole numbers, but is "
+                f"{str(column.shown[bad[0]])!r}; correct that value, or choose another family"
+            )
+    return column
+
+
+def _target_columns(table: Table, targets: Sequence[str], classes: bool) -> list[Column]:
+    _refuse_repeats(targets, "columns of the target")
+    if classes and len(targets) > 1:
+        raise InputError(f"classes are one column, and the target has {len(targets)}: name one")
+    return [_class_column(table, name) if classes else table.number_column(name, "target") for name in targets]
+
+
+def _target(columns: Sequence[Column], rows: np.ndarray, classes: bool) -> pd.Series | pd.DataFrame:
+    if len(columns) > 1:
+        return pd.DataFrame({column.name: column.values[rows] for column in columns})
+    values = columns[0].values[rows]
+    return pd.Series(values.astype(np.int64) if classes and columns[0].is_number else values, name=columns[0].name)
+
+
+def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
+    values = column.values[rows]
+    if not (values > 0.0).all():
+        first = rows[~(values > 0.0)][0]
+        raise InputError(
+            f"{table.where(first)}: the exposure {column.name!r} is not positive ({column.shown[first]}); correct it, "
+            "or leave such rows out"
+        )
+    return np.log(values)
 
 
 def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) -> tuple[np.ndarray, list[str]]:
@@ -263,28 +316,32 @@ def _design(table: Table, coding: ColumnCoding, columns: dict[str, Column], rows
 
 def prepare_training(
     table: Table,
-    target: str,
+    target: str | Sequence[str],
     *,
     features: Sequence[str] | None = None,
     gate_features: Sequence[str] | None = None,
     weights: str | None = None,
+    exposure: str | None = None,
+    classes: bool = False,
     missing: Missing = "refuse",
 ) -> TrainingData:
     r"""Choose the columns of a table, code its text and refuse what cannot be fitted.
 
     Args:
         table: as read by `read_table`.
-        target: the column to explain, numeric.
-        features: the columns to explain it by; None for all but the target and the weights.
+        target: the column to explain, or several.
+        features: the columns to explain it by; None for all but those that have another role.
         gate_features: the columns that the gate sees, features or not; None for the features, empty for constant
             weights.
         weights: the column of row weights, numbers that are not negative.
+        exposure: the column of exposures, positive numbers, whose logarithm is the offset.
+        classes: whether the target names classes, by text or whole numbers; otherwise it is numeric.
         missing: `"refuse"` missing values in these columns, or `"drop"` their rows.
 
     Raises:
         InputError: there is no feature; a column is missing, named twice or in two roles, not numeric where it must be,
             mixes numbers and text, has one level or more than 50, or a missing, infinite or NaN value; a weight is
-            negative.
+            negative; an exposure is not positive.
 
     Example:
         >>> from gatewise.io.tables import parse_csv
@@ -293,24 +350,26 @@ def prepare_training(
         >>> list(data.design.columns), data.notes[1]
         (['x', 'sex=m'], "coded the column 'sex' as 'sex=m'; the reference level is 'f', the first in sorted order")
     """
-    chosen, notes = _choose_features(table, target, features, weights)
+    targets = [target] if isinstance(target, str) else list(target)
+    taken = _taken(targets, weights, exposure)
+    chosen, notes = _choose_features(table, features, taken)
     if not chosen:
         raise InputError("there is no feature: name at least one column to explain the target by")
     gate = chosen if gate_features is None else list(gate_features)
     _refuse_repeats(gate, "gate features")
-    _refuse_roles(gate, "gate feature", target, weights)
-    response = table.number_column(target, "target")
+    _refuse_roles(gate, "gate feature", taken)
+    response = _target_columns(table, targets, classes)
     columns = {name: table.column(name) for name in [*chosen, *(name for name in gate if name not in chosen)]}
-    used = [response, *columns.values()]
-    if weights is not None:
-        used.append(table.number_column(weights, "weights column"))
+    weight = None if weights is None else table.number_column(weights, "weights column")
+    exposed = None if exposure is None else table.number_column(exposure, "exposure")
+    used = [*response, *columns.values(), *(column for column in (weight, exposed) if column is not None)]
     rows, dropped = _complete_rows(table, used, missing)
     _refuse_not_finite(table, used, rows)
-    row_weights = used[-1].values[rows] if weights is not None else None
-    if row_weights is not None and (row_weights < 0).any():
-        first = rows[row_weights < 0][0]
+    row_weights = None if weight is None else weight.values[rows]
+    if weight is not None and (weight.values[rows] < 0).any():
+        first = rows[weight.values[rows] < 0][0]
         raise InputError(
-            f"{table.where(first)}: the weight {weights!r} is negative ({used[-1].shown[first]}); weights are numbers "
+            f"{table.where(first)}: the weight {weights!r} is negative ({weight.shown[first]}); weights are numbers "
             "that are not negative"
         )
     entries = tuple(_code_column(table, column, rows) for column in columns.values())
@@ -319,7 +378,7 @@ def prepare_training(
     coding = ColumnCoding(columns=entries)
     return TrainingData(
         design=_design(table, coding, columns, rows),
-        target=pd.Series(response.values[rows], name=target),
+        target=_target(response, rows, classes),
         weights=row_weights,
         features=coding.coded(chosen),
         gate_features=coding.coded(gate),
@@ -327,23 +386,34 @@ def prepare_training(
         positions=table.positions[rows],
         unit=table.unit,
         notes=(*table.notes, *notes, *dropped, *coding.notes()),
+        offset=None if exposed is None else _log_exposure(table, exposed, rows),
     )
 
 
 def prepare_prediction(
-    table: Table, coding: ColumnCoding, target: str, *, missing: Missing = "refuse"
+    table: Table,
+    coding: ColumnCoding,
+    target: str | Sequence[str],
+    *,
+    offset: str | None = None,
+    exposure: str | None = None,
+    classes: bool = False,
+    missing: Missing = "refuse",
 ) -> PredictionData:
     r"""Code a table as the training table was; the target is taken if it is there and not empty throughout.
 
     Args:
         table: as read by `read_table`.
         coding: the model's.
-        target: the name of the model's target.
+        target: the name of the model's target, or the names of its columns.
+        offset: the column of the offset, if the model has one.
+        exposure: the column of exposures, whose logarithm is the offset, if the model has them.
+        classes: whether the target names classes.
         missing: as in `prepare_training`.
 
     Raises:
         InputError: a column is missing or has another type than in training, a level was not seen in training, or a
-            value is missing, infinite or NaN.
+            value is missing, infinite or NaN, or an exposure not positive.
 
     Example:
         >>> from gatewise.io.tables import parse_csv
@@ -359,17 +429,27 @@ def prepare_prediction(
         for entry in coding.columns
     }
     used = list(columns.values())
-    response = table.number_column(target, "target") if target in table.names else None
-    if response is not None and response.missing.all():
-        response = None
-    if response is not None:
-        used.append(response)
+    targets = [target] if isinstance(target, str) else list(target)
+    response = _target_columns(table, targets, classes) if all(name in table.names for name in targets) else []
+    if any(column.missing.all() for column in response):
+        response = []
+    used += response
+    exposed = None if exposure is None else table.number_column(exposure, "exposure")
+    shifted = None if offset is None else table.number_column(offset, "offset")
+    used += [column for column in (exposed, shifted) if column is not None]
     rows, dropped = _complete_rows(table, used, missing)
     _refuse_not_finite(table, used, rows)
+    known = _target(response, rows, classes) if response else None
+    if classes and known is not None:
+        known = pd.Series([str(label) for label in known], name=targets[0], dtype=object)
+    added = None if shifted is None else shifted.values[rows]
+    if exposed is not None:
+        added = _log_exposure(table, exposed, rows)
     return PredictionData(
         design=_design(table, coding, columns, rows),
-        target=None if response is None else pd.Series(response.values[rows], name=target),
+        target=known,
         positions=table.positions[rows],
         unit=table.unit,
         notes=(*table.notes, *dropped),
+        offset=added,
     )

@@ -139,12 +139,15 @@ class ModelMetadata(_Strict):
         gate_feature_names: of the gate's inputs, in order.
         target_name: the target's.
         coding: how the features are made from the columns of a table, or None if they are these columns.
-        offset_name: the column that is added to the experts' locations, or None if the model has no offset.
+        offset_name: the column that is added to the experts' locations, or None.
+        exposure_name: the column whose logarithm is added to the experts' locations, or None.
         class_names: of the target's classes in the order of their codes 0, 1, …, or None if it has none.
+        target_columns: of a target with several columns, or None if it has the one that is called `target_name`.
+        objective: "least_squares" if the fit was to the mean alone, so that the model gives no distribution.
 
     Raises:
-        ValueError: (pydantic's ValidationError) names are repeated, the target or the offset is a feature, or the
-            coding makes other features.
+        ValueError: (pydantic's ValidationError) names are repeated, the target or the offset is a feature, there are
+            both an offset and an exposure, or the coding makes other features.
 
     Example:
         >>> ModelMetadata(feature_names=("x",), gate_feature_names=(), target_name="y").column_coding().coded_names
@@ -156,7 +159,15 @@ class ModelMetadata(_Strict):
     target_name: str
     coding: ColumnCoding | None = None
     offset_name: str | None = None
+    exposure_name: str | None = None
     class_names: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    target_columns: Annotated[tuple[str, ...], Field(min_length=2)] | None = None
+    objective: Literal["likelihood", "least_squares"] = "likelihood"
+
+    @property
+    def target_names(self) -> tuple[str, ...]:
+        """The columns of the target."""
+        return (self.target_name,) if self.target_columns is None else self.target_columns
 
     @model_validator(mode="after")
     def _names_agree(self) -> "ModelMetadata":
@@ -164,10 +175,17 @@ class ModelMetadata(_Strict):
             if len(set(names)) < len(names):
                 raise ValueError(f"the feature names {list(names)} are not distinct; rename one of them")
         inputs = self._input_names()
-        if self.target_name in inputs:
-            raise ValueError(f"the target {self.target_name!r} is among the features")
-        if self.offset_name is not None and self.offset_name in (self.target_name, *inputs):
-            raise ValueError(f"the offset {self.offset_name!r} is the target or among the features")
+        targets = self.target_names
+        if len(set(targets)) < len(targets):
+            raise ValueError(f"the columns {list(targets)} of the target are not distinct")
+        for target in targets:
+            if target in inputs:
+                raise ValueError(f"the target {target!r} is among the features")
+        if self.offset_name is not None and self.exposure_name is not None:
+            raise ValueError("there are both an offset and an exposure: the one is the logarithm of the other")
+        for what, name in (("offset", self.offset_name), ("exposure", self.exposure_name)):
+            if name is not None and name in (*targets, *inputs):
+                raise ValueError(f"the {what} {name!r} is the target or among the features")
         if self.class_names is not None and len(set(self.class_names)) < len(self.class_names):
             raise ValueError(f"the class names {list(self.class_names)} are not distinct")
         if self.coding is not None and sorted(self.coding.coded_names) != sorted(inputs):
@@ -199,9 +217,15 @@ class ModelMetadata(_Strict):
                 f"the model has {sizes[0]} features and {sizes[1]} gate features, the metadata name "
                 f"{named[0]} and {named[1]}"
             )
-        if self.offset_name is not None and not model.family.log_link:
+        for what, name in (("offset", self.offset_name), ("exposure", self.exposure_name)):
+            if name is not None and not model.family.log_link:
+                raise InputError(
+                    f"the metadata name the {what} {name!r}, and the {model.family.name} family takes none"
+                )
+        if self.target_columns is not None and len(self.target_columns) != model.family.event_size:
             raise InputError(
-                f"the metadata name the offset {self.offset_name!r}, and the {model.family.name} family takes none"
+                f"the metadata name {len(self.target_columns)} columns of the target, and {model.family!r} takes "
+                f"{model.family.event_size or 1}"
             )
         n_classes = number_of_classes(model.family)
         if self.class_names is not None and len(self.class_names) != n_classes:

@@ -53,13 +53,14 @@ def predict_table(
     - `pit` P(Y ≤ y | x), the probability integral transform, if the target is a number that is not discrete.
 
     The weights of a gate that is not normalised are no probabilities: its model has `mean`, the regression function,
-    and `weight_1` … only.
+    and `weight_1` … only. So has one that was fitted by least squares, which gives no distribution.
 
     Args:
         saved: the model and the names of its inputs.
         data: the coded rows; the target as numbers, or by the names of its classes.
         level: the probability of the interval, strictly between 0 and 1.
-        offset: the column of the metadata's `offset_name` (n,), if there is one.
+        offset: what is added to the experts' locations (n,), for a model with an offset or an exposure, whose logarithm
+            this is; None for that of the data.
 
     Raises:
         InputError: `level` is not a probability; the model needs an offset and there is none, or the other way round; a
@@ -71,21 +72,24 @@ def predict_table(
     # Copies: the arrays behind a frame may be read-only or run backwards, which torch does not take.
     x = torch.tensor(np.array(data.design[list(metadata.feature_names)]), dtype=dtype)
     gate_x = torch.tensor(np.array(data.design[list(metadata.gate_feature_names)]), dtype=dtype)
-    if (offset is None) != (metadata.offset_name is None):
+    offset = data.offset if offset is None else offset
+    named = metadata.offset_name or metadata.exposure_name
+    if (offset is None) != (named is None):
         raise InputError(
-            f"the model needs its offset, the column {metadata.offset_name!r}"
+            f"the model needs its offset, the column {named!r}"
             if offset is None
             else "the model was fitted without an offset, and one is given"
         )
     added = None if offset is None else torch.tensor(np.array(offset), dtype=dtype)
     weights = model.log_weights(x, gate_x).exp().numpy()
     columns = {data.unit: data.positions, **_means(saved, model.mean(x, gate_x, added).numpy())}
-    has_quantiles = model.has_quantiles and metadata.class_names is None
+    has_density = model.is_normalised and metadata.objective == "likelihood"
+    has_quantiles = has_density and model.has_quantiles and metadata.class_names is None
     if has_quantiles:
         columns["lower"] = model.quantile(x, (1.0 - level) / 2.0, gate_x, added).numpy()
         columns["upper"] = model.quantile(x, (1.0 + level) / 2.0, gate_x, added).numpy()
     columns |= _numbered("weight", weights)
-    if data.target is not None and model.is_normalised:
+    if data.target is not None and has_density:
         target = np.array(data.target)
         y = torch.tensor(_coded(target, metadata.class_names), dtype=dtype)
         model.family.check_target(y)
