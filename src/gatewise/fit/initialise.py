@@ -27,12 +27,16 @@ from gatewise.gates import (
     TopKGate,
 )
 from gatewise.ops.activations import activation
+from gatewise.ops.expectation import gate_derivatives, gate_expectation
+from gatewise.ops.linalg import solve_symmetric
 from gatewise.ops.parameters import Parameters, prefixed
 
 __all__ = ["initial_experts", "initial_gate"]
 
 _NOISE = 0.1
 _RIDGE = 1e-3
+_GATE_STEPS = 3
+_SMALLEST_STEP = 1e-3
 
 
 def initial_gate(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
@@ -50,9 +54,34 @@ def initial_gate(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Gen
 @singledispatch
 def _gate_rule(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
     own = gate.own_parameters()
-    if gate.basis(x[:1]) is not None:
-        return {name: torch.zeros_like(value) for name, value in own.items()}
+    basis = gate.basis(x)
+    if basis is not None:
+        return _multinomial_start(gate, own, basis.detach(), shares)
     return {name: value + _NOISE * _normal(value, generator) for name, value in own.items()}
+
+
+def _multinomial_start(gate: Gate, own: Parameters, basis: Tensor, shares: Tensor) -> Parameters:
+    """Newton steps of the multinomial logistic regression of the shares on what the logits are linear in."""
+    design = np.ascontiguousarray(basis.numpy().T)
+    arrays = (design, np.ascontiguousarray(shares.numpy().T), shares.sum(-1).numpy())
+    coefficients = np.zeros((gate.n_experts, len(design)))
+    free = coefficients[:-1].shape
+    value = gate_expectation(*arrays, coefficients)
+    for _ in range(_GATE_STEPS if gate.n_experts > 1 else 0):
+        _, gradient, information = gate_derivatives(*arrays, coefficients)
+        step = solve_symmetric(information, gradient).reshape(free)
+        length = 1.0
+        while True:
+            candidate = coefficients.copy()
+            candidate[:-1] += length * step
+            reached = gate_expectation(*arrays, candidate)
+            if reached >= value or length < _SMALLEST_STEP:
+                break
+            length *= 0.25
+        if not reached > value:
+            break
+        coefficients, value = candidate, reached
+    return _from_coefficients(gate, own, torch.from_numpy(coefficients))
 
 
 @_gate_rule.register
@@ -132,16 +161,13 @@ def _(gate: HierarchicalGate, x: Tensor, shares: Tensor, generator: np.random.Ge
 @_gate_rule.register
 def _(gate: TopKGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
     inner = initial_gate(gate.inner, x, shares, generator)
-    if all(bool((value == 0.0).all()) for value in inner.values()):
-        # Equal scores select the same experts everywhere: begin with a linear score of the responsibilities.
-        inner = _linear_scores(gate.inner, inner, x, shares)
-    return prefixed("inner", inner)
+    basis = gate.inner.basis(x)
+    return prefixed("inner", inner if basis is None else _linear_scores(inner, basis, x, shares))
 
 
-def _linear_scores(gate: Gate, parameters: Parameters, x: Tensor, shares: Tensor) -> Parameters:
+def _linear_scores(parameters: Parameters, basis: Tensor, x: Tensor, shares: Tensor) -> Parameters:
     """Coefficients of the least-squares fit of the responsibilities on the gate's basis, times 4."""
-    basis = gate.basis(x)
-    if basis is None or not {"weight", "bias"} <= set(parameters):
+    if not {"weight", "bias"} <= set(parameters):
         return parameters
     weight = shares.sum(-1, keepdim=True)
     target = shares / weight.clamp_min(1e-300)
@@ -206,8 +232,8 @@ def _without_offset(y: Tensor, offset: Tensor) -> Tensor:
     return y if not bool(offset.any()) else y * torch.exp(offset.mean() - offset)
 
 
-def _from_coefficients(experts: Experts, own: Parameters, coefficients: Tensor) -> Parameters:
-    """The parameters whose `coefficients` these are; the map is linear and one to one."""
+def _from_coefficients(part: Gate | Experts, own: Parameters, coefficients: Tensor) -> Parameters:
+    """The parameters whose `coefficients` these are; the map is linear, and onto the coefficients."""
     names = [name for name in own if name != "log_scale"]
     sizes = [own[name].numel() for name in names]
     zero = torch.zeros(sum(sizes), dtype=coefficients.dtype)
@@ -216,7 +242,7 @@ def _from_coefficients(experts: Experts, own: Parameters, coefficients: Tensor) 
         pieces = zip(names, flat.split(sizes), strict=True)
         return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
 
-    columns = torch.autograd.functional.jacobian(lambda flat: experts.coefficients(assemble(flat)).reshape(-1), zero)
+    columns = torch.autograd.functional.jacobian(lambda flat: part.coefficients(assemble(flat)).reshape(-1), zero)
     # Not by least squares, whose last bits here differ from call to call.
     return assemble(torch.linalg.solve(columns, coefficients.reshape(-1)))
 

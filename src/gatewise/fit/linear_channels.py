@@ -12,6 +12,9 @@ from gatewise.ops.parameters import within
 
 __all__ = ["LinearChannels"]
 
+# Rows whose scores are put together at once: few enough to stay near the processor.
+_CHUNK_ROWS = 2048
+
 
 class LinearChannels:
     """Logits G Bᵀ and locations Z Aᵀ with B, A and the dispersions linear in θ: θ ↦ derivatives of Σ w ℓ.
@@ -106,22 +109,38 @@ class LinearChannels:
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's ℓ by θ, (n, size)."""
         weights, responsibilities, first, _ = self._derivatives(theta)
-        n, m = len(responsibilities), self.model.experts.n_outputs
-        by_logits = responsibilities - weights if self._normalised else responsibilities
-        # Where an expert has no part its derivatives need not exist.
-        share = responsibilities[..., None]
-        own = np.where(share == 0.0, 0.0, share * first)
-        blocks = (
-            by_logits[:, :, None] * self._gate_design[:, None, :],
-            own[:, :, :m, None] * self._design[:, None, None, :],
-            own[:, :, m:],
-        )
-        position, scores = 0, np.zeros((n, len(theta)))
-        for block in blocks:
-            columns = block.reshape(n, -1)
-            scores += columns @ self._map[position : position + columns.shape[1]]
-            position += columns.shape[1]
+        m = self.model.experts.n_outputs
+        scores = np.empty((len(responsibilities), len(theta)))
+        for low in range(0, len(scores), _CHUNK_ROWS):
+            rows = slice(low, low + _CHUNK_ROWS)
+            share = responsibilities[rows]
+            by_logits = share - weights[rows] if self._normalised else share
+            # Where an expert has no part its derivatives need not exist.
+            own = np.where(share[..., None] == 0.0, 0.0, share[..., None] * first[rows])
+            blocks = (
+                by_logits[:, :, None] * self._gate_design[rows, None, :],
+                own[:, :, :m, None] * self._design[rows, None, None, :],
+                own[:, :, m:],
+            )
+            scores[rows] = np.hstack([block.reshape(len(share), -1) for block in blocks]) @ self._map
         return scores
+
+    def log_likelihood(self, theta: np.ndarray) -> float:
+        """Σ w ℓ."""
+        log_prob = self._rows(theta)[0]
+        weight = self.weight.numpy()
+        return float((weight * np.where(weight == 0.0, 0.0, log_prob)).sum())
+
+    def responsibilities(self, theta: np.ndarray) -> np.ndarray:
+        """Responsibilities r (n, k)."""
+        return self._rows(theta)[2]
+
+    def _rows(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """ℓ (n,), weights π and responsibilities r (n, k)."""
+        logits, location, log_scale = self._channels(theta)
+        closed = self.model.family.closed_derivatives(self.y, location, with_second=False)
+        density = self.model.family.log_density(self.y, location, log_scale) if closed is None else closed[0]
+        return joint_rows(logits.numpy(), density.numpy(), self._normalised, self.n_threads)
 
     def _derivatives(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Weights π and responsibilities r (n, k), and the family's derivatives (n, k, c) and (n, k, c, c)."""

@@ -352,12 +352,17 @@ class ModuleProblem(Problem):
     @torch.no_grad()
     def log_likelihood(self, theta: np.ndarray) -> float:
         """The log-likelihood, without priors, in the user's units."""
-        value = float(self._fused_sum(self._tensors(theta, requires_grad=False)))
+        if self._linear is not None:
+            value = self._linear.log_likelihood(theta)
+        else:
+            value = float(self._fused_sum(self._tensors(theta, requires_grad=False)))
         return value - self.total_weight * self._log_volume
 
     @torch.no_grad()
     def responsibilities(self, theta: np.ndarray) -> np.ndarray:
         """Responsibilities (k, n)."""
+        if self._linear is not None:
+            return self._linear.responsibilities(theta).T
         logits, density = self._evaluate(self._tensors(theta, requires_grad=False))
         return log_softmax(logits + density).exp().T.cpu().numpy().astype(float)
 
@@ -403,7 +408,7 @@ class ModuleProblem(Problem):
         experts = initial_experts(model.experts, model.family, x, y, shares, offset, generator)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = np.maximum(self.coordinates.collapse(full), self.lower)
-        if model.gate.own_top_k is not None or self.n_experts == 1:
+        if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:
             return theta
         target = torch.tensor(responsibilities.T).to(self._x)
 
@@ -415,6 +420,12 @@ class ModuleProblem(Problem):
             return float(value.detach()), gradient.cpu().numpy().astype(float)
 
         return ascend(expected, theta, self.lower, _EXPECTATION_STEPS)
+
+    @property
+    def _starts_at_maximum(self) -> bool:
+        """Whether regressions of gate and experts are the whole M-step."""
+        regressions = self._linear is not None and not self.prototype.gate.is_joint
+        return regressions and self.prototype.family.n_dispersion == 0 and self.options.constraints is None
 
     def _expected(self, theta: Tensor, responsibilities: Tensor) -> Tensor:
         """(Σ w Σᵢ rᵢ (log πᵢ + log fᵢ) + log prior) / Σ w."""

@@ -8,10 +8,12 @@ which is weighted least squares, exact in one step, for a Gaussian, and weighted
 (McCullagh and Nelder 1989, §2.5).
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from gatewise.families import Family
+from gatewise.ops.curvature import weighted_gram
 
 __all__ = ["reweighted_least_squares"]
 
@@ -40,9 +42,10 @@ def reweighted_least_squares(
         A of the same shape.
     """
     outputs = coefficients.reshape(-1, coefficients.shape[-1])
+    design = np.ascontiguousarray(basis.numpy().T)
     value, score, information = _derivatives(family, basis, y, weight, outputs, log_scale, offset)
     for _ in range(_STEPS):
-        step = _solve(basis, weight, score, information)
+        step = _solve(design, weight, score, information)
         length = 1.0
         while True:
             candidate = outputs + length * step
@@ -65,11 +68,16 @@ def _derivatives(
     """Σ w log f, and for each row the score (n, m) and the expected information (n, m, m)."""
     m = len(outputs)
     plain = basis @ outputs.T + offset.unsqueeze(-1)
-    location = (plain if m == 1 else plain.unsqueeze(-2)).detach().requires_grad_()
+    location = plain if m == 1 else plain.unsqueeze(-2)
+    closed = family.closed_derivatives(y, location, with_second=True)
+    if closed is not None and closed[2] is not None:
+        density, first, second = closed[0], closed[1], closed[2]
+        value = (weight * torch.where(weight > 0.0, density.squeeze(-1), 0.0)).sum()
+        return value, first.reshape(len(basis), m), -second.reshape(len(basis), m, m)
+    location = location.detach().requires_grad_()
     with torch.enable_grad():
         density = family.log_density(y, location, log_scale.unsqueeze(0)).squeeze(-1)
-        usable = weight > 0.0
-        value = (weight * torch.where(usable, density, torch.zeros_like(density))).sum()
+        value = (weight * torch.where(weight > 0.0, density, torch.zeros_like(density))).sum()
         (score,) = torch.autograd.grad(density.sum(), location)
     location = location.detach()
     information = family.information(location, log_scale.unsqueeze(0)) * family.information_factor(y).reshape(
@@ -78,13 +86,17 @@ def _derivatives(
     return value.detach(), score.reshape(len(basis), m), information.reshape(len(basis), m, m)
 
 
-def _solve(basis: Tensor, weight: Tensor, score: Tensor, information: Tensor) -> Tensor:
-    m, p = score.shape[1], basis.shape[1]
-    gram = basis.new_empty(m, p, m, p)
-    for a in range(m):
-        for b in range(m):
-            gram[a, :, b, :] = basis.T @ ((weight * information[:, a, b]).unsqueeze(-1) * basis)
-    right = (weight.unsqueeze(-1) * score).T @ basis
+def _solve(design: np.ndarray, weight: Tensor, score: Tensor, information: Tensor) -> Tensor:
+    """The step δ (m, p) for a design φᵀ (p, n)."""
+    m, p = score.shape[1], len(design)
+    row, column = np.tril_indices(m)
+    pairs = weighted_gram(design, (weight * information[:, row, column].T).numpy())
+    gram = np.empty((m, p, m, p))
+    for a, b, pair in zip(row, column, pairs, strict=True):
+        gram[a, :, b, :] = pair
+        gram[b, :, a, :] = pair
+    right = design @ (weight.unsqueeze(-1) * score).numpy()
     square = gram.reshape(m * p, m * p)
-    ridge = _RIDGE * square.diagonal().mean().clamp_min(1e-300)
-    return torch.linalg.solve(square + ridge * torch.eye(m * p, dtype=basis.dtype), right.reshape(-1)).reshape(m, p)
+    ridge = _RIDGE * max(float(square.diagonal().mean()), 1e-300)
+    step = np.linalg.solve(square + ridge * np.eye(m * p), right.T.reshape(-1))
+    return torch.from_numpy(step.reshape(m, p))
