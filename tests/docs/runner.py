@@ -4,7 +4,8 @@ A page is run from top to bottom in a folder of its own:
 
 - a `python` block runs in one namespace per page; a `text` block right after it is what it printed;
 - a `console` block holds `$ gatewise …` and `$ echo $?`, each followed by what it printed on both streams;
-- a block with a title, like ```` ```csv title="visits.csv" ````, is written to that file;
+- a block with a title, like ```` ```csv title="visits.csv" ````, is written to that file; a Python file written so can
+  be imported by what follows on the page;
 - blocks of other kinds are not run.
 
 A shown line `...` stands for any number of lines. Numbers may differ by one unit in their last printed digit, because
@@ -28,7 +29,7 @@ from pathlib import Path
 from gatewise.cli import main
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(?P<kind>\w+)?(?P<rest>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE = re.compile(r'title="([^"]+)"')
@@ -68,19 +69,33 @@ def run_page(page: str) -> Iterator[Comparison]:
     """Run a page in the working folder; one comparison per shown output."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     everything = blocks(page)
-    for number, block in enumerate(everything):
-        if block.title is not None:
-            Path(block.title).write_text(block.body, encoding="utf-8")
-        elif block.kind == "python":
-            printed = _captured(lambda code=block.body: exec(compile(code, "<page>", "exec"), namespace))
-            follower = everything[number + 1] if number + 1 < len(everything) else None
-            between = "" if follower is None else page[block.span[1] : follower.span[0]]
-            if follower is not None and follower.kind == "text" and re.fullmatch(r"```\s*```text\n", between):
-                yield Comparison(block.body, follower.body, printed, follower.span)
-            else:
-                yield Comparison(block.body, "", printed, None)
-        elif block.kind == "console":
-            yield Comparison(block.body, block.body, _console(block.body), block.span)
+    with _importable(Path.cwd()):
+        for number, block in enumerate(everything):
+            if block.title is not None:
+                Path(block.title).write_text(block.body, encoding="utf-8")
+            elif block.kind == "python":
+                printed = _captured(lambda code=block.body: exec(compile(code, "<page>", "exec"), namespace))
+                follower = everything[number + 1] if number + 1 < len(everything) else None
+                between = "" if follower is None else page[block.span[1] : follower.span[0]]
+                if follower is not None and follower.kind == "text" and re.fullmatch(r"```\s*```text\n", between):
+                    yield Comparison(block.body, follower.body, printed, follower.span)
+                else:
+                    yield Comparison(block.body, "", printed, None)
+            elif block.kind == "console":
+                yield Comparison(block.body, block.body, _console(block.body), block.span)
+
+
+@contextlib.contextmanager
+def _importable(folder: Path) -> Iterator[None]:
+    """The Python files of a folder can be imported, and are forgotten afterwards."""
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name, module in list(sys.modules.items()):
+            if Path(getattr(module, "__file__", None) or "/").parent == folder:
+                del sys.modules[name]
 
 
 def agrees(shown: str, printed: str) -> bool:

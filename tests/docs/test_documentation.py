@@ -7,11 +7,27 @@ from pathlib import Path
 
 import pytest
 
+from gatewise.experts import callable as functions
+from gatewise.gates import GATES
+from gatewise.ops import activations
 from tests.docs.runner import PAGES, ROOT, agrees, blocks, run_page
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+
+
+@pytest.fixture
+def own_names(monkeypatch):
+    """What a page registers is known to that page only."""
+    monkeypatch.setattr(GATES, "_classes", dict(GATES._classes))
+    monkeypatch.setattr(functions, "_FUNCTIONS", dict(functions._FUNCTIONS))
+    monkeypatch.setattr(activations, "_ACTIVATIONS", dict(activations._ACTIVATIONS))
+
+
+def name_of(path):
+    """The page's path in the documentation."""
+    return path.name if path.parent == ROOT else path.relative_to(ROOT / "docs").as_posix()
 
 
 def without_code(page):
@@ -28,23 +44,24 @@ def runnable():
     for path in PAGES:
         kinds = {block.kind for block in blocks(path.read_text(encoding="utf-8"))}
         if kinds & {"python", "console"}:
-            yield pytest.param(path, id=path.stem)
+            yield pytest.param(path, id=name_of(path))
 
 
 @pytest.mark.parametrize("path", list(runnable()))
+@pytest.mark.usefixtures("own_names")
 def test_page_shows_what_comes_out(path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compared = 0
     for comparison in run_page(path.read_text(encoding="utf-8")):
         compared += 1
         assert agrees(comparison.shown, comparison.printed), (
-            f"{path.name}: after\n{comparison.source}\nthe page shows\n{comparison.shown}\nbut it printed\n"
+            f"{name_of(path)}: after\n{comparison.source}\nthe page shows\n{comparison.shown}\nbut it printed\n"
             f"{comparison.printed}\n(python -m tests.docs.runner writes it into the page)"
         )
     assert compared > 0
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=name_of)
 def test_links_and_pictures_resolve(path):
     page = path.read_text(encoding="utf-8")
     for target in LINK.findall(without_code(page)):
@@ -52,22 +69,29 @@ def test_links_and_pictures_resolve(path):
             continue
         file, _, fragment = target.partition("#")
         aim = path if not file else path.parent / file
-        assert aim.exists(), f"{path.name} links to {target}, which is not there"
+        assert aim.exists(), f"{name_of(path)} links to {target}, which is not there"
         if fragment and aim.suffix == ".md":
             anchors = {anchor(heading) for heading in HEADING.findall(aim.read_text(encoding="utf-8"))}
-            assert fragment in anchors, f"{path.name} links to {target}; {aim.name} has {sorted(anchors)}"
+            assert fragment in anchors, f"{name_of(path)} links to {target}; {aim.name} has {sorted(anchors)}"
 
 
 def test_every_page_is_in_the_navigation():
     navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
-    assert [path.name for path in PAGES if path.parent.name == "docs" and path.name not in navigation] == []
+    pages = [name_of(path) for path in PAGES if path.parent != ROOT]
+    assert [name for name in pages if not re.search(rf": {re.escape(name)}$", navigation, re.MULTILINE)] == []
+
+
+def test_every_gate_has_a_page():
+    pages = {name_of(path) for path in PAGES}
+    assert [name for name in GATES if f"gates/{name.replace('_', '-')}.md" not in pages] == []
 
 
 def test_pictures_are_all_used():
     shown = "".join(path.read_text(encoding="utf-8") for path in PAGES)
-    pictures = [path.name for path in (ROOT / "docs" / "pictures").iterdir() if path.suffix in (".svg", ".png")]
+    folder = ROOT / "docs" / "pictures"
+    pictures = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.suffix in (".svg", ".png")]
     assert pictures
-    assert [name for name in pictures if name not in shown] == []
+    assert [name for name in pictures if f"pictures/{name}" not in shown] == []
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
