@@ -174,13 +174,11 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         labels, name = class_labels(y)
         check_lengths(len(matrix), labels)
         weight = checked_weight(row_weights(sample_weight), len(labels))
-        try:
-            classes = np.unique(labels[weight > 0.0])
-        except TypeError:
-            raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from None
+        classes = np.unique(labels[weight > 0.0])
         if len(classes) < 2:
+            only = classes.tolist()[0]
             raise InputError(
-                f"the target {name!r} has one class only, {classes[0]!r}: a classifier needs at least two classes"
+                f"the target {name!r} has one class only, {only!r}: a classifier needs at least two classes"
             )
         codes = {label: code for code, label in enumerate(classes.tolist())}
         # Rows of weight 0 may have other labels; they are left out of the fit.

@@ -104,7 +104,8 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
     """Y as a vector (n,) of class labels of their own type, and its name as in `target_vector`.
 
     Raises:
-        InputError: y is None, not one-dimensional, has missing values, or numbers that are no labels.
+        InputError: y is None, not one-dimensional, has missing values, numbers that are no labels, or labels of mixed
+            kinds.
     """
     if y is None:
         raise InputError(_NO_TARGET)
@@ -130,8 +131,10 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
         check_classification_targets(labels)
     except InputError:
         raise
-    except (ValueError, TypeError) as error:
+    except ValueError as error:
         raise InputError(str(error)) from error
+    except TypeError as error:
+        raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from error
     return labels, name
 
 

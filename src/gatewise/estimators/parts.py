@@ -136,6 +136,10 @@ def _built(kind: str, cls: Any, options: Mapping[str, Any] | None, build: Any) -
         missing = [name for name, default in known.items() if default is REQUIRED and name not in given]
         if missing:
             raise InputError(f"the {kind} {cls.name!r} needs the option {missing[0]!r}")
+        for name, value in given.items():
+            # A text like "no" would count as true.
+            if isinstance(known[name], bool) and not isinstance(value, bool):
+                raise InputError(f"the option {name!r} of the {kind} {cls.name!r} is true or false, not {value!r}")
     try:
         return build(dict(given))
     except InputError:
