@@ -1,6 +1,7 @@
 """Fits that several tests of the report share; each is small and made once."""
 
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ from gatewise import datasets
 from gatewise.estimators import GatedRegressor
 from gatewise.exceptions import SeparationWarning
 from gatewise.report import Evidence
+from tests.report.combinations import Case, fitted
 
 _HOSTILE = "</script><script>alert(1)</script>"
 _LABEL = "<b onclick='alert(2)'>x</b> %{y} & <a href=\"https://example.org\">z</a>"
@@ -86,3 +88,16 @@ def hostile() -> Fitted:
     first = generator.uniform(size=120) < 0.5
     y = np.where(first, 3.0 * X[_HOSTILE], 1.0 - 2.0 * X[_LABEL]) + 0.1 * generator.normal(size=120)
     return _fit(X, pd.Series(y, name="<img src=x onerror=alert(3)>"))
+
+
+@pytest.fixture(scope="package")
+def case() -> Callable[[str], Case]:
+    """The combination of a name, fitted once for all tests that ask for it."""
+    found: dict[str, Case] = {}
+
+    def of(name: str) -> Case:
+        if name not in found:
+            found[name] = fitted(name)
+        return found[name]
+
+    return of

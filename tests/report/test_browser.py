@@ -62,13 +62,14 @@ def _traces(browser: Chrome) -> dict[str, dict[str, int]]:
         """
         const found = {};
         for (const plot of document.querySelectorAll(".plot")) {
-          const marks = [...plot.querySelectorAll(".trace path")].filter((path) => {
-            const box = path.getBBox();
-            return path.getAttribute("d") && box.width + box.height > 0;
+          // A heat map is no ".trace" to plotly, and an image instead of paths.
+          const marks = [...plot.querySelectorAll(".trace path[d], .hm image")].filter((mark) => {
+            const box = mark.getBBox();
+            return box.width + box.height > 0;
           });
           found[plot.id] = {
             asked: plot.data.length,
-            drawn: plot.querySelectorAll(".trace").length,
+            drawn: plot.querySelectorAll(".trace, .hm").length,
             marks: marks.length,
             width: Math.round(plot.querySelector(".main-svg").getBoundingClientRect().width),
             room: Math.round(plot.getBoundingClientRect().width),
@@ -84,6 +85,23 @@ def _requests(browser: Chrome) -> list[str]:
     sent = [event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"]
     sockets = [event["params"]["url"] for event in events if event["method"] == "Network.webSocketCreated"]
     return sent + sockets
+
+
+def _check_figures(browser: Chrome, path: Path) -> dict[str, dict[str, int]]:
+    """Open a page; all its figures are drawn with all their traces, nothing complains, nothing leaves the page."""
+    _open(browser, path)
+    traces = _traces(browser)
+    assert browser.execute_script("return document.body.dataset.drawn") == str(len(traces))
+    for figure, count in traces.items():
+        assert count["asked"] > 0, figure
+        assert count["drawn"] == count["asked"], figure
+        assert count["marks"] >= count["asked"], figure
+        assert abs(count["width"] - count["room"]) <= 1, figure
+    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")] == []
+    requests = _requests(browser)
+    assert path.as_uri() in requests
+    assert [url for url in requests if url != path.as_uri() and not url.startswith(("data:", "blob:"))] == []
+    return traces
 
 
 @pytest.mark.parametrize(
@@ -102,22 +120,28 @@ def test_figures_are_drawn_and_nothing_leaves_the_page(request, browser, tmp_pat
     fitted = request.getfixturevalue(name)
     path = tmp_path / "report.html"
     write_report(path, fitted.estimator, fitted.X, fitted.y, data_name=name)
-    _open(browser, path)
-
-    traces = _traces(browser)
-    assert len(traces) == figures
-    assert browser.execute_script("return document.body.dataset.drawn") == str(figures)
-    for figure, count in traces.items():
-        assert count["asked"] > 0, figure
-        assert count["drawn"] == count["asked"], figure
-        assert count["marks"] >= count["asked"], figure
-        assert abs(count["width"] - count["room"]) <= 1, figure
+    assert len(_check_figures(browser, path)) == figures
     assert len(browser.find_elements("css selector", "#figure-starts .point")) == len(fitted.estimator.result_.starts)
 
-    assert [entry for entry in browser.get_log("browser") if entry["level"] in ("WARNING", "SEVERE")] == []
-    requests = _requests(browser)
-    assert path.as_uri() in requests
-    assert [url for url in requests if url != path.as_uri() and not url.startswith(("data:", "blob:"))] == []
+
+# Between them: a heat map, steps, a rootogram, calibration, tables after figures, medians, unnormalised weights.
+@pytest.mark.parametrize(
+    "name",
+    [
+        "poisson with an offset",
+        "categorical",
+        "student_t without a mean",
+        "hierarchical",
+        "multivariate_gaussian",
+        "least squares, unnormalised",
+    ],
+)
+def test_every_kind_of_figure_is_drawn(case, browser, tmp_path, name):
+    fitted = case(name)
+    path = tmp_path / "report.html"
+    write_report(path, fitted.estimator, fitted.X, fitted.y, data_name=name, **fitted.more)
+    _check_figures(browser, path)
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
 
 
 def test_hostile_names_run_nowhere(hostile, browser, tmp_path):

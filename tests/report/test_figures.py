@@ -1,5 +1,9 @@
+import copy
+import dataclasses
+
 import numpy as np
 import pytest
+import torch
 
 from gatewise.report import figures
 from gatewise.report.palette import expert_colour
@@ -78,3 +82,79 @@ def test_axes_of_partial_plots_say_what_is_held(npreg, tone):
     assert figures.expert_lines(npreg.evidence, 1).layout.yaxis.title.text == "yn, others at their means"
     assert figures.expert_lines(npreg.evidence, 1).layout.xaxis.title.text == "x squared"
     assert figures.expert_lines(tone.evidence).layout.yaxis.title.text == "tuned"
+
+
+def test_areas_of_counts_have_steps_halfway_between_the_points(case):
+    evidence = case("poisson").evidence
+    profile = evidence.profile(0)
+    area = _named(figures.expert_lines(evidence), "90% interval of the mixture")
+    half = len(area.x) // 2
+    x, low = np.asarray(area.x)[:half], np.asarray(area.y)[:half]
+    steps = np.flatnonzero(np.diff(low))
+    # The curve only ever moves up or along, never aslant.
+    assert (x[steps] == x[steps + 1]).all()
+    assert set(x[1:-1]) == set((profile.grid[1:] + profile.grid[:-1]) / 2.0)
+    np.testing.assert_array_equal(low[::2], profile.low)
+
+
+def test_lines_of_unnormalised_weights_add_up_to_the_regression_function(case):
+    fitted = case("least squares, unnormalised")
+    figure = figures.expert_lines(fitted.evidence)
+    curve = _named(figure, "regression function")
+    total = sum(_named(figure, f"Expert {expert + 1}").y for expert in range(2))
+    np.testing.assert_allclose(total, curve.y, rtol=1e-10)
+    grid = fitted.X.iloc[:0].reindex(range(len(curve.x)))
+    grid["height"] = curve.x
+    np.testing.assert_allclose(curve.y, fitted.estimator.predict(grid), rtol=1e-10)
+
+
+def test_classes_have_ticks_and_shares(case):
+    fitted = case("categorical of two")
+    figure = figures.expert_lines(fitted.evidence)
+    ticks = _named(figure, "rows")
+    np.testing.assert_array_equal(np.asarray(ticks.y) > 0.5, fitted.y == "yes")
+    dots = _named(figure, "share among neighbouring rows")
+    order = np.argsort(fitted.X["height"].to_numpy(), kind="stable")
+    size = len(order) // len(dots.x)
+    assert dots.y[0] == pytest.approx((fitted.y.iloc[order[: size + 1]] == "yes").mean(), abs=0.1)
+    assert figure.layout.yaxis.title.text == "P(answer = yes)"
+    assert not any("band" in trace.name or "interval" in trace.name for trace in figure.data)
+
+
+def test_each_class_has_its_own_lines(case):
+    evidence = case("categorical").evidence
+    for code in range(3):
+        figure = figures.expert_lines(evidence, 1, output=code)
+        np.testing.assert_allclose(
+            _named(figure, "mixture probability").y, evidence.profile(1).mean[:, code], rtol=1e-12
+        )
+
+
+def test_networks_are_curves_of_their_predictions(case):
+    fitted = case("least squares, network")
+    profile = fitted.evidence.profile(0)
+    grid = fitted.X.iloc[:0].reindex(range(len(profile.grid)))
+    grid["height"] = profile.grid
+    for expert in range(2):
+        figure = figures.expert_lines(fitted.evidence)
+        shown = [trace for trace in figure.data if trace.name.startswith(f"Expert {expert + 1}")]
+        line = np.nanmax([np.nan_to_num(np.asarray(trace.y, dtype=float), nan=-np.inf) for trace in shown], axis=0)
+        np.testing.assert_allclose(line, fitted.estimator.expert_means(grid)[:, expert], rtol=1e-9)
+
+
+def test_extrapolating_lines_do_not_stretch_the_figure(tone):
+    evidence = tone.evidence
+    model = copy.deepcopy(evidence.model)
+    with torch.no_grad():
+        model.experts.weight[1] *= 1e4
+    steep = dataclasses.replace(evidence, reader=dataclasses.replace(evidence.reader, model=model))
+    figure = figures.expert_lines(steep)
+    assert figure.layout.yaxis.range is None
+    # Where the gate leaves expert 2 no weight its line is an extrapolation.
+    with torch.no_grad():
+        model.gate.bias[1] -= 50.0
+    figure = figures.expert_lines(steep)
+    low, high = figure.layout.yaxis.range
+    assert low < tone.y.min() < tone.y.max() < high < 2.0 * tone.y.max()
+    assert [trace.name for trace in figure.data if trace.name.startswith("Expert 2")] == ["Expert 2, weight below 5%"]
+    assert figure.data[-2].showlegend

@@ -61,3 +61,24 @@ def test_an_empty_trace_is_an_empty_figure(tone):
 def test_lower_optima_share_the_lightest_colour():
     assert search.optimum_colour(4) == search.optimum_colour(11)
     assert len({search.optimum_colour(rank) for rank in (0, 1, 2, 3, 4, None)}) == 6
+
+
+def test_starts_of_least_squares_are_drawn_by_their_sum_of_squares(case):
+    result = case("least squares, counts").estimator.result_
+    figure = search.starts(result)
+    drawn = {int(x): y for trace in figure.data for x, y in zip(trace.x, trace.y, strict=True)}
+    reached = {start.index + 1: start.optimum for start in result.starts if start.optimum is not None}
+    assert drawn == {number: -2.0 * result.optima[optimum].objective for number, optimum in reached.items()}
+    assert drawn
+    assert figure.layout.yaxis.title.text == "residual sum of squares at its end"
+    lost = (dataclasses.replace(result.starts[0], optimum=None), *result.starts[1:])
+    figure = search.starts(dataclasses.replace(result, starts=lost))
+    assert sum(len(trace.x) for trace in figure.data) == len(drawn) - (1 in drawn)
+    assert np.isfinite(figure.layout.yaxis.range).all()
+
+
+def test_descent_of_least_squares_is_a_share_of_its_end(case):
+    result = case("least squares, counts").estimator.result_
+    line = search.trace(result).data[0]
+    assert line.y[0] == pytest.approx(result.trace[0] / result.trace[-1] - 1.0)
+    assert (np.diff(line.y) < 0.0).any()

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from gatewise.fit.status import FitStatus
-from gatewise.report import tables
+from gatewise.report import tables, wording
 
 
 @pytest.mark.parametrize(
@@ -118,6 +118,63 @@ def test_the_call_repeats_the_fit(tone):
     assert text.startswith("GatedRegressor(\n")
     assert f"    random_state={tone.estimator.result_.seed},\n" in text
     assert "    n_starts=5,\n" in text
+
+
+def test_least_squares_is_judged_by_its_squares(case):
+    fitted = case("least squares")
+    rows = {row.name: row for row in tables.criteria(fitted.evidence)}
+    residual = fitted.y - fitted.estimator.predict(fitted.X)
+    total = ((fitted.y - fitted.y.mean()) ** 2).sum()
+    square = float((residual**2).sum())
+    assert list(rows) == [
+        "Residual sum of squares",
+        "Residual standard deviation",
+        "R² against the mean",
+        "Free parameters",
+    ]
+    assert rows["Residual sum of squares"].mixture == tables.number(square)
+    assert rows["R² against the mean"].mixture == tables.number(1.0 - square / total)
+    freedom = len(fitted.y) - int(rows["Free parameters"].mixture)
+    assert rows["Residual standard deviation"].mixture == tables.number(math.sqrt(square / freedom))
+    # One expert is ordinary least squares.
+    design = np.column_stack([np.ones(len(fitted.y)), fitted.X])
+    line = float(np.linalg.lstsq(design, fitted.y, rcond=None)[1][0])
+    assert rows["Residual sum of squares"].baseline == tables.number(line)
+    assert {rows[name].verdict for name in list(rows)[:3]} == {"better"}
+
+
+def test_optima_of_least_squares_have_sums_of_squares(case):
+    fitted = case("least squares")
+    rows, _ = tables.optima(fitted.evidence)
+    residual = fitted.y - fitted.estimator.predict(fitted.X)
+    assert float(rows[0].value) == pytest.approx(float((residual**2).sum()), rel=1e-6)
+    assert (rows[0].kept, rows[0].difference, rows[0].scale) == (True, "kept", tables.MISSING)
+
+
+@pytest.mark.parametrize("name", ["poisson", "least squares"])
+def test_families_without_a_scale_have_none(case, name):
+    rows = tables.experts(case(name).evidence)
+    assert {row.scale for row in rows} == {row.relative_scale for row in rows} == {tables.MISSING}
+
+
+def test_experts_that_separate_are_flagged(case):
+    fitted = case("bernoulli")
+    rows = tables.experts(fitted.evidence)
+    separated = tables.separated_experts(fitted.estimator.result_)
+    assert separated
+    assert [row.flags for row in rows] == ["separates" if expert in separated else "" for expert in range(2)]
+
+
+def test_a_joint_likelihood_says_so(case):
+    assert tables.criteria(case("gaussian gate").evidence)[0].name == "Log-likelihood of (x, y)"
+
+
+def test_long_parameter_tables_are_cut(case, monkeypatch):
+    evidence = case("poisson").evidence
+    monkeypatch.setattr(tables, "LISTED_PARAMETERS", 4)
+    groups = tables.parameters(evidence)
+    assert sum(len(group.rows) for group in groups) == 4
+    assert "The first 4 of 6 are listed." in wording.parameter_note(evidence, groups)
 
 
 def _with_result(estimator, result):

@@ -17,8 +17,8 @@ _SPREAD = (
     "falls the errors do not have one variance. The standard errors in the table do not assume that they have."
 )
 _ROOTOGRAM = (
-    "Hanging rootogram: the dark curve is the square root of how often the fit expects each count, and bars of what was "
-    "observed hang from it. Feet below the axis are counts that occur more often than expected, feet above it less "
+    "Hanging rootogram: the dark curve is the square root of how often the fit expects each count, and bars of what "
+    "was observed hang from it. Feet below the axis are counts that occur more often than expected, feet above it less "
     "often; inside the band that may be chance."
 )
 

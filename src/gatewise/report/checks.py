@@ -126,10 +126,11 @@ def residuals(
             "opacity": 0.8 if len(rows) <= 500 else 0.5,
         },
         customdata=observed,
-        hovertemplate=f"{target} %{{customdata:.5g}}<br>{centre} %{{x:.5g}}<br>residual %{{y:.2f}} {unit}<extra></extra>",
+        hovertemplate=(
+            f"{target} %{{customdata:.5g}}<br>{centre} %{{x:.5g}}<br>residual %{{y:.2f}} {unit}<extra></extra>"
+        ),
     )
-    name = f"mixture {centre}" if evidence.model.is_normalised else "regression function"
-    name_axes(figure, f"{name} of {target}", unit_name)
+    name_axes(figure, f"mixture {centre} of {target}" if evidence.is_likelihood else f"fitted {target}", unit_name)
     return figure
 
 

@@ -51,7 +51,8 @@ class Frequencies:
 def count_frequencies(evidence: Evidence) -> Frequencies:
     """Observed and expected frequencies of counts, in at most 41 bins of equal width, the outer ones open.
 
-    Bins begin at 0, unless all counts are far from it. With more than 20,000 rows they are those of a sample drawn with a fixed seed.
+    Bins begin at 0, unless all counts are far from it. With more than 20,000 rows they are those of a sample drawn with
+    a fixed seed.
     """
     rows = evidence.drawn(FREQUENCY_ROWS)
     count, weight = evidence.target[rows], evidence.weight[rows]
@@ -62,8 +63,9 @@ def count_frequencies(evidence: Evidence) -> Frequencies:
     width = 1 + (largest - start) // _MOST_BINS
     first = np.arange(start, largest + 1, width)
     last = np.minimum(first + width - 1, largest)
-    below = [weight @ evidence.reader.below(inputs, np.full(len(rows), float(end)), offset) for end in last[:-1]]
-    expected = np.diff([0.0, *below, weight.sum()])
+    reader, total = evidence.reader, float(weight.sum())
+    below = [float(weight @ reader.below(inputs, np.full(len(rows), float(end)), offset)) for end in last[:-1]]
+    expected = np.diff(np.array([0.0, *below, total]))
     observed = np.bincount(((count - start) // width).astype(int), weight, len(first))
     return Frequencies(first, last, observed, expected)
 
@@ -93,7 +95,7 @@ def rootogram(evidence: Evidence, *, height: int = 300) -> go.Figure:
         fill="toself",
         fillcolor=BAND,
         line={"width": 1, "color": MUTED, "dash": "dot"},
-        name="±1, about two standard deviations",
+        name="±1",
         hoverinfo="skip",
     )
     figure.add_bar(
@@ -198,7 +200,7 @@ def _add_reliability(figure: go.Figure, evidence: Evidence, output: int) -> None
 
 
 def _equal_groups(values: np.ndarray, mass: np.ndarray) -> list[np.ndarray]:
-    """Indices of rows in groups of neighbouring values and about equal mass, ten at most; equal values stay together."""
+    """Indices of rows in at most ten groups of neighbouring values and about equal mass; equal values stay together."""
     order = np.argsort(values, kind="stable")
     share = np.cumsum(mass[order]) / mass.sum()
     n_groups = int(np.clip(len(values) // 10, 1, _GROUPS))

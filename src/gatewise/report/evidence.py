@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from sklearn.utils.validation import check_is_fitted
 
-from gatewise.estimators import GatedRegressor
+from gatewise.estimators import GatedClassifier, GatedRegressor
 from gatewise.estimators.base import GatedEstimator
 from gatewise.estimators.inputs import (
     class_labels,
@@ -299,15 +299,14 @@ def _deviation(
 
 def _target(estimator: GatedEstimator, y: Any) -> tuple[np.ndarray, list[str]]:
     """The target as the model takes it, (n,) or (n, columns), and the names of its columns."""
-    if hasattr(estimator, "classes_"):
+    if isinstance(estimator, GatedClassifier):
         labels, name = class_labels(y)
         return _codes(estimator.classes_, labels, name), [name]
     if estimator.model_.family.event_size:
         values, names = target_columns(y)
         if values.shape[1] != estimator.model_.family.event_size:
-            raise InputError(
-                f"y has {values.shape[1]} columns, and the fit was to {estimator.model_.family.event_size}: give the same"
-            )
+            size = estimator.model_.family.event_size
+            raise InputError(f"y has {values.shape[1]} columns, and the fit was to {size}: give the same")
         return values, names
     return target_vector(y)[0], [estimator.target_name_]
 
@@ -325,7 +324,7 @@ def _codes(classes: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
 
 def _output_names(estimator: GatedEstimator, reader: Reader, columns: list[str]) -> tuple[str, ...]:
     if reader.kind is TargetKind.CLASS:
-        classes = getattr(estimator, "classes_", range(reader.n_classes))
+        classes = estimator.classes_ if isinstance(estimator, GatedClassifier) else range(reader.n_classes)
         return tuple(str(label) for label in classes)
     if reader.kind is TargetKind.SHARE:
         return (f"{columns[0]} / {columns[1]}",)

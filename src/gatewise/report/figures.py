@@ -1,5 +1,7 @@
 """The fitted experts beside the data: lines, bands and rows, as plotly figures."""
 
+from typing import Any
+
 import numpy as np
 import plotly.graph_objects as go
 
@@ -262,9 +264,10 @@ def _add_line(figure: go.Figure, evidence: Evidence, profile: Profile, expert: i
 
 def _hold_range(figure: go.Figure) -> None:
     """Keep lines that only extrapolate from flattening everything else."""
+    traces: Any = figure.data
     spans = []
     for every in (False, True):
-        heights = [np.asarray(trace.y, dtype=float) for trace in figure.data if every or "below 5%" not in trace.name]
+        heights = [np.asarray(trace.y, dtype=float) for trace in traces if every or "below 5%" not in trace.name]
         finite = np.concatenate([values[np.isfinite(values)] for values in heights])
         if not finite.size:
             return

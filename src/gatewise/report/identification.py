@@ -1,4 +1,4 @@
-"""What the data cannot tell about a fit: directions without information, what separates, and stored standardisations."""
+"""What the data cannot tell about a fit, and in what units its parameters are: null directions, separation, z(x)."""
 
 from dataclasses import dataclass
 
@@ -54,7 +54,7 @@ class Standardised:
 def directions(result: FitResult) -> list[Direction]:
     """The null directions of a fit: those that the model's symmetries explain, then any others, named by parameters."""
     space = result.null_space
-    found = [Direction(_dimensions(count), sentence, True) for sentence, count in space.sentences if count]
+    found = [Direction(_dimensions(count), _readable(sentence), True) for sentence, count in space.sentences if count]
     labels = _labels(result)
     for row in space.further[:_MOST_DIRECTIONS]:
         found.append(Direction(_dimensions(1), f"along {_named(labels, row)}, in the fit’s own units", False))
@@ -118,6 +118,12 @@ def _named(labels: list[str], direction: np.ndarray) -> str:
     terms = " ".join(f"{direction[entry]:+.2g}·{labels[entry]}" for entry in named)
     more = np.abs(direction[order[len(named) :]]).max(initial=0.0) > _NAMED
     return terms.replace("-", "−") + (" and smaller parts" if more else "")
+
+
+def _readable(sentence: str) -> str:
+    """A symmetry's sentence without the marks of code, its part's registered name in words."""
+    part, colon, rest = sentence.replace("`", "").partition(":")
+    return part.replace("_", " ") + colon + rest
 
 
 def _dimensions(count: int) -> str:

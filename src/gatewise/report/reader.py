@@ -64,6 +64,8 @@ class Reader:
     @property
     def centre_name(self) -> str:
         """What the centres are called."""
+        if self.kind in (TargetKind.CLASS, TargetKind.SHARE):
+            return "probability"
         return "median" if self.uses_median else "mean"
 
     @property

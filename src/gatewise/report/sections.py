@@ -144,8 +144,8 @@ def _gate(evidence: Evidence) -> Section:
     ticks = " Ticks at the foot mark rows." + _sparse(evidence)
     if len(evidence.gate_features) == 1:
         dots = (
-            "; dots, the mean responsibility in groups of neighbouring rows, lie around the lines where the gate’s form "
-            "suits the data."
+            "; dots, the mean responsibility in groups of neighbouring rows, lie around the lines where the gate’s "
+            "form suits the data."
             if evidence.is_likelihood
             else "."
         )
@@ -167,9 +167,7 @@ def _gate(evidence: Evidence) -> Section:
             )
         )
     note = (
-        f"{what.capitalize()}, along one gate feature with the other features held at their means."
-        + ticks
-        + left_out
+        f"{what.capitalize()}, along one gate feature with the other features held at their means." + ticks + left_out
     )
     legend = [""] if normalised else ["dotted black: sum of the weights"]
     return Section("gate", "Gate", f"{heading}, feature by feature", panels, note, legend, grids)
@@ -198,8 +196,8 @@ def _tree(evidence: Evidence) -> Grid:
         for branch in gates.tree_of(evidence)
     ]
     return Grid(
-        "The tree of the gate. Each group or expert is weighed against its siblings by a gate of the kind in the second "
-        "column; the last is the mean over the rows of its weight, the product down the tree.",
+        "The tree of the gate. Each group or expert is weighed against its siblings by a gate of the kind in the "
+        "second column; the last is the mean over the rows of its weight, the product down the tree.",
         [("", False), ("Weighed by", False), ("Mean weight", True)],
         rows,
     )

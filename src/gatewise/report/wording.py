@@ -56,14 +56,12 @@ def criteria_note(evidence: Evidence) -> str:
     """The caption of the figures of merit."""
     model = evidence.model
     ordinary = isinstance(model.family, Gaussian) and isinstance(model.experts, LinearExperts | ConstantExperts)
-    kind = "ordinary least squares" if ordinary and not model.gate.is_joint else "of the same kind"
-    against = f"Against one expert ({kind})."
+    kind = " (ordinary least squares)" if ordinary and not model.gate.is_joint else " of the same kind"
+    against = f"Against one expert{kind}."
     if not evidence.is_likelihood:
+        columns = f"{len(evidence.output_names)} Σw" if evidence.kind is TargetKind.VECTOR else "Σw"
         return (
-            f"{against} The residual standard deviation is √(sum of squares / (Σw − parameters)), counting each number "
-            "of a target. Least squares has no likelihood, and no criteria made of one."
-            if evidence.kind is TargetKind.VECTOR
-            else f"{against} The residual standard deviation is √(sum of squares / (Σw − parameters)). Least squares "
+            f"{against} The residual standard deviation is √(sum of squares / ({columns} − parameters)). Least squares "
             "has no likelihood, and no criteria made of one."
         )
     joint = " The likelihood is that of target and gate features together." if model.gate.is_joint else ""
@@ -82,7 +80,9 @@ def experts_note(evidence: Evidence) -> str:
     if result.scale.size:
         what = "a standard deviation" if isinstance(evidence.model.family, Gaussian) else "the family’s σ"
         base = tables.number(result.baseline.scale)
-        note += f" The scale is {what} in the units of the target; beside it, its share of the one-expert scale ({base})."
+        note += (
+            f" The scale is {what} in the units of the target; beside it, its share of the one-expert scale ({base})."
+        )
     return note
 
 
@@ -114,18 +114,22 @@ def parameter_note(evidence: Evidence, groups: list[tables.ParameterGroup]) -> s
 def _reference(evidence: Evidence) -> str:
     """Against which class the experts' logits are."""
     if evidence.model.family.name != "categorical":
-        return f" The experts’ are of the logit of {evidence.target_name} = {evidence.output_names[1]}."
-    return f" The experts’ are of logits against {evidence.target_name} = {evidence.output_names[-1]}."
+        return f" The experts’ coefficients are of the logit of {evidence.target_name} = {evidence.output_names[1]}."
+    return f" The experts’ coefficients are of logits against {evidence.target_name} = {evidence.output_names[-1]}."
 
 
 def identification_note(result: FitResult) -> str:
     """What null directions mean for the parameter table."""
     size, count = result.coordinates.size, result.null_space.dimension
     note = (
-        f"The model has {size:,} free parameters; the data say nothing about {count:,} "
-        f"{'direction' if count == 1 else 'directions'} among them. What moves along the model’s own symmetries is not "
-        "in the table above, which holds functions of the parameters that they leave alone."
+        f"The model has {size:,} parameters; the data say nothing about {count:,} "
+        f"{'direction' if count == 1 else 'directions'} among them."
     )
+    if len(result.null_space.explained):
+        note += (
+            " What moves along the model’s own symmetries is not in the table above, which holds functions of the "
+            "parameters that they leave alone."
+        )
     if len(result.null_space.further):
         note += " What moves along a further direction has no standard error."
     return note

@@ -1,0 +1,59 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from gatewise.fit.status import Finding, FitStatus
+from gatewise.report import identification
+
+
+def test_symmetries_come_with_their_dimensions(case):
+    result = case("cosine").estimator.result_
+    found = identification.directions(result)
+    assert sum(int(row.dimensions.split()[0]) for row in found) == result.null_space.dimension
+    assert [row.dimensions for row in found if "scale" in row.sentence] == ["2 dimensions"]
+    assert all(row.explained for row in found)
+    assert not any("`" in row.sentence for row in found)
+
+
+def test_further_directions_are_named_by_parameters(case):
+    result = case("poisson").estimator.result_
+    labels = result.coordinates.labels()
+    row = np.zeros(len(labels))
+    row[[0, 3]] = -0.6, 0.8
+    space = dataclasses.replace(result.null_space, further=np.stack([row] * 25))
+    found = identification.directions(dataclasses.replace(result, null_space=space))
+    further = [entry for entry in found if not entry.explained]
+    assert further[0].sentence.startswith(f"along +0.8·{labels[3]} −0.6·{labels[0]}, ")
+    assert (len(further), further[-1].dimensions) == (21, "5 dimensions")
+
+
+def test_directions_of_the_compiled_path_are_named_by_quantities(tone):
+    result = tone.estimator.result_
+    assert identification.directions(result) == []
+    row = np.zeros(result.coordinates.size)
+    row[2] = 1.0
+    space = dataclasses.replace(result.null_space, further=row[None])
+    (found,) = identification.directions(dataclasses.replace(result, null_space=space))
+    assert "+1·expert 1: (intercept)" in found.sentence
+
+
+def test_what_separates_is_said(case, temperature, tone):
+    assert identification.separations(tone.estimator.result_) == []
+    (gate,) = identification.separations(temperature.estimator.result_)
+    assert gate.startswith("The gate separates")
+    assert identification.separations(case("bernoulli").estimator.result_)[-1].startswith("Expert ")
+    both = Finding(FitStatus.EXPERT_SEPARATED, "…", {"experts": (0, 2)})
+    (experts,) = identification.separations(dataclasses.replace(tone.estimator.result_, findings=(both,)))
+    assert experts.startswith("Experts 1, 3 separate:")
+
+
+def test_stored_standardisations_are_those_of_the_data(case):
+    fitted = case("cosine")
+    found = identification.standardised_features(fitted.evidence)
+    assert [(row.part, row.feature) for row in found] == [("gate", "height"), ("gate", "weight")]
+    for row, name in zip(found, fitted.X, strict=True):
+        column = fitted.X[name]
+        assert float(row.mean.replace("−", "-")) == pytest.approx(column.mean(), rel=1e-4)
+        assert float(row.scale) == pytest.approx(column.std(ddof=0), rel=1e-4)
+    assert identification.standardised_features(case("poisson").evidence) == []
