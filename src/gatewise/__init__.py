@@ -7,7 +7,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from gatewise.estimators import GatedRegressor
+    from gatewise.estimators import GatedClassifier, GatedRegressor
     from gatewise.experts import ConstantExperts, LinearExperts
     from gatewise.families import Gaussian
     from gatewise.fit import FitOptions, FitResult, FitStatus
@@ -24,6 +24,7 @@ __all__ = [
     "FitOptions",
     "FitResult",
     "FitStatus",
+    "GatedClassifier",
     "GatedRegressor",
     "Gaussian",
     "LinearExperts",
@@ -40,6 +41,7 @@ _HOME = {
     "FitOptions": "fit",
     "FitResult": "fit",
     "FitStatus": "fit",
+    "GatedClassifier": "estimators",
     "GatedRegressor": "estimators",
     "Gaussian": "families",
     "LinearExperts": "experts",

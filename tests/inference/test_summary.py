@@ -1,0 +1,142 @@
+"""The summary of models other than a softmax gate with linear Gaussian experts."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from gatewise.experts import CallableExperts
+from gatewise.families import Categorical, Gaussian
+from gatewise.fit import FitOptions, fit
+from gatewise.gates import SoftmaxGate
+from gatewise.inference import Names, parameter_table, squared_errors, summarise
+from gatewise.inference.criteria import baseline_errors
+from gatewise.model import MixtureOfExperts
+
+NAMES = Names(["a", "b"], ["a", "b"], "y")
+QUICK = {"n_starts": 1, "max_iter": 60}
+
+
+@pytest.fixture(scope="module")
+def table():
+    rng = np.random.default_rng(3)
+    x = rng.normal(size=(150, 2))
+    first = rng.uniform(size=150) < 1.0 / (1.0 + np.exp(-3.0 * x[:, 0]))
+    y = np.where(first, 1.0 + 2.0 * x[:, 0], -x[:, 1]) + 0.2 * rng.normal(size=150)
+    return x, y
+
+
+def fitted(table, gate="softmax", family="gaussian", **options):
+    x, y = table
+    return fit(MixtureOfExperts.build(gate, "linear", family, 2, 2), x, y, options=FitOptions(**QUICK, **options))
+
+
+def test_what_is_not_identified_is_listed_in_every_format(table):
+    result = fitted(table, gate="cosine")
+    summary = summarise(result, NAMES)
+    reasons = {entry["reason"]: entry["dimensions"] for entry in summary.null_directions}
+    scale = next(reason for reason in reasons if reason.startswith("cosine scale"))
+    assert reasons[scale] == 2
+    assert sum(reasons.values()) == result.null_space.dimension
+    heading = f"Not identified: {result.null_space.dimension} directions of the parameters"
+    flat = " ".join(summary.to_text().split())
+    assert heading in flat
+    assert scale in flat
+    assert heading in summary.to_markdown()
+    assert f"<p>{heading}" in summary.to_html()
+    assert "<li>" in summary.to_html()
+    assert json.loads(summary.to_json())["null_directions"] == summary.null_directions
+    assert max(map(len, summary.to_text().splitlines())) <= 100
+
+
+def test_nothing_is_said_where_all_is_identified(table):
+    summary = summarise(fitted(table), NAMES)
+    assert summary.null_directions == []
+    for rendering in (summary.to_text(), summary.to_markdown(), summary.to_html()):
+        assert "Not identified" not in rendering
+
+
+def test_families_without_a_scale_have_no_such_column(table):
+    x, y = table
+    result = fitted((x, np.round(np.exp(0.3 * y))), family="poisson")
+    summary = summarise(result, NAMES)
+    assert list(summary.experts) == ["expert", "weight", "effective_rows", "flags"]
+    assert summary.optima["smallest_scale"].isna().all()
+    assert json.loads(summary.to_json())["statistics"]["baseline_scale"] is None
+    assert "AIC" in summary.to_text()
+
+
+def test_least_squares_shows_squares(table):
+    x, y = table
+    result = fitted(table, objective="least_squares")
+    mean = result.model.mean(torch.tensor(x)).numpy()
+    errors = squared_errors(y, mean, np.ones(150), result.n_parameters)
+    summary = summarise(result, NAMES, errors=errors)
+    text = summary.to_text()
+    assert "by least squares" in summary.title
+    assert f"{errors.residual_sum:.4f}" in text
+    assert f"{errors.r_squared:.4f}" in text
+    design = np.column_stack([np.ones(150), x])
+    one = np.linalg.lstsq(design, y, rcond=None)[1][0]
+    base = baseline_errors(result, errors)
+    assert base.residual_sum == pytest.approx(one, rel=1e-9)
+    assert base.residual_deviation == pytest.approx(np.sqrt(one / 147.0), rel=1e-9)
+    assert base.r_squared == pytest.approx(1.0 - one / ((y - y.mean()) ** 2).sum(), rel=1e-9)
+    assert summary.statistics["baseline_r_squared"] == base.r_squared
+    without = summarise(result, NAMES)
+    assert np.isnan(without.statistics["r_squared"])
+    assert "residual sum of squares" in without.to_text()
+
+
+def test_squared_errors_written_out():
+    y, mean, weight = np.array([[1.0, 2.0], [3.0, 5.0]]), np.array([[1.5, 2.0], [2.0, 5.0]]), np.array([2.0, 1.0])
+    errors = squared_errors(y, mean, weight, n_parameters=2)
+    centre = np.array([5.0, 9.0]) / 3.0
+    assert errors.residual_sum == pytest.approx(2.0 * 0.25 + 1.0)
+    assert errors.residual_deviation == pytest.approx(np.sqrt(1.5 / 4.0))
+    total = 2.0 * ((y[0] - centre) ** 2).sum() + ((y[1] - centre) ** 2).sum()
+    assert errors.r_squared == pytest.approx(1.0 - 1.5 / total)
+    assert np.isnan(squared_errors(y, mean, weight, n_parameters=6).residual_deviation)
+    assert np.isnan(squared_errors(np.ones(2), np.ones(2), np.ones(2), 1).r_squared)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_logits_have_the_names_of_their_classes(table, n_classes):
+    x, y = table
+    codes = np.digitize(y, [0.0, 1.0][: n_classes - 1]).astype(float)
+    model = MixtureOfExperts.build("softmax", "linear", Categorical(n_classes), 2, 1)
+    result = fit(model, x, codes, options=FitOptions(**QUICK))
+    outputs = ("y=low", "y=middle")[: n_classes - 1]
+    names = Names(["a", "b"], ["a", "b"], "y", outputs, "y=high")
+    terms = parameter_table(result, names)["term"].tolist()
+    assert terms == [f"{output} {term}" for output in outputs for term in ("(intercept)", "a", "b")]
+    assert "Parameters (the experts' are of logits against y=high)" in summarise(result, names).to_text()
+
+
+def test_names_of_outputs_do_not_touch_the_gate(table):
+    x, y = table
+    pair = np.column_stack([y, y**2 + x[:, 0]])
+    model = MixtureOfExperts.build("softmax", "linear", "multivariate_gaussian", 2, 2, family_options={"n_targets": 2})
+    result = fit(model, x, pair, options=FitOptions(n_starts=1, max_iter=5))
+    plain = parameter_table(result, NAMES)
+    named = parameter_table(result, Names(["a", "b"], ["a", "b"], "y", ("length", "width")))
+    renamed = plain["term"].str.replace("y[0]", "length", regex=False).str.replace("y[1]", "width", regex=False)
+    pd.testing.assert_series_equal(named["term"], renamed)
+    assert (plain["term"] != named["term"]).sum() == 2 * 2 * 3
+
+
+def test_options_of_a_users_own_function_are_null(table):
+    x, y = table
+    experts = CallableExperts(2, 2, function=lambda x, eta: eta["level"] + x[..., 0], shapes={"level": ()})
+    model = MixtureOfExperts(SoftmaxGate(2, 2), experts, Gaussian())
+    summary = summarise(fit(model, x, y, options=FitOptions(n_starts=1, max_iter=5)), NAMES)
+    assert summary.statistics["expert_options"] is None
+    assert summary.statistics["gate_options"] == {}
+
+
+def test_a_joint_gate_says_so(table):
+    assert summarise(fitted(table, gate="gaussian"), NAMES).title.endswith(
+        "gaussian gate on a, b, fitted jointly with its inputs"
+    )
