@@ -13,7 +13,7 @@ from gatewise.gates import Gate
 from gatewise.inference import quantity_covariance
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.parameters import Parameters
-from tests.recovery.truths import Truth
+from tests.recovery.truths import NOISE, Truth
 
 # A group of discrete symmetries with more elements than this would be none of ours.
 _MOST_IMAGES = 256
@@ -28,14 +28,15 @@ class Recovery:
 
     Attributes:
         z: (estimate − truth) / standard error of each quantity.
-        chi_square: δᵀ V⁺ δ of all of them together, V their covariance.
-        n_parameters: its degrees of freedom.
+        gain: twice what the fitted log-likelihood is above the truth's: χ² with `n_parameters` degrees of freedom. For
+            least squares the sum of squares that the fit saves, over the errors' variance.
+        n_parameters: identified ones.
         status: of the fit.
         seconds: processor time of the fit.
     """
 
     z: np.ndarray
-    chi_square: float
+    gain: float
     n_parameters: int
     status: str
     seconds: float
@@ -51,13 +52,18 @@ def recover(truth: Truth, n: int, seed: int) -> Recovery:
     covariance = quantity_covariance(result)
     true = nearest_image(truth.model(), estimates)
     error = np.sqrt(np.diag(covariance))
-    z = (estimates - true) / error
-    values, vectors = np.linalg.eigh(covariance / np.outer(error, error)) if np.isfinite(error).all() else (None, None)
-    square = np.nan
-    if values is not None:
-        m = result.n_parameters
-        square = float(((vectors[:, -m:].T @ z) ** 2 / values[-m:]).sum())
-    return Recovery(z, square, result.n_parameters, result.status.name, seconds)
+    return Recovery(
+        (estimates - true) / error, _gain(truth, result, x, y), result.n_parameters, result.status.name, seconds
+    )
+
+
+def _gain(truth: Truth, result: FitResult, x: np.ndarray, y: np.ndarray) -> float:
+    model, rows, targets = truth.model(), torch.from_numpy(x), torch.from_numpy(y)
+    if truth.objective == "least_squares":
+        squares = float((targets - model.mean(rows)).square().sum())
+        return (squares + 2.0 * result.objective) / NOISE**2
+    density = model.log_joint_density if model.gate.is_joint else model.log_prob
+    return 2.0 * (result.log_likelihood - float(density(rows, targets).sum()))
 
 
 def fitted(truth: Truth, x: np.ndarray, y: np.ndarray, seed: int) -> FitResult:
@@ -114,5 +120,5 @@ def _same(gate: Gate, one: Parameters, other: Parameters) -> bool:
 
 
 def plausible_range(degrees: int, tail: float = 1e-5) -> tuple[float, float]:
-    """Where a sum of squares of so many independent standard normal numbers lies, but for twice `tail`."""
+    """Where a χ² variable with so many degrees of freedom lies, but for a probability of `tail` on either side."""
     return float(chi2.ppf(tail, degrees)), float(chi2.isf(tail, degrees))
