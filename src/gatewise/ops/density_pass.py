@@ -9,12 +9,36 @@ import math
 import numpy as np
 from numba import njit
 
+from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE
 from gatewise.ops.vector_math import exp, log
 
 __all__ = ["categorical_derivatives", "poisson_derivatives"]
 
 # log y! of the counts that are frequent; the others ask the C library.
 _LOG_FACTORIALS = np.array([math.lgamma(count + 1.0) for count in range(256)])
+
+
+@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+def _poisson_block(
+    count: np.ndarray,
+    constant: np.ndarray,
+    location: np.ndarray,
+    bound: float,
+    m: int,
+    value: np.ndarray,
+    first: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """One expert in a block of m rows."""
+    for r in range(m):
+        h = location[r]
+        # Above the bound the mean goes on along its tangent, see `Poisson`.
+        above = h > bound
+        slope = exp(bound if above else h)
+        mean = slope * (1.0 + (h - bound)) if above else slope
+        value[r] = count[r] * h - mean - constant[r]
+        first[r] = count[r] - slope
+        second[r] = 0.0 if above else -slope
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
@@ -29,27 +53,29 @@ def _poisson_rows(
     second: np.ndarray,
 ) -> None:
     n, k = location.shape
-    for r in range(n):
-        count = y[r]
-        if not (count >= 0.0 and count == np.floor(count) and count < np.inf):
-            value[r] = -np.inf
-            first[r] = 0.0
-            if with_second:
-                second[r] = 0.0
-            continue
-        constant = log_factorials[int(count)] if count < log_factorials.size else math.lgamma(count + 1.0)
+    count, constant, block = np.empty(BLOCK), np.empty(BLOCK), np.empty((4, BLOCK))
+    for low in range(0, n, BLOCK):
+        m = min(BLOCK, n - low)
+        for r in range(m):
+            target = y[low + r]
+            known = target >= 0.0 and target == np.floor(target) and target < np.inf
+            count[r] = target if known else 0.0
+            if not known:
+                constant[r] = np.inf
+            elif target < log_factorials.size:
+                constant[r] = log_factorials[int(target)]
+            else:
+                constant[r] = math.lgamma(target + 1.0)
         for i in range(k):
-            h = location[r, i]
-            # Above the bound the mean goes on along its tangent, see `Poisson`.
-            mean = slope = exp(bound if h > bound else h)
-            curvature = slope
-            if h > bound:
-                mean = slope * (1.0 + (h - bound))
-                curvature = 0.0
-            value[r, i] = count * h - mean - constant
-            first[r, i] = count - slope
-            if with_second:
-                second[r, i] = -curvature
+            for r in range(m):
+                block[0, r] = location[low + r, i]
+            _poisson_block(count, constant, block[0], bound, m, block[1], block[2], block[3])
+            for r in range(m):
+                known = constant[r] < np.inf
+                value[low + r, i] = block[1, r]
+                first[low + r, i] = block[2, r] if known else 0.0
+                if with_second:
+                    second[low + r, i] = block[3, r] if known else 0.0
 
 
 def poisson_derivatives(
@@ -78,6 +104,90 @@ def poisson_derivatives(
     return value, first, second if with_second else None
 
 
+@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+def _class_block(
+    code: np.ndarray, powers: np.ndarray, m: int, own: np.ndarray, others: np.ndarray, total: np.ndarray
+) -> None:
+    """One expert in a block of m rows: logits of all classes in, exponentials relative to the largest out.
+
+    Args:
+        code: class codes (·,).
+        powers: logits (C, ·), overwritten by exp(logit − largest).
+        m: the number of rows.
+        own: out, the logit of the row's own class less the largest.
+        others: out, Σ powers of the other classes. Added up without the class itself, whose share is 1 in one tail.
+        total: out, Σ powers.
+    """
+    top = powers[0].copy()
+    for j in range(1, powers.shape[0]):
+        logit = powers[j]
+        for r in range(m):
+            top[r] = logit[r] if logit[r] > top[r] else top[r]
+    own[:m] = 0.0
+    others[:m] = 0.0
+    total[:m] = 0.0
+    for j in range(powers.shape[0]):
+        power = powers[j]
+        for r in range(m):
+            centred = power[r] - top[r]
+            value = exp(centred)
+            is_own = code[r] == j
+            own[r] = centred if is_own else own[r]
+            others[r] += 0.0 if is_own else value
+            total[r] += value
+            power[r] = value
+
+
+@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+def _log_shares(own: np.ndarray, others: np.ndarray, total: np.ndarray, m: int, out: np.ndarray) -> None:
+    """log(exp(own) / total) for m rows, exact in both tails; total ← 1 / total."""
+    for r in range(m):
+        leads = own[r] == 0.0
+        # Where the class leads, log(1 + s) through the rounding error of 1 + s (Higham 2002, §1.14.1).
+        argument = 1.0 + others[r] if leads else total[r]
+        grown = argument - 1.0
+        logarithm = log(argument)
+        corrected = others[r] if grown == 0.0 else logarithm * (others[r] / grown)
+        out[r] = -corrected if leads else own[r] - logarithm
+        total[r] = 1.0 / total[r]
+
+
+@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+def _class_curvatures(
+    code: np.ndarray,
+    powers: np.ndarray,
+    inverse: np.ndarray,
+    low: int,
+    m: int,
+    expert: int,
+    rest: np.ndarray,
+    product: np.ndarray,
+    second: np.ndarray,
+) -> None:
+    """pⱼ pₗ − 1[j = l] pⱼ of one expert for m rows; `rest` and `product` are scratch."""
+    n_logits = powers.shape[0] - 1
+    for j in range(n_logits):
+        power = powers[j]
+        rest[:m] = 0.0
+        for other in range(n_logits + 1):
+            if other != j:
+                added = powers[other]
+                for r in range(m):
+                    rest[r] += added[r]
+        for r in range(m):
+            product[r] = -(power[r] * inverse[r]) * (rest[r] * inverse[r])
+        for r in range(m):
+            second[low + r, expert, j, j] = product[r] if code[r] >= 0.0 else 0.0
+        for other in range(j):
+            added = powers[other]
+            for r in range(m):
+                product[r] = (power[r] * inverse[r]) * (added[r] * inverse[r])
+            for r in range(m):
+                entry = product[r] if code[r] >= 0.0 else 0.0
+                second[low + r, expert, j, other] = entry
+                second[low + r, expert, other, j] = entry
+
+
 @njit(cache=True, nogil=True, error_model="numpy")
 def _categorical_rows(
     y: np.ndarray,
@@ -87,51 +197,31 @@ def _categorical_rows(
     first: np.ndarray,
     second: np.ndarray,
 ) -> None:
-    n, k, m = location.shape
-    power = np.empty(m + 1)
-    for r in range(n):
-        code = int(y[r]) if 0.0 <= y[r] <= m and y[r] == np.floor(y[r]) else -1
+    n, k, n_logits = location.shape
+    code, powers, log_share = np.empty(BLOCK), np.empty((n_logits + 1, BLOCK)), np.empty(BLOCK)
+    own, others, total, slope = np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK), np.empty(BLOCK)
+    for low in range(0, n, BLOCK):
+        m = min(BLOCK, n - low)
+        for r in range(m):
+            target = y[low + r]
+            code[r] = target if 0.0 <= target <= n_logits and target == np.floor(target) else -1.0
         for i in range(k):
-            top = 0.0
-            for j in range(m):
-                h = location[r, i, j]
-                top = h if h > top else top
-            total = exp(-top)
-            power[m] = total
-            for j in range(m):
-                power[j] = exp(location[r, i, j] - top)
-                total += power[j]
-            inverse = 1.0 / total
-            if code < 0:
-                value[r, i] = -np.inf
-                first[r, i] = 0.0
-                if with_second:
-                    second[r, i] = 0.0
-                continue
-            # Added up without the class itself: its own share, 1 in one tail, would swamp the others.
-            others = 0.0
-            for j in range(m + 1):
-                others += power[j] if j != code else 0.0
-            own = (location[r, i, code] if code < m else 0.0) - top
-            if own == 0.0:
-                grown = 1.0 + others
-                # log(1 + s) through the rounding error of 1 + s (Higham 2002, §1.14.1).
-                value[r, i] = -others if grown == 1.0 else -log(grown) * (others / (grown - 1.0))
-            else:
-                value[r, i] = own - log(total)
-            for j in range(m):
-                first[r, i, j] = others * inverse if j == code else -power[j] * inverse
+            for j in range(n_logits):
+                for r in range(m):
+                    powers[j, r] = location[low + r, i, j]
+            powers[n_logits, :m] = 0.0
+            _class_block(code, powers, m, own, others, total)
+            _log_shares(own, others, total, m, log_share)
+            for r in range(m):
+                value[low + r, i] = log_share[r] if code[r] >= 0.0 else -np.inf
+            for j in range(n_logits):
+                power = powers[j]
+                for r in range(m):
+                    slope[r] = (others[r] if code[r] == j else -power[r]) * total[r]
+                for r in range(m):
+                    first[low + r, i, j] = slope[r] if code[r] >= 0.0 else 0.0
             if with_second:
-                for j in range(m):
-                    share = power[j] * inverse
-                    rest = 0.0
-                    for other in range(m + 1):
-                        rest += power[other] if other != j else 0.0
-                    second[r, i, j, j] = -share * (rest * inverse)
-                    for other in range(j):
-                        product = share * (power[other] * inverse)
-                        second[r, i, j, other] = product
-                        second[r, i, other, j] = product
+                _class_curvatures(code, powers, total, low, m, i, others, slope, second)
 
 
 def categorical_derivatives(
