@@ -40,10 +40,14 @@ def test_what_is_not_identified_is_listed_in_every_format(table):
     scale = next(reason for reason in reasons if reason.startswith("cosine scale"))
     assert reasons[scale] == 2
     assert sum(reasons.values()) == result.null_space.dimension
-    heading = f"Not identified: {result.null_space.dimension} directions of the parameters"
+    # One of them is the translation of the biases, which the reference expert settles.
+    shift = next(entry for entry in summary.null_directions if entry["by_reference"])
+    assert shift["dimensions"] == 1
+    heading = f"Not identified: {result.null_space.dimension - 1} directions of the parameters"
     flat = " ".join(summary.to_text().split())
     assert heading in flat
     assert scale in flat
+    assert shift["reason"] not in flat
     assert heading in summary.to_markdown()
     assert f"<p>{heading}" in summary.to_html()
     assert "<li>" in summary.to_html()
@@ -51,11 +55,21 @@ def test_what_is_not_identified_is_listed_in_every_format(table):
     assert max(map(len, summary.to_text().splitlines())) <= 100
 
 
-def test_nothing_is_said_where_all_is_identified(table):
-    summary = summarise(fitted(table), NAMES)
-    assert summary.null_directions == []
+@pytest.mark.parametrize("family", ["gaussian", "laplace"])
+def test_nothing_is_said_where_the_reference_settles_it(table, family):
+    """The softmax gate's translation is settled, on the compiled path and on the general one."""
+    result = fitted(table, family=family)
+    summary = summarise(result, NAMES)
+    assert all(entry["by_reference"] for entry in summary.null_directions)
+    assert sum(entry["dimensions"] for entry in summary.null_directions) == len(result.null_space.explained)
     for rendering in (summary.to_text(), summary.to_markdown(), summary.to_html()):
         assert "Not identified" not in rendering
+
+
+def test_one_expert_has_no_gate_to_identify(table):
+    x, y = table
+    model = MixtureOfExperts.build("softmax", "linear", "student_t", 2, 1, family_options={"df": 4.0})
+    assert summarise(fit(model, x, y, options=FitOptions(**QUICK)), NAMES).null_directions == []
 
 
 def test_families_without_a_scale_have_no_such_column(table):

@@ -44,7 +44,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         expert_features: the columns that the experts see, by name or index; None for all of X.
         standardise: "auto": the fit standardises the columns inside; for gates and experts that cannot undo it, the
             standardisation is stored in the model. "off": columns as they are.
-        constraints: parameters of a prototype that are held or tied, `gatewise.fit.Constraints`, or None.
+        constraints: parameters of a prototype that are held or tied, `gatewise.fit.constraints.Constraints`, or None.
         n_starts: how many starts are followed to their end; the best is kept.
         init: "auto", a name in `gatewise.fit.STRATEGIES`, or responsibilities (n, k) where the first start begins.
         max_iter: solver iterations per start.

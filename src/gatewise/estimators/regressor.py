@@ -46,7 +46,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         objective: "likelihood", or "least_squares" on the mixture's mean Σᵢ πᵢ(x) E[y | expert i].
         standardise: "auto": the fit standardises the columns inside; for gates and experts that cannot undo it, the
             standardisation is stored in the model. "off": columns as they are.
-        constraints: parameters of a prototype that are held or tied, `gatewise.fit.Constraints`, or None.
+        constraints: parameters of a prototype that are held or tied, `gatewise.fit.constraints.Constraints`, or None.
         n_starts: how many starts are followed to their end; the best is kept.
         init: "auto", a name in `gatewise.fit.STRATEGIES`, or responsibilities (n, k) where the first start begins.
         max_iter: solver iterations per start.

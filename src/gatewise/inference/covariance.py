@@ -35,7 +35,8 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
 
     J holds the derivatives of the quantities by θ, and I⁺ is the inverse of the information on the complement of its
     null space. A declared symmetry does not move the quantities, so nothing is lost with the directions it explains. A
-    quantity that moves along any other direction without information has no standard error. Neither has one of a gate
+    quantity that moves along any other direction without information has no standard error, one that acts through the
+    selection of experts only among them. Neither has one of a gate
     or an expert that separates; those of the others are then conditional on it. Any status without a regular maximum
     withholds them all.
 
@@ -57,7 +58,8 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
     kept = np.setdiff1d(np.arange(size), result.separated)
     quantities = np.flatnonzero((jacobian[:, result.separated] == 0.0).all(axis=1))
     jacobian = jacobian[np.ix_(quantities, kept)]
-    flat = np.vstack([result.null_space.explained, result.null_space.further])[:, kept]
+    unseen = np.vstack([result.null_space.further, result.null_space.by_selection])[:, kept]
+    flat = np.vstack([result.null_space.explained[:, kept], unseen])
     regular = _complement(flat, len(kept))
     inner = jacobian @ regular
     information = regular.T @ result.information[np.ix_(kept, kept)] @ regular
@@ -70,7 +72,7 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
     elif result.residual_variance is not None:
         inverse = inverse * result.residual_variance
     known = inner @ inverse @ inner.T
-    along = jacobian @ result.null_space.further[:, kept].T
+    along = jacobian @ unseen.T
     touched = np.abs(along).max(axis=1, initial=0.0) > _TOUCHED * np.maximum(np.linalg.norm(jacobian, axis=1), 1e-300)
     known[touched], known[:, touched] = np.nan, np.nan
     none[np.ix_(quantities, quantities)] = known

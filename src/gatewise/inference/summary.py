@@ -38,7 +38,8 @@ class Summary:
             one-expert baseline, rows, seed; NaN where the fit has no such number.
         findings: one sentence each, the status's own first.
         null_directions: what can be done to the parameters without changing the model, or without the data noticing:
-            dimensions and reason of each.
+            dimensions and reason of each, and whether taking the last expert as the reference settles it, so that the
+            renderings need not mention it.
         level: of the intervals.
     """
 
@@ -240,11 +241,18 @@ def _optima(result: FitResult) -> pd.DataFrame:
 
 
 def _null_directions(result: FitResult) -> list[dict[str, Any]]:
-    space = result.null_space
-    found = [{"dimensions": count, "reason": sentence} for sentence, count in space.sentences if count]
+    space, gate = result.null_space, result.model.gate
+    # The gate of one expert has nothing to say, and so nothing that could be identified.
+    parts = (result.model.experts.name,) if result.model.n_experts == 1 else ("",)
+    pinned = {f"{gate.name} {s.name}: {s.sentence}" for s in gate.symmetries() if s.pins is not None}
+    found = [
+        {"dimensions": count, "reason": reason, "by_reference": reason in pinned}
+        for reason, count in space.sentences
+        if count and reason.startswith(parts)
+    ]
     if len(space.further):
         reason = "no declared symmetry explains it; what depends on it has no standard error"
-        found.append({"dimensions": len(space.further), "reason": reason})
+        found.append({"dimensions": len(space.further), "reason": reason, "by_reference": False})
     return found
 
 
@@ -302,12 +310,13 @@ def _comparison(summary: Summary) -> pd.DataFrame:
 
 
 def _remarks(summary: Summary) -> tuple[str, list[str]] | None:
-    if not summary.null_directions:
+    left = [entry for entry in summary.null_directions if not entry["by_reference"]]
+    if not left:
         return None
-    total = sum(entry["dimensions"] for entry in summary.null_directions)
+    total = sum(entry["dimensions"] for entry in left)
     plural = "direction" if total == 1 else "directions"
     heading = f"Not identified: {total} {plural} of the parameters (dimensions and reasons)"
-    return heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in summary.null_directions]
+    return heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in left]
 
 
 def _footnote(summary: Summary) -> str:
