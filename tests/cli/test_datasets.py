@@ -38,7 +38,10 @@ def test_one_is_written(run, refused, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["iris"], "error: there is no data set 'iris': choose one of aphids, co2, ethanol, npreg, temperature, tone"),
+        (
+            ["iris"],
+            "error: there is no data set 'iris': choose one of aphids, co2, ethanol, npreg, patent, temperature, tone",
+        ),
         (["--out", "x.csv"], "error: --out needs the name of a data set: choose one of aphids, co2"),
         (["tone", "--out", "no/such/x.csv"], "error: cannot write the file no/such/x.csv: the folder "),
     ],

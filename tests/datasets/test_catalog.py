@@ -15,6 +15,7 @@ FACTS = {
     "aphids": (51, 2, 278, 5614),
     "temperature": (136, 3, 1.69, 264860),
     "npreg": (200, 8, 5721.3957933414, 1006.1550671025),
+    "patent": (70, 4, 1642, 91.8357),
 }
 
 
@@ -37,7 +38,7 @@ def test_a_data_set_is_complete(name):
 
 def test_unknown_names_are_refused():
     with pytest.raises(
-        InputError, match="there is no data set 'iris': choose one of aphids, co2, ethanol, npreg, temp"
+        InputError, match="there is no data set 'iris': choose one of aphids, co2, ethanol, npreg, patent, temp"
     ):
         datasets.load("iris")
     with pytest.raises(InputError, match="there is no data set"):
@@ -54,3 +55,9 @@ def test_the_code_for_missing_is_not_taken_for_a_temperature():
 def test_the_added_square_is_the_square():
     frame = datasets.load("npreg").frame
     assert (frame["x_squared"] == frame["x"] * frame["x"]).all()
+
+
+def test_companies_have_no_blanks_around_their_names():
+    companies = datasets.load("patent").frame["Company"]
+    assert companies.is_unique
+    assert (companies == companies.str.strip()).all()

@@ -155,6 +155,28 @@ _ENTRIES = {
             "quadratic regression can be fitted by naming columns."
         ),
     ),
+    "patent": _Entry(
+        title="Patents and research spending of 70 pharmaceutical and biomedical companies, 1976",
+        target="Patents",
+        features=("lgRD",),
+        source=(
+            "R package flexmix, data set patent (taken there from the R&D Master File of the National Bureau of "
+            "Economic Research)"
+        ),
+        citation=(
+            "Wang, P., Cockburn, I. M. and Puterman, M. L. (1998). Analysis of patent data: a "
+            "mixed-Poisson-regression-model approach. Journal of Business and Economic Statistics 16(1), 27-41."
+        ),
+        licence_note=(
+            "Public data of the cited work, distributed with the R package flexmix (GPL >= 2). The master file is "
+            "described in Hall, Cummins, Laderman and Mundy (1988), NBER Technical Working Paper 72."
+        ),
+        note=(
+            "Patents is the number of patents of a company, lgRD the natural logarithm of its spending on research and "
+            "development in millions of dollars, RDS that spending divided by sales. Blanks around the names of the "
+            "companies were left out; the source calls one of them ????."
+        ),
+    ),
 }
 
 
@@ -163,7 +185,7 @@ def names() -> list[str]:
 
     Example:
         >>> names()
-        ['aphids', 'co2', 'ethanol', 'npreg', 'temperature', 'tone']
+        ['aphids', 'co2', 'ethanol', 'npreg', 'patent', 'temperature', 'tone']
     """
     return sorted(_ENTRIES)
 
