@@ -38,7 +38,12 @@ _SAYS = {
     "binomial": ("2 linear binomial experts", "Hanging rootogram"),
     "binomial, trials by row": ("fitted probability of success",),
     "bernoulli": ("2 constant Bernoulli experts", "logit of won = 1", "EXPERT SEPARATED", "separates"),
-    "categorical": ("class by class", "logits against species = gentoo", "always naming the most frequent class"),
+    "categorical": (
+        "fitted with a prior or ridge",
+        "class by class",
+        "logits against species = gentoo",
+        "always naming the most frequent class",
+    ),
     "categorical of two": ("logits against answer = yes", "ticks at the top are rows of the class"),
     "multivariate_gaussian": ("column by column", "Residuals of right", "correlation"),
     "modified_softmax": ("modified softmax gate on height",),

@@ -161,3 +161,11 @@ def test_the_spread_of_residuals_by_groups(case):
     assert line.y[0] == pytest.approx(np.sqrt(np.mean((fitted.y.iloc[first] - prediction[first]) ** 2)))
     whole = np.sqrt(np.mean((fitted.y - prediction) ** 2))
     assert min(line.y) < whole < max(line.y)
+
+
+def test_few_rows_of_large_counts_have_few_bins(case):
+    evidence = case("poisson").evidence
+    spread = dataclasses.replace(evidence, target=evidence.target * 40.0)
+    frequencies = discrete.count_frequencies(spread)
+    # 160 rows: 20 bins and not 41.
+    assert 10 <= len(frequencies.first) <= 21

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import re
+import warnings
 from importlib import resources
 
 import numpy as np
@@ -8,7 +9,7 @@ import pandas as pd
 import pytest
 
 from gatewise.estimators import GatedRegressor
-from gatewise.exceptions import InputError, OutputError
+from gatewise.exceptions import FitWarning, InputError, OutputError
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.report import render_report, write_report
 from tests.report.pages import Page
@@ -186,6 +187,27 @@ def test_many_rows_and_features_are_thinned_and_say_so():
     assert "1,000 of 20,000 rows are drawn" in page.text
     assert "5,000 of 20,000 rows are drawn" in page.text
     assert len(text.encode()) < 8_000_000
+
+
+def test_long_parameter_tables_scroll(tone):
+    assert not any(attributes.get("class") == "scroll long" for attributes in _page(tone).attributes("div"))
+    X = pd.DataFrame(np.random.default_rng(2).normal(size=(120, 14)), columns=[f"x{j}" for j in range(14)])
+    y = X.sum(axis=1) * np.where(np.arange(120) % 2, 1.0, -1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        estimator = GatedRegressor(n_experts=4, n_starts=1, max_iter=5, random_state=0).fit(X, y)
+    assert any(
+        attributes.get("class") == "scroll long"
+        for attributes in Page(render_report(estimator, X, y)).attributes("div")
+    )
+
+
+def test_one_row_is_enough(case):
+    for name in ("quadratic", "poisson", "categorical", "binomial, trials by row", "least squares"):
+        fitted = case(name)
+        figures = Page(render_report(fitted.estimator, fitted.X[:1], fitted.y[:1])).figures()
+        # A single row spans no plane.
+        assert "figure-gate-map" not in figures
 
 
 def test_written_whole_or_not_at_all(tone, tmp_path, monkeypatch):

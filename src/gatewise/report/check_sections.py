@@ -8,6 +8,8 @@ from gatewise.report.targets import TargetKind
 __all__ = ["check_section", "search_section", "thinned"]
 
 _MAX_OUTPUTS = 6
+# Residuals of counts up to this lie on stripes that can be seen.
+_STRIPES = 50
 _PIT = (
     "Probability integral transform: bars of a well calibrated fit are level and mostly inside the band; a hump in the "
     "middle means that the fitted spread is too wide, high ends that it is too narrow."
@@ -66,7 +68,8 @@ def _residual_caption(evidence: Evidence, output: int) -> str:
             f"centre or the spread is missed.{rows}"
         )
     column = f" of {evidence.output_names[output]}" if len(evidence.output_names) > 1 else ""
-    stripes = " Counts make stripes, one for each." if evidence.kind is TargetKind.COUNT else ""
+    striped = evidence.kind is TargetKind.COUNT and evidence.target.max() <= _STRIPES
+    stripes = " Counts make stripes, one for each." if striped else ""
     arms = " (two arms are natural where two experts are far apart)" if evidence.n_experts > 1 else ""
     return (
         f"Residuals{column} from the mixture’s mean in units of the mixture’s standard deviation: a trend or a funnel "

@@ -22,7 +22,7 @@ from gatewise.report.targets import TargetKind
 __all__ = ["Confusion", "Frequencies", "calibration", "confusion", "count_frequencies", "rootogram"]
 
 # Distribution functions of counts are slow: more rows than this are represented by a sample.
-FREQUENCY_ROWS = 20_000
+FREQUENCY_ROWS = 5_000
 _MOST_BINS = 40
 _GROUPS = 10
 _MOST_CLASSES = 12
@@ -51,7 +51,7 @@ class Frequencies:
 def count_frequencies(evidence: Evidence) -> Frequencies:
     """Observed and expected frequencies of counts, in at most 41 bins of equal width, the outer ones open.
 
-    Bins begin at 0, unless all counts are far from it. With more than 20,000 rows they are those of a sample drawn with
+    Bins begin at 0, unless all counts are far from it. With more than 5,000 rows they are those of a sample drawn with
     a fixed seed.
     """
     rows = evidence.drawn(FREQUENCY_ROWS)
@@ -60,7 +60,10 @@ def count_frequencies(evidence: Evidence) -> Frequencies:
     offset = None if evidence.offset is None else evidence.offset[rows]
     smallest, largest = int(count.min()), int(count.max())
     start = smallest if smallest > largest - smallest else 0
-    width = 1 + (largest - start) // _MOST_BINS
+    span = largest - start
+    # Where counts must share bins, few rows have few bins: a frequency below one is no frequency.
+    bins = _MOST_BINS if span < _MOST_BINS else int(np.clip(len(rows) // 8, 10, _MOST_BINS))
+    width = 1 + span // bins
     first = np.arange(start, largest + 1, width)
     last = np.minimum(first + width - 1, largest)
     reader, total = evidence.reader, float(weight.sum())

@@ -156,7 +156,7 @@ def _gate(evidence: Evidence) -> Section:
     panels = [
         Panel(f"figure-gate-{feature + 1}", gates.gate_along(evidence, feature, legend=False)) for feature in shown
     ]
-    if len(evidence.gate_features) == 2:
+    if len(evidence.gate_features) == 2 and all(np.ptp(evidence.inputs[:, evidence.gate_features], axis=0) > 0.0):
         panels.append(
             Panel(
                 "figure-gate-map",

@@ -62,10 +62,17 @@ def criteria_note(evidence: Evidence) -> str:
         columns = f"{len(evidence.output_names)} Σw" if evidence.kind is TargetKind.VECTOR else "Σw"
         return (
             f"{against} The residual standard deviation is √(sum of squares / ({columns} − parameters)). Least squares "
-            "has no likelihood, and no criteria made of one."
+            f"has no likelihood, and no criteria made of one.{_prior_note(evidence)}"
         )
     joint = " The likelihood is that of target and gate features together." if model.gate.is_joint else ""
-    return f"{against}{joint} Of AIC, BIC and ICL smaller is better."
+    return f"{against}{joint} Of AIC, BIC and ICL smaller is better.{_prior_note(evidence)}"
+
+
+def _prior_note(evidence: Evidence) -> str:
+    options = evidence.estimator.get_params(deep=False)
+    if not (options["gate_ridge"] or options["expert_ridge"] or options.get("variance_prior")):
+        return ""
+    return " The mixture was fitted with a prior or ridge, the one expert without."
 
 
 def experts_note(evidence: Evidence) -> str:
