@@ -152,7 +152,7 @@ def check_permutations(model, x):
     for order in itertools.permutations(range(model.n_experts)):
         moved = copy.deepcopy(model)
         if not model.gate.allows(order):
-            with pytest.raises(InputError, match="does not allow|breaks the tree"):
+            with pytest.raises(InputError, match=r"does not allow|breaks the tree"):
                 model.gate.permute(model.gate.own_parameters(), order)
             continue
         moved.gate.assign_parameters(model.gate.permute(model.gate.own_parameters(), order))
