@@ -154,3 +154,10 @@ def test_a_joint_gate_says_so(table):
     assert summarise(fitted(table, gate="gaussian"), NAMES).title.endswith(
         "gaussian gate on a, b, fitted jointly with its inputs"
     )
+
+
+def test_what_acts_through_the_selection_only_is_named(table):
+    result = fitted(table, gate="top_k")
+    reasons = {entry["reason"]: entry["dimensions"] for entry in summarise(result, NAMES).null_directions}
+    selection = next(reason for reason in reasons if "through the selection of the experts only" in reason)
+    assert reasons[selection] == len(result.null_space.by_selection) > 0

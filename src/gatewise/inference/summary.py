@@ -253,6 +253,9 @@ def _null_directions(result: FitResult) -> list[dict[str, Any]]:
     if len(space.further):
         reason = "no declared symmetry explains it; what depends on it has no standard error"
         found.append({"dimensions": len(space.further), "reason": reason, "by_reference": False})
+    if len(space.by_selection):
+        reason = "acts through the selection of the experts only, so that the likelihood has no derivative by it"
+        found.append({"dimensions": len(space.by_selection), "reason": reason, "by_reference": False})
     return found
 
 
