@@ -1,5 +1,7 @@
 """Derivatives where gate logits and locations are linear in the parameters: a few weighted cross-products."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -108,22 +110,32 @@ class LinearChannels:
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's ℓ by θ, (n, size)."""
+        return np.vstack([chunk @ self._map for _, chunk in self._score_chunks(theta)])
+
+    def score_gram(self, theta: np.ndarray) -> np.ndarray:
+        """Σ w s sᵀ of the scores, (size, size), without all of them at once."""
+        size = len(self._origin)
+        weight, gram = self.weight.numpy(), np.zeros((size, size))
+        for rows, chunk in self._score_chunks(theta):
+            gram += (chunk.T * weight[rows]) @ chunk
+        return self._map.T @ gram @ self._map
+
+    def _score_chunks(self, theta: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+        """Some rows at a time, the gradients of their ℓ by (B, A, dispersions)."""
         weights, responsibilities, first, _ = self._derivatives(theta)
         m = self.model.experts.n_outputs
-        scores = np.empty((len(responsibilities), len(theta)))
-        for low in range(0, len(scores), _CHUNK_ROWS):
+        for low in range(0, len(responsibilities), _CHUNK_ROWS):
             rows = slice(low, low + _CHUNK_ROWS)
             share = responsibilities[rows]
             by_logits = share - weights[rows] if self._normalised else share
             # Where an expert has no part its derivatives need not exist.
-            own = np.where(share[..., None] == 0.0, 0.0, share[..., None] * first[rows])
+            own = share[..., None] * np.where(share[..., None] == 0.0, 0.0, first[rows])
             blocks = (
                 by_logits[:, :, None] * self._gate_design[rows, None, :],
                 own[:, :, :m, None] * self._design[rows, None, None, :],
                 own[:, :, m:],
             )
-            scores[rows] = np.hstack([block.reshape(len(share), -1) for block in blocks]) @ self._map
-        return scores
+            yield rows, np.hstack([block.reshape(len(share), -1) for block in blocks])
 
     def log_likelihood(self, theta: np.ndarray) -> float:
         """Σ w ℓ."""

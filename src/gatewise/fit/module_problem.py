@@ -345,6 +345,8 @@ class ModuleProblem(Problem):
         """Σ w s sᵀ of the rows' scores, for all but very large models."""
         if self.size > _MOST_SCORES:
             return None
+        if self._linear is not None:
+            return self._linear.score_gram(theta)
         scores = self.scores(theta)
         return (scores.T * self.rows.weight) @ scores
 
