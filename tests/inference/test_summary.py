@@ -161,3 +161,11 @@ def test_what_acts_through_the_selection_only_is_named(table):
     reasons = {entry["reason"]: entry["dimensions"] for entry in summarise(result, NAMES).null_directions}
     selection = next(reason for reason in reasons if "through the selection of the experts only" in reason)
     assert reasons[selection] == len(result.null_space.by_selection) > 0
+
+
+def test_a_ridge_on_the_experts_is_stated(table):
+    summary = summarise(fitted(table, expert_ridge=2.0, gate_ridge=0.5), NAMES)
+    assert summary.to_text().endswith("maximum of the likelihood times its priors: gate ridge 0.5, expert ridge 2")
+    assert summary.statistics["expert_ridge"] == 2.0
+    squares = summarise(fitted(table, expert_ridge=2.0, objective="least_squares"), NAMES)
+    assert squares.to_text().endswith("minimum of the squares with the penalty: expert ridge 2")

@@ -206,6 +206,7 @@ def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began
         on_floor=point.on_floor,
         tight=point.tight,
         gate_ridge=options.gate_ridge,
+        expert_ridge=options.expert_ridge,
         variance_prior=options.variance_prior,
         separated=point.separated,
         separation=None if ray is None else _gate_part(problem.coordinates, point.theta, ray),

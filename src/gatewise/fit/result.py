@@ -136,6 +136,7 @@ class FitResult:
         on_floor: experts on the variance floor.
         tight: tight experts.
         gate_ridge: λ of the ridge on the gate, 0 without.
+        expert_ridge: λ of the ridge on the experts, 0 without.
         variance_prior: (a, b) of the inverse-gamma prior, or None.
         separated: entries of θ that belong to a gate or to experts that separate.
         separation: how the gate's quantities move, in user units, along the ray on which the likelihood does not fall,
@@ -172,6 +173,7 @@ class FitResult:
     on_floor: tuple[int, ...]
     tight: tuple[int, ...]
     gate_ridge: float
+    expert_ridge: float
     variance_prior: tuple[float, float] | None
     separated: np.ndarray
     separation: np.ndarray | None

@@ -157,6 +157,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "n_starts": len(result.starts),
         "n_optima": sum(not optimum.on_floor for optimum in result.optima),
         "gate_ridge": result.gate_ridge,
+        "expert_ridge": result.expert_ridge,
         "variance_prior": None if result.variance_prior is None else list(result.variance_prior),
         "seed": result.seed,
         "seconds": result.seconds,
@@ -324,7 +325,8 @@ def _remarks(summary: Summary) -> tuple[str, list[str]] | None:
 
 def _footnote(summary: Summary) -> str:
     figures = summary.statistics
-    priors = [f"gate ridge {figures['gate_ridge']:g}"] if figures["gate_ridge"] else []
+    ridges = {"gate ridge": figures["gate_ridge"], "expert ridge": figures["expert_ridge"]}
+    priors = [f"{name} {value:g}" for name, value in ridges.items() if value]
     if figures["variance_prior"]:
         priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
     goal = "squares with the penalty" if figures["objective"] == "least_squares" else "likelihood times its priors"
