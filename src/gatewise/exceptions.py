@@ -40,7 +40,7 @@ class FitWarning(GatewiseWarning):
 
 
 class SeparationWarning(FitWarning):
-    """The gate separates: its coefficients diverge and have no standard errors."""
+    """The gate or an expert separates: its coefficients diverge and have no standard errors."""
 
 
 class DegenerateExpertWarning(FitWarning):
