@@ -11,8 +11,18 @@ from typing import Any, TypeVar
 
 import numpy as np
 import scipy
+from scipy.special import gammaln
 
-__all__ = ["OUTPUT", "Parameters", "cpu_seconds", "log_likelihood", "machine", "write_json"]
+__all__ = [
+    "OUTPUT",
+    "GeneralParameters",
+    "Parameters",
+    "cpu_seconds",
+    "general_log_likelihood",
+    "log_likelihood",
+    "machine",
+    "write_json",
+]
 
 OUTPUT = Path(__file__).parent / "out"
 Result = TypeVar("Result")
@@ -31,6 +41,34 @@ class Parameters:
     gate: np.ndarray
     experts: np.ndarray
     scale: np.ndarray
+
+
+@dataclass(frozen=True)
+class GeneralParameters:
+    """A softmax-gated mixture of linear experts without dispersions, in the units of the data.
+
+    Attributes:
+        gate: (k, 1 + d), intercept first.
+        experts: (k, m, 1 + d), intercept first: m = 1 for counts, m = C − 1 logits for classes.
+    """
+
+    gate: np.ndarray
+    experts: np.ndarray
+
+
+def general_log_likelihood(family: str, parameters: GeneralParameters, x: np.ndarray, y: np.ndarray) -> float:
+    """Σ log Σᵢ πᵢ(x) f(y | hᵢ(x)), f Poisson or categorical with the last class as reference."""
+    with_one = np.column_stack([np.ones(len(y)), x])
+    logits = with_one @ parameters.gate.T
+    log_weights = logits - np.logaddexp.reduce(logits, axis=1)[:, None]
+    locations = np.einsum("np,kmp->nkm", with_one, parameters.experts)
+    if family == "poisson":
+        log_density = y[:, None] * locations[..., 0] - np.exp(locations[..., 0]) - gammaln(y + 1.0)[:, None]
+    else:
+        every = np.concatenate([locations, np.zeros((*locations.shape[:2], 1))], axis=2)
+        log_probabilities = every - np.logaddexp.reduce(every, axis=2)[..., None]
+        log_density = np.take_along_axis(log_probabilities, y.astype(int)[:, None, None], axis=2)[..., 0]
+    return float(np.logaddexp.reduce(log_weights + log_density, axis=1).sum())
 
 
 def log_likelihood(parameters: Parameters, x: np.ndarray, y: np.ndarray) -> float:
