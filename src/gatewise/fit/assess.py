@@ -26,10 +26,10 @@ class KeptPoint:
         end: the end point as its start left it.
         theta: internal units, experts in canonical order.
         value: the mean objective.
-        relative_gradient: largest projected gradient component of the mean objective; at a kink see `EndPoint`.
+        relative_gradient: largest projected gradient component of the mean objective; see `EndPoint`.
         information: per unit of weight.
-        curvature: the information's eigenvalues over the coordinates that are not held at a bound, without the
-            directions that the declared symmetries explain, ascending.
+        curvature: the information's eigenvalues over the coordinates that are not held at a bound and do not act through
+            a selection only, without the directions that the declared symmetries explain, ascending.
         conditional_curvature: the same given what separates, and `curvature` where nothing does.
         null_space: the directions without information, explained or not.
         effective_rows: (k,).
@@ -61,16 +61,18 @@ class KeptPoint:
 def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     """Choose the end point to keep and compute what must be known about it."""
     end = _best_end_point(ends)
+    at_kink = end.at == "kink"
     theta = problem.canonical_order(end.theta)
     value, gradient = problem.value_and_gradient(theta)
     projected = projected_gradient(theta, gradient, problem.lower)
-    information = problem.information_at_kink(theta) if end.at_kink else problem.information(theta)
+    information = problem.information_at_kink(theta) if at_kink else problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
-    curvature = information if end.at_kink else problem.curvature_matrix(theta)
+    curvature = information if at_kink else problem.curvature_matrix(theta)
     direction = None if problem.is_saturated else problem.gate_direction(theta, information, responsibilities)
     expert_directions = {} if problem.is_saturated else problem.expert_directions(theta, information)
     free = projected == gradient
+    free[problem.selection_entries] = False
     # What separates has no curvature along its ray; the rest must be regular, given what separates.
     regular = free.copy()
     regular[: problem.n_gate] &= direction is None
@@ -81,7 +83,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         end=end,
         theta=theta,
         value=value,
-        relative_gradient=end.relative_gradient if end.at_kink else float(np.abs(projected).max(initial=0.0)),
+        relative_gradient=float(np.abs(projected).max(initial=0.0)) if end.at == "interior" else end.relative_gradient,
         information=information,
         curvature=_eigenvalues(curvature, null_space.explained, free),
         conditional_curvature=_eigenvalues(curvature, null_space.explained, regular),

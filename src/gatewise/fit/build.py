@@ -12,6 +12,7 @@ from gatewise.fit.linear_data import linear_data
 from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
+from gatewise.fit.partition import PartitionedProblem, PartitionedSquares, selects
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
@@ -55,7 +56,10 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
         return LinearObjective(linear_data(model, rows), options)
     kind = LeastSquaresProblem if options.objective == "least_squares" else ModuleProblem
     kind.check_model(model)
-    return kind(model, rows, options, _baseline(kind, model, rows, options))
+    baseline = _baseline(kind, model, rows, options)
+    if selects(model.gate):
+        kind = PartitionedSquares if options.objective == "least_squares" else PartitionedProblem
+    return kind(model, rows, options, baseline)
 
 
 def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:

@@ -47,8 +47,8 @@ def collect_findings(
         Finding(
             FitStatus.CONVERGED,
             f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"distinct optima found: {interior}.{_KINK if point.end.at_kink else ''}",
-            {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at_kink},
+            f"distinct optima found: {interior}.{_KINK if point.end.at == 'kink' else ''}",
+            {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at == "kink"},
         ),
     )
 

@@ -52,7 +52,7 @@ class LinearChannels:
         same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
         self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
         zero = torch.zeros(coordinates.size, dtype=torch.float64)
-        self._map = torch.autograd.functional.jacobian(self._flat_blocks, zero).numpy()
+        self._map = torch.func.jacrev(self._flat_blocks)(zero).numpy()
         self._origin = self._flat_blocks(zero).numpy()
 
     def _flat_blocks(self, theta: Tensor) -> Tensor:

@@ -87,6 +87,7 @@ class ModuleProblem(Problem):
         self._check_columns()
         self._channels = _Channels(self.prototype)
         self._linear = self._linear_channels()
+        self._null_of_channels: np.ndarray | None = None
         experts = self.prototype.experts
         own = sum(value.numel() for name, value in experts.named_parameters() if name != "log_scale")
         self.row_need = own // self.n_experts + 2
@@ -234,6 +235,13 @@ class ModuleProblem(Problem):
         zero = theta.new_zeros(())
         return log_prior(self.options, self.prototype, self._named(theta), self._base_scale, zero)
 
+    def _prior_hessian(self, theta: Tensor) -> Tensor:
+        """The Hessian of the log priors, (size, size); most fits have none."""
+        options = self.options
+        if options.gate_ridge == options.expert_ridge == 0.0 and options.variance_prior is None:
+            return theta.new_zeros(self.size, self.size)
+        return torch.func.hessian(self._log_prior)(theta)
+
     def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         """Σ w ℓ over some rows by the plain formula, differentiable to any order."""
         logits, density = self._evaluate(theta, rows)
@@ -292,7 +300,7 @@ class ModuleProblem(Problem):
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=False)
         step = self.chunk_rows
-        hessian = torch.func.hessian(self._log_prior)(point)
+        hessian = self._prior_hessian(point)
         if self._linear is not None:
             total = self._linear.hessian(theta) + hessian.numpy()
             return 0.5 * (total + total.T) / self.total_weight
@@ -320,7 +328,7 @@ class ModuleProblem(Problem):
     def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
         """The mean outer product of the scores, which needs no second derivatives, less the Hessian of the priors."""
         scores = self.scores(theta)
-        prior = torch.func.hessian(self._log_prior)(self._tensors(theta, requires_grad=False))
+        prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
         gram = (scores.T * self.rows.weight) @ scores
         return (gram - prior.cpu().numpy().astype(float)) / self.total_weight
 
@@ -504,7 +512,12 @@ class ModuleProblem(Problem):
 
     def explained(self, theta: np.ndarray) -> np.ndarray:
         """Orthonormal directions (·, size) in which the declared symmetries move θ."""
-        return span(self.symmetry_tangents(theta), self.size)
+        if self._linear is None:
+            return span(self.symmetry_tangents(theta), self.size)
+        # What leaves linear channels alone is the same everywhere.
+        if self._null_of_channels is None:
+            self._null_of_channels = span(self.symmetry_tangents(theta), self.size)
+        return self._null_of_channels
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray

@@ -17,7 +17,7 @@ def find_null_space(problem: Problem, theta: np.ndarray, information: np.ndarray
 
     An eigenvector with an eigenvalue below 1e-10 of the largest, after the directions of the declared symmetries are
     taken out, is a further null direction. A symmetry may be broken by a constraint or a bound: then its directions
-    carry information, and are not counted.
+    carry information, and are not counted. Entries that act through a selection only are kept apart.
     """
     directions, sentences = [], []
     size = len(theta)
@@ -28,12 +28,13 @@ def find_null_space(problem: Problem, theta: np.ndarray, information: np.ndarray
         directions.append(rows)
         sentences.append((sentence, len(orthonormal_rows(np.vstack(directions))) - before))
     explained = orthonormal_rows(np.vstack(directions)) if directions else np.empty((0, size))
+    by_selection = _beside(np.eye(size)[problem.selection_entries], explained)
     complement = _complement(explained, free)
     if not len(complement):
-        return NullSpace(explained, tuple(sentences), np.empty((0, size)))
+        return NullSpace(explained, tuple(sentences), np.empty((0, size)), by_selection)
     values, vectors = np.linalg.eigh(complement @ information @ complement.T)
     flat = np.abs(values) <= SINGULAR * largest
-    return NullSpace(explained, tuple(sentences), vectors[:, flat].T @ complement)
+    return NullSpace(explained, tuple(sentences), vectors[:, flat].T @ complement, by_selection)
 
 
 def orthonormal_rows(rows: np.ndarray) -> np.ndarray:
@@ -44,6 +45,14 @@ def orthonormal_rows(rows: np.ndarray) -> np.ndarray:
         return rows
     _, values, basis = np.linalg.svd(rows, full_matrices=False)
     return basis[values > _INDEPENDENT * values[0]]
+
+
+def _beside(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the span of some rows, less what lies in the span of other, orthonormal ones."""
+    if not len(rows):
+        return rows
+    _, values, basis = np.linalg.svd(rows - rows @ others.T @ others, full_matrices=False)
+    return basis[values > _INDEPENDENT]
 
 
 def _complement(explained: np.ndarray, free: np.ndarray) -> np.ndarray:

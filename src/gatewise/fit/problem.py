@@ -130,6 +130,11 @@ class Problem(ABC):
     def information(self, theta: np.ndarray) -> np.ndarray:
         """The information per unit of weight: the negative Hessian, or what stands for it where there is none."""
 
+    @property
+    def selection_entries(self) -> np.ndarray:
+        """Entries of θ that act only through which experts a row keeps, so that nothing has a derivative by them."""
+        return np.empty(0, dtype=int)
+
     def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
         """What stands for the information where the objective has a kink, and its Hessian leaves the kink out."""
         return self.information(theta)

@@ -36,16 +36,18 @@ class NullSpace:
         explained: orthonormal directions (c, size) of θ in which a declared symmetry moves.
         sentences: what each symmetry does, with the number of dimensions that it adds here.
         further: orthonormal directions (u, size) without information that no declared symmetry explains.
+        by_selection: orthonormal directions (v, size) that act through the selection of the experts only.
     """
 
     explained: np.ndarray
     sentences: tuple[tuple[str, int], ...]
     further: np.ndarray
+    by_selection: np.ndarray
 
     @property
     def dimension(self) -> int:
         """How many directions there are in all."""
-        return len(self.explained) + len(self.further)
+        return len(self.explained) + len(self.further) + len(self.by_selection)
 
 
 @dataclass(frozen=True)

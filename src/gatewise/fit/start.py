@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -13,16 +14,28 @@ from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton, projected_gradient
 from gatewise.fit.options import FitOptions
+from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.quasi_newton import quasi_newton
 from gatewise.fit.starts import responsibilities_of_start, strategy_of_start
 from gatewise.fit.status import FitStatus
+from gatewise.fit.top_k_search import top_k_search
 
 __all__ = ["EndPoint", "run_start"]
 
 # Above this many, the eigenvalues of one Hessian take longer than a user would wait.
 _HESSIAN_AT_ALL = 3000
 _APPROACH_TOL = 1e-5
+
+
+@dataclass(frozen=True)
+class _Climbed:
+    """Where a climb ended: θ, CONVERGED or STALLED, and what is small there if it is not the gradient, and why."""
+
+    theta: np.ndarray
+    status: FitStatus
+    remainder: float | None = None
+    at: Literal["interior", "kink", "edge"] = "interior"
 
 
 @dataclass(frozen=True)
@@ -36,8 +49,9 @@ class EndPoint:
         value: its mean objective.
         status: CONVERGED, STALLED, MAX_ITER, TIME_LIMIT or INTERRUPTED.
         relative_gradient: largest projected gradient component of the mean objective; at a kink that of the shortest
-            convex combination of the gradients around it.
-        at_kink: whether it is the latter that is small.
+            convex combination of the gradients around it, at an edge that of what does not point over it.
+        at: "kink" or "edge" where the gradient itself is larger than that; "interior" elsewhere. The edge is that of
+            the gate parameters with which every row keeps its selected experts.
         on_floor: experts whose scale is on the floor.
         n_iterations: solver iterations.
         n_evaluations: passes over the data.
@@ -51,7 +65,7 @@ class EndPoint:
     value: float
     status: FitStatus
     relative_gradient: float
-    at_kink: bool
+    at: Literal["interior", "kink", "edge"]
     on_floor: tuple[int, ...]
     n_iterations: int
     n_evaluations: int
@@ -76,20 +90,24 @@ def run_start(
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
     theta = problem.begin(responsibilities, index, options.seed)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
-    around_kink = None
+    remainder, at = None, "interior"
     try:
         theta = problem.improve(theta, options.em_steps if options.max_iter else 0, monitor.check)
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
-        theta, status, around_kink = climb(problem, theta, options, index, approach, monitor)
+        climbed = climb(problem, theta, options, index, approach, monitor)
+        theta, status, remainder, at = climbed.theta, climbed.status, climbed.remainder, climbed.at
     except SolverStopped as stop:
         status = stop.status
         theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
     value, gradient = problem.value_and_gradient(theta)
     slope = float(np.abs(projected_gradient(theta, gradient, problem.lower)).max(initial=0.0))
-    at_kink = around_kink is not None and slope > options.tol
-    slope = around_kink if around_kink is not None and at_kink else slope
-    if status is FitStatus.MAX_ITER and slope <= options.tol:
+    if remainder is None or slope <= options.tol:
+        at = "interior"
+    else:
+        slope = remainder
+    # A small gradient says nothing about other partitions of the rows.
+    if status is FitStatus.MAX_ITER and slope <= options.tol and not isinstance(problem, PartitionedProblem):
         status = FitStatus.CONVERGED
     return EndPoint(
         index=index,
@@ -98,7 +116,7 @@ def run_start(
         value=value,
         status=status,
         relative_gradient=slope,
-        at_kink=at_kink,
+        at=at,
         on_floor=problem.floored(theta),
         n_iterations=approach.n_iterations + monitor.n_iterations,
         n_evaluations=problem.n_evaluations - evaluated,
@@ -109,15 +127,15 @@ def run_start(
 
 def climb(
     problem: Problem, theta: np.ndarray, options: FitOptions, index: int, approach: Monitor, monitor: Monitor
-) -> tuple[np.ndarray, FitStatus, float | None]:
-    """From θ to a first-order point, by the solver that the options and the size of the problem call for.
+) -> _Climbed:
+    """From θ to a first-order point, by the solver that the options and the problem call for.
 
-    Where there are kinks, or a smooth solver has stalled as if there were one, gradient sampling finishes.
-
-    Returns:
-        The last θ, CONVERGED or STALLED, and the largest component of the shortest convex combination of the gradients
-        around θ if gradient sampling was used.
+    Where there are kinks, or a smooth solver has stalled as if there were one, gradient sampling finishes. Partitions
+    of the rows by a top-K gate have a search of their own, whatever the options.
     """
+    generator = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(index, 2)))
+    if isinstance(problem, PartitionedProblem):
+        return _Climbed(*top_k_search(problem, theta, monitor, options.tol, generator), at="edge")
     small = problem.size <= _HESSIAN_AT_ALL
     if isinstance(problem, LeastSquaresProblem) and options.solver == "auto":
         theta = _levenberg_marquardt(problem, theta, approach)
@@ -128,9 +146,8 @@ def climb(
         by_newton = options.solver == "newton" or (options.solver == "auto" and small)
         theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)
         if sampled is None or status is FitStatus.CONVERGED:
-            return theta, status, None
-    generator = np.random.default_rng(np.random.SeedSequence(options.seed, spawn_key=(index, 2)))
-    return gradient_sampling(sampled, theta, monitor, options.tol, generator)
+            return _Climbed(theta, status)
+    return _Climbed(*gradient_sampling(sampled, theta, monitor, options.tol, generator), at="kink")
 
 
 def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
