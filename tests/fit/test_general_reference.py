@@ -11,6 +11,7 @@ from scipy.special import gammaln
 
 from gatewise.datasets import load
 from gatewise.fit import FitOptions, FitStatus, fit
+from gatewise.fit.build import path_of
 from gatewise.gates import HierarchicalGate, LaplaceGate, SoftmaxGate, TopKGate, build_gate
 from gatewise.inference import Names, covariance, parameter_table, quantity_covariance
 from gatewise.model import MixtureOfExperts
@@ -127,6 +128,33 @@ def test_poisson_fit_equals_flexmix(case):
     np.testing.assert_allclose(coefficient_errors, expert_errors[::-1], rtol=1e-2)
     np.testing.assert_allclose(mine, gate, rtol=1e-2)
     np.testing.assert_allclose(mine_errors, gate_errors, rtol=1e-2)
+
+
+class OtherSoftmax(SoftmaxGate):
+    """The same gate under another class, which the compiled path does not take."""
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "feature"), [("tone", "tuned", "stretchratio"), ("ethanol", "Equivalence", "NO")]
+)
+@pytest.mark.parametrize("constant", [False, True])
+def test_the_general_path_finds_the_compiled_path_s_fit(name, target, feature, constant):
+    frame = load(name).frame
+    x, y = frame[[feature]].to_numpy(float), frame[target].to_numpy(float)
+    names = Names([feature], [] if constant else [feature], target)
+    compiled, general = (
+        MixtureOfExperts.build(
+            gate(0 if constant else 1, 2), "linear", "gaussian", 1, 2, n_gate_features=0 if constant else 1
+        )
+        for gate in (SoftmaxGate, OtherSoftmax)
+    )
+    assert (path_of(compiled), path_of(general)) == ("compiled", "fused")
+    one, other = (fit(model, x, y, options=FitOptions(n_starts=8)) for model in (compiled, general))
+    assert one.status is other.status is FitStatus.CONVERGED
+    assert other.log_likelihood == pytest.approx(one.log_likelihood, rel=1e-10)
+    mine, theirs = parameter_table(other, names), parameter_table(one, names)
+    np.testing.assert_allclose(mine["estimate"], theirs["estimate"], rtol=1e-7, atol=1e-7)
+    np.testing.assert_allclose(mine["standard_error"], theirs["standard_error"], rtol=1e-6)
 
 
 @pytest.mark.parametrize("case", MNLOGIT["fits"])
