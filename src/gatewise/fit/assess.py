@@ -28,8 +28,8 @@ class KeptPoint:
         value: the mean objective.
         relative_gradient: largest projected gradient component of the mean objective; see `EndPoint`.
         information: per unit of weight.
-        curvature: the information's eigenvalues over the coordinates that are not held at a bound and do not act through
-            a selection only, without the directions that the declared symmetries explain, ascending.
+        curvature: the information's eigenvalues over the coordinates not held at a bound and not acting through a
+            selection only, without the directions that the declared symmetries explain, ascending.
         conditional_curvature: the same given what separates, and `curvature` where nothing does.
         null_space: the directions without information, explained or not.
         effective_rows: (k,).

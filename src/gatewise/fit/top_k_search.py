@@ -237,7 +237,9 @@ class _Search:
 
     def sweep(self) -> bool:
         """Along every direction in turn to the best point; whether any led higher."""
-        improved = any([self._search_line(direction) for direction in self._directions()])
+        improved = False
+        for direction in self._directions():
+            improved |= self._search_line(direction)
         self.is_settled &= not improved
         return improved
 
