@@ -6,6 +6,7 @@ import pytest
 from gatewise.exceptions import InputError
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions, fit
+from gatewise.fit.build import path_of
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 from tests.helpers import mixture
@@ -91,15 +92,15 @@ def test_bad_init(init, message):
         fit(mixture(2, 2, 2), X, Y, options=FitOptions(init=init))
 
 
-def test_unknown_parts_are_refused():
+def test_classes_of_ones_own_take_the_general_path():
     class OtherGate(SoftmaxGate):
         pass
 
     class OtherFamily(Gaussian):
         pass
 
-    fit(MixtureOfExperts(OtherGate(2, 1), mixture(2, 2, 1).experts, OtherFamily()), X, Y)
-    model = mixture(2, 2, 2)
-    model.gate = type("Foreign", (SoftmaxGate.__base__,), {"logits": None, "atoms": None})(2, 2)
-    with pytest.raises(InputError, match="cannot fit Foreign with LinearExperts and Gaussian"):
-        fit(model, X, Y)
+    model = MixtureOfExperts(OtherGate(2, 1), mixture(2, 2, 1).experts, OtherFamily())
+    assert path_of(model) == "fused"
+    assert path_of(mixture(2, 2, 1)) == "compiled"
+    plain, own = fit(mixture(2, 2, 1), X, Y), fit(model, X, Y)
+    assert own.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-9)
