@@ -10,9 +10,9 @@ from gatewise.report import identification
 def test_symmetries_come_with_their_dimensions(case):
     result = case("cosine").estimator.result_
     found = identification.directions(result)
-    assert sum(int(row.dimensions.split()[0]) for row in found) == result.null_space.dimension
+    assert sum(row.count for row in found) == result.null_space.dimension
     assert [row.dimensions for row in found if "scale" in row.sentence] == ["2 dimensions"]
-    assert all(row.explained for row in found)
+    assert not any(row.is_warning for row in found)
     assert not any("`" in row.sentence for row in found)
 
 
@@ -23,9 +23,35 @@ def test_further_directions_are_named_by_parameters(case):
     row[[0, 3]] = -0.6, 0.8
     space = dataclasses.replace(result.null_space, further=np.stack([row] * 25))
     found = identification.directions(dataclasses.replace(result, null_space=space))
-    further = [entry for entry in found if not entry.explained]
+    further = [entry for entry in found if entry.remark == "not explained by a symmetry"]
     assert further[0].sentence.startswith(f"along +0.8·{labels[3]} −0.6·{labels[0]}, ")
     assert (len(further), further[-1].dimensions) == (21, "5 dimensions")
+
+
+def test_what_the_reference_settles_is_said(case):
+    for name, directions in (("categorical", 2), ("hierarchical", 6)):
+        found = identification.directions(case(name).estimator.result_)
+        settled = [row for row in found if row.remark == "settled by taking the last one as the reference"]
+        assert len(settled) == directions
+    # A factor common to all scores has no reference.
+    found = identification.directions(case("dense_to_sparse").estimator.result_)
+    assert [row.remark for row in found if "scale" in row.sentence] == [""]
+
+
+def test_what_acts_by_selection_only_is_named(case):
+    result = case("top_k of one").estimator.result_
+    labels = result.coordinates.labels()
+    space = dataclasses.replace(result.null_space, by_selection=np.eye(len(labels))[[1, 2]])
+    found = identification.directions(dataclasses.replace(result, null_space=space))
+    (row,) = [entry for entry in found if entry.remark == "by selection only"]
+    assert (row.count, row.is_warning) == (2, True)
+    assert row.sentence.startswith(f"{labels[1]}, {labels[2]} act only through which experts are selected")
+
+
+def test_the_gate_of_one_expert_is_left_out(case):
+    result = case("least squares, one expert").estimator.result_
+    assert result.null_space.dimension > 0
+    assert identification.directions(result) == []
 
 
 def test_directions_of_the_compiled_path_are_named_by_quantities(tone):

@@ -24,14 +24,21 @@ class Direction:
     """Something that can be done to the parameters without the objective noticing.
 
     Attributes:
-        dimensions: in how many directions.
+        count: in how many dimensions.
         sentence: what it is.
-        explained: whether it is a declared symmetry of the model, which no data can break.
+        remark: what kind of direction it is, where it is not just a symmetry of the model; "" for these.
+        is_warning: whether it is no property of the model, so that something about the fit is left open.
     """
 
-    dimensions: str
+    count: int
     sentence: str
-    explained: bool
+    remark: str = ""
+    is_warning: bool = False
+
+    @property
+    def dimensions(self) -> str:
+        """The count in words."""
+        return f"{self.count} dimension{'' if self.count == 1 else 's'}"
 
 
 @dataclass(frozen=True)
@@ -52,15 +59,32 @@ class Standardised:
 
 
 def directions(result: FitResult) -> list[Direction]:
-    """The null directions of a fit: those that the model's symmetries explain, then any others, named by parameters."""
-    space = result.null_space
-    found = [Direction(_dimensions(count), _readable(sentence), True) for sentence, count in space.sentences if count]
+    """The null directions of a fit: symmetries of the model, what a selection alone depends on, and any others.
+
+    The gate of one expert has nothing to say, so that nothing of it could be identified: it is left out.
+    """
+    space, gate = result.null_space, result.model.gate
+    pinned = {f"{gate.name} {symmetry.name}: {symmetry.sentence}" for symmetry in gate.symmetries() if symmetry.pins}
+    experts = result.model.experts.name
+    found = [
+        Direction(count, _readable(sentence), "settled by taking the last one as the reference" * (sentence in pinned))
+        for sentence, count in space.sentences
+        if count and (result.model.n_experts > 1 or sentence.startswith(f"{experts} "))
+    ]
     labels = _labels(result)
+    if len(space.by_selection):
+        moved = np.flatnonzero(np.abs(space.by_selection).max(axis=0) > _NAMED)
+        names = ", ".join(labels[entry] for entry in moved[:_MOST_NAMED])
+        more = f" and {len(moved) - _MOST_NAMED} more" if len(moved) > _MOST_NAMED else ""
+        act = "acts" if len(moved) == 1 else "act"
+        sentence = f"{names}{more} {act} only through which experts are selected: the objective is flat between jumps"
+        found.append(Direction(len(space.by_selection), sentence, "by selection only", is_warning=True))
     for row in space.further[:_MOST_DIRECTIONS]:
-        found.append(Direction(_dimensions(1), f"along {_named(labels, row)}, in the fit’s own units", False))
+        sentence = f"along {_named(labels, row)}, in the fit’s own units"
+        found.append(Direction(1, sentence, "not explained by a symmetry", is_warning=True))
     rest = len(space.further) - _MOST_DIRECTIONS
     if rest > 0:
-        found.append(Direction(_dimensions(rest), "further directions, which are not listed", False))
+        found.append(Direction(rest, "not listed", "not explained by a symmetry", is_warning=True))
     return found
 
 
@@ -124,7 +148,3 @@ def _readable(sentence: str) -> str:
     """A symmetry's sentence without the marks of code, its part's registered name in words."""
     part, colon, rest = sentence.replace("`", "").partition(":")
     return part.replace("_", " ") + colon + rest
-
-
-def _dimensions(count: int) -> str:
-    return f"{count} dimension{'' if count == 1 else 's'}"

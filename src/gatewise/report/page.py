@@ -52,6 +52,7 @@ def render_report(
     groups = tables.parameters(evidence, level)
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
+    directions = identification.directions(result)
     environment = Environment(
         loader=PackageLoader("gatewise.report", "templates"),
         autoescape=True,
@@ -76,8 +77,8 @@ def render_report(
         parameters=groups,
         parameter_note=wording.parameter_note(evidence, groups),
         level=f"{100.0 * level:g}%",
-        directions=identification.directions(result),
-        identification_note=wording.identification_note(result),
+        directions=directions,
+        identification_note=wording.identification_note(result, directions),
         separations=identification.separations(result),
         standardised=identification.standardised_features(evidence),
         sections=sections(evidence),

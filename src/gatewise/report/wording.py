@@ -6,6 +6,7 @@ from gatewise.fit.result import FitResult
 from gatewise.gates import Gate, HierarchicalGate, TopKGate
 from gatewise.report import tables
 from gatewise.report.evidence import Evidence
+from gatewise.report.identification import Direction
 from gatewise.report.targets import TargetKind
 
 __all__ = [
@@ -114,7 +115,9 @@ def parameter_note(evidence: Evidence, groups: list[tables.ParameterGroup]) -> s
     if listed < len(evidence.estimator.parameters_):
         note += f" The first {listed:,} of {len(evidence.estimator.parameters_):,} are listed."
     if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
-        note += " A dash stands where there is no standard error to give; the status above says why."
+        open_directions = len(result.null_space.further) + len(result.null_space.by_selection)
+        where = "“What is not identified” (below)" if open_directions else "the status above"
+        note += f" A dash stands where there is no standard error to give; {where} says why."
     return note
 
 
@@ -125,20 +128,22 @@ def _reference(evidence: Evidence) -> str:
     return f" The experts’ coefficients are of logits against {evidence.target_name} = {evidence.output_names[-1]}."
 
 
-def identification_note(result: FitResult) -> str:
+def identification_note(result: FitResult, directions: list[Direction]) -> str:
     """What null directions mean for the parameter table."""
-    size, count = result.coordinates.size, result.null_space.dimension
+    count = sum(direction.count for direction in directions)
+    # The gate of a single expert has no part in the model.
+    size = result.coordinates.size - (result.n_gate_parameters if result.model.n_experts == 1 else 0)
     note = (
         f"The model has {size:,} parameters; the data say nothing about {count:,} "
         f"{'direction' if count == 1 else 'directions'} among them."
     )
-    if len(result.null_space.explained):
+    if any(not direction.is_warning for direction in directions):
         note += (
             " What moves along the model’s own symmetries is not in the table above, which holds functions of the "
             "parameters that they leave alone."
         )
-    if len(result.null_space.further):
-        note += " What moves along a further direction has no standard error."
+    if any(direction.is_warning for direction in directions):
+        note += " What moves along any other direction has no standard error."
     return note
 
 
