@@ -242,7 +242,7 @@ def _from_coefficients(part: Gate | Experts, own: Parameters, coefficients: Tens
         pieces = zip(names, flat.split(sizes), strict=True)
         return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
 
-    columns = torch.autograd.functional.jacobian(lambda flat: part.coefficients(assemble(flat)).reshape(-1), zero)
+    columns = torch.func.jacrev(lambda flat: part.coefficients(assemble(flat)).reshape(-1))(zero)
     # Not by least squares, whose last bits here differ from call to call.
     return assemble(torch.linalg.solve(columns, coefficients.reshape(-1)))
 

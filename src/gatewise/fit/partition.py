@@ -132,6 +132,13 @@ class PartitionedProblem(ModuleProblem):
             self._gate_x = before
 
     @torch.no_grad()
+    def value(self, theta: np.ndarray) -> float:
+        """The mean objective."""
+        self.n_evaluations += 1
+        point = self._tensors(theta, requires_grad=False)
+        return float(self._fused_sum(point) + self._log_prior(point)) / self.total_weight
+
+    @torch.no_grad()
     def densities(self, theta: np.ndarray) -> np.ndarray:
         """What a row adds to the mean objective, times Σ w, if one expert has it alone, (n, k)."""
         return self._evaluate(self._tensors(theta, requires_grad=False))[1].cpu().numpy().astype(float)

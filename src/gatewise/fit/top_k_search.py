@@ -30,7 +30,7 @@ _SHORTER = (1.0, 0.5, 0.25, 0.1, 0.03, 0.01)
 # An improvement of the mean objective below this share of it is none.
 _GAIN = 1e-10
 # Before the smooth part is at its maximum, jumps of the objective below this are left for later.
-_COARSE = 1e-3
+_COARSE = 1e-2
 # How many of the best points of a line are evaluated before it is given up.
 _TRIED = 3
 # Lines and partitions of each of them that are tried with experts of their own, and steps for these.
@@ -38,7 +38,7 @@ _LOOK_LINES = 2
 _LOOKS = 12
 _LOOK_STEPS = 6
 # Points at a time of a grid along a line, and how often it is refined at most.
-_GRID = 17
+_GRID = 11
 _REFINEMENTS = 4
 # A grid along scores that are not linear ends where they have changed by this many of their spreads.
 _REACH = 4.0
@@ -159,7 +159,7 @@ class _Search:
     def value_at(self, theta: np.ndarray) -> float:
         """The mean objective, −∞ where it is no number."""
         self.monitor.check()
-        value = self.problem.value_and_gradient(theta)[0]
+        value = self.problem.value(theta)
         return value if np.isfinite(value) else -np.inf
 
     def accept(self, theta: np.ndarray) -> bool:
