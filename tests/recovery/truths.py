@@ -33,6 +33,7 @@ class Truth:
         objective: what is fitted.
         standardise: "off" where the gate's units are the inputs' own.
         n_starts: default starts.
+        quick_starts: how many starts are enough for the one small table of the ordinary tests.
         start_share: the default starts are made on so large a share of the rows, and only the best goes on to all.
     """
 
@@ -46,6 +47,7 @@ class Truth:
     standardise: str = "auto"
     n_starts: int = 6
     start_share: float = 1.0
+    quick_starts: int = 2
 
     n_features = 3
 
@@ -145,6 +147,7 @@ TRUTHS = (
         {"groups": [2, 1], "outer": "softmax", "inner": "softmax"},
         start_share=0.1,
         n_starts=20,
+        quick_starts=6,
     ),
     Truth(
         "hierarchical, softmax of Laplace",
@@ -162,6 +165,7 @@ TRUTHS = (
         standardise="off",
         start_share=0.1,
         n_starts=20,
+        quick_starts=10,
     ),
     Truth(
         "hierarchical, Laplace of Laplace",
@@ -179,6 +183,7 @@ TRUTHS = (
         standardise="off",
         start_share=0.1,
         n_starts=20,
+        quick_starts=6,
     ),
     Truth(
         "cosine, d > k",
@@ -229,6 +234,7 @@ TRUTHS = (
         {"normalised": False},
         n_experts=2,
         objective="least_squares",
+        quick_starts=6,
         start_share=0.1,
     ),
     Truth(

@@ -1,0 +1,74 @@
+"""Exact-specified fits find the truth again: every identified quantity, within its standard errors."""
+
+import dataclasses
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from joblib import Parallel, delayed
+
+from gatewise.gates import GATES
+from tests.recovery.recover import images, nearest_image, plausible_range, recover
+from tests.recovery.truths import TRUTHS
+
+SEEDS = 20
+ROWS = 50_000
+MOST_ERRORS = 5.0
+
+by_title = pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.title)
+
+
+def test_every_registered_gate_has_a_truth():
+    assert {truth.gate for truth in TRUTHS} == set(GATES)
+    assert len({truth.title for truth in TRUTHS}) == len(TRUTHS)
+
+
+@by_title
+def test_one_table_of_five_thousand_rows(truth):
+    """Fewer starts than for the long run."""
+    found = recover(dataclasses.replace(truth, n_starts=min(truth.n_starts, truth.quick_starts)), 5000, seed=0)
+    assert found.status == "CONVERGED"
+    assert np.abs(found.z).max() < MOST_ERRORS
+    low, high = plausible_range(found.n_parameters)
+    assert low < found.gain < high
+
+
+@pytest.mark.slow
+@by_title
+def test_twenty_tables_of_fifty_thousand_rows(truth):
+    found = Parallel(n_jobs=2)(delayed(recover)(truth, ROWS, seed) for seed in range(SEEDS))
+    assert {each.status for each in found} == {"CONVERGED"}
+    z = np.array([each.z for each in found])
+    assert z.shape[0] == SEEDS
+    assert np.abs(z).max() < MOST_ERRORS
+    # Likelihood ratios: too large a gain says that the model is wrong or its parameters are miscounted, too small a
+    # gain that the maximum is not found.
+    low, high = plausible_range(sum(each.n_parameters for each in found))
+    assert low < sum(each.gain for each in found) < high
+    # z² has the mean 1. The quantities of one table are correlated, at worst altogether.
+    low, high = plausible_range(SEEDS)
+    assert low < (z**2).mean(axis=1).sum() < high
+
+
+@by_title
+def test_the_truth_is_its_own_nearest_image(truth):
+    """The discrete symmetries and permutations leave the density as it is, so that choosing among them is fair."""
+    model = truth.model()
+    experts = model.experts.own_parameters()
+    log_scale = experts.pop("log_scale")
+    parts = [model.gate.identified(model.gate.own_parameters()), model.experts.identified(experts)]
+    if truth.objective == "likelihood":
+        parts.append(log_scale.exp())
+    whole = np.concatenate([part.numpy() for part in parts])
+    np.testing.assert_allclose(nearest_image(model, whole), whole, rtol=1e-12)
+
+    x, _ = truth.simulate(50, seed=1)
+    before = model.log_weights(torch.from_numpy(x))
+    for order in itertools.permutations(range(truth.n_experts)):
+        if not model.gate.allows(order):
+            continue
+        for image in images(model.gate, model.gate.permute(truth.model().gate.own_parameters(), order)):
+            model.gate.assign_parameters(image)
+            after = model.log_weights(torch.from_numpy(x))
+            np.testing.assert_allclose(after, before[:, list(order)], atol=1e-10)
