@@ -88,6 +88,7 @@ class ModuleProblem(Problem):
         self._channels = _Channels(self.prototype)
         self._linear = self._linear_channels()
         self._null_of_channels: np.ndarray | None = None
+        self._ridge_hessian: Tensor | None = None
         experts = self.prototype.experts
         own = sum(value.numel() for name, value in experts.named_parameters() if name != "log_scale")
         self.row_need = own // self.n_experts + 2
@@ -240,7 +241,13 @@ class ModuleProblem(Problem):
         options = self.options
         if options.gate_ridge == options.expert_ridge == 0.0 and options.variance_prior is None:
             return theta.new_zeros(self.size, self.size)
-        return torch.func.hessian(self._log_prior)(theta)
+        if options.variance_prior is not None:
+            return torch.func.hessian(self._log_prior)(theta)
+        # Ridges are quadratic: their Hessian is the same everywhere.
+        known = self._ridge_hessian
+        if known is None:
+            known = self._ridge_hessian = torch.func.hessian(self._log_prior)(theta)
+        return known
 
     def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         """Σ w ℓ over some rows by the plain formula, differentiable to any order."""
