@@ -84,9 +84,9 @@ def regimes(n: int = 1_000, d: int = 5, seed: int = 11) -> tuple[np.ndarray, np.
 def problem_named(name: str) -> Problem:
     """One of the three problems."""
     if name == "regimes":
-        return Problem(*regimes(), list, (1, 2, 3, 4), 10)
+        return Problem(*regimes(), list, (1, 2, 3, 4), 3)
     if name == "wine":
-        return Problem(*load_wine(return_X_y=True), list, (1, 2, 3, 4), 10)
+        return Problem(*load_wine(return_X_y=True), list, (1, 2, 3, 4), 3)
     return Problem(*load_digits(return_X_y=True), lambda: [PCA(10, random_state=0)], (1, 2, 3, 4), 2)
 
 
