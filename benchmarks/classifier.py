@@ -222,6 +222,12 @@ def draw(studies: dict[str, dict[str, Any]]) -> None:
     figure.savefig(PICTURE, metadata={"Date": None})
 
 
+def written() -> dict[str, Any]:
+    """What the last runs wrote."""
+    path = OUTPUT / "classifier.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
 def main() -> None:
     """Read the options, run, print, write, draw."""
     parser = argparse.ArgumentParser(description="Compare classifiers by their held-out log-loss.")
@@ -230,13 +236,13 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console(width=None if sys.stdout.isatty() else 160)
     warnings.simplefilter("ignore", GatewiseWarning)
-    path = OUTPUT / "classifier.json"
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
     wanted = () if arguments.picture else NAMES if arguments.problem is None else (arguments.problem,)
     for name in wanted:
-        before[name] = run(name, console)
-        write_json("classifier.json", before)
-    studies = {name: before[name] for name in NAMES if name in before}
+        study = run(name, console)
+        # Read only now: another problem may have been written meanwhile.
+        write_json("classifier.json", written() | {name: study})
+    everything = written()
+    studies = {name: everything[name] for name in NAMES if name in everything}
     console.print("\n".join(tables(studies)))
     endings = [(name, split[OURS]["status"]) for name, study in studies.items() for split in study["splits"]]
     summary = Table(title="How the chosen GatedClassifier ended")
