@@ -8,7 +8,7 @@ from scipy.special import entr
 from gatewise.fit.newton import projected_gradient
 from gatewise.fit.null_space import find_null_space
 from gatewise.fit.problem import Problem
-from gatewise.fit.result import NullSpace, Optimum
+from gatewise.fit.result import BoundaryInterval, NullSpace, Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import FitStatus
 
@@ -39,6 +39,7 @@ class KeptPoint:
         direction: the separating direction of the gate (size,), or None.
         expert_directions: the separating direction of each expert that separates.
         separated: entries of θ that belong to what separates.
+        boundary: see `FitResult`.
     """
 
     end: EndPoint
@@ -56,6 +57,7 @@ class KeptPoint:
     direction: np.ndarray | None
     expert_directions: dict[int, np.ndarray]
     separated: np.ndarray
+    boundary: tuple[BoundaryInterval, ...] | None
 
 
 def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
@@ -95,6 +97,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         direction=direction,
         expert_directions=expert_directions,
         separated=np.flatnonzero(free & ~regular),
+        boundary=problem.boundary(theta),
     )
 
 

@@ -70,8 +70,9 @@ class _Cell:
         """The smallest leads below `least`, some of those that are not known yet; they are from then on."""
         leads = self.closest(theta)
         names = list(zip(leads.row.tolist(), leads.ahead.tolist(), leads.behind.tolist(), strict=True))
-        order = np.argsort(leads.lead, kind="stable")[:_ADDED].tolist()
-        fresh = [place for place in order if leads.lead[place] < least and names[place] not in known]
+        order = np.argsort(leads.lead, kind="stable")
+        wanted = order[leads.lead[order] < least].tolist()
+        fresh = [place for place in wanted if names[place] not in known][:_ADDED]
         known.update(names[place] for place in fresh)
         return _Leads(leads.row[fresh], leads.ahead[fresh], leads.behind[fresh], leads.lead[fresh])
 

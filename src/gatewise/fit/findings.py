@@ -8,7 +8,7 @@ from gatewise.fit.assess import KeptPoint
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
-from gatewise.fit.result import Optimum
+from gatewise.fit.result import BoundaryInterval, Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
@@ -38,9 +38,10 @@ def collect_findings(
         found += _curvature(problem, point)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
+    beside = _partition(problem, point.boundary)
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
     if serious:
-        return tuple(serious)
+        return (*serious, *beside)
     reached = optima[0].n_starts if optima else 0
     interior = sum(not optimum.on_floor for optimum in optima)
     return (
@@ -50,7 +51,25 @@ def collect_findings(
             f"distinct optima found: {interior}.{_KINK if point.end.at == 'kink' else ''}",
             {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at == "kink"},
         ),
+        *beside,
     )
+
+
+def _partition(problem: Problem, boundary: tuple[BoundaryInterval, ...] | None) -> list[Finding]:
+    if boundary is None:
+        return []
+    message = FitStatus.PARTITION.sentence
+    if len(problem.selection_entries):
+        message += " One expert is selected: the gate acts through this selection only and has no standard errors."
+    if boundary:
+        narrow = min(boundary, key=lambda interval: interval.width)
+        wide = max(boundary, key=lambda interval: interval.width)
+        message += (
+            " All else equal, a coefficient of the gate can move within an interval until a row changes its experts; "
+            f"the narrowest is {narrow.width:.3g} wide ({narrow.component}: {narrow.term}), the widest "
+            f"{wide.width:.3g} ({wide.component}: {wide.term})."
+        )
+    return [Finding(FitStatus.PARTITION, message, {"widths": [interval.width for interval in boundary]})]
 
 
 def _early_end(problem: Problem, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:

@@ -230,6 +230,7 @@ def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began
         trace=point.end.trace,
         seed=options.seed,
         seconds=time.monotonic() - began,
+        boundary=point.boundary,
     )
 
 

@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.fit.boundary import boundary_intervals
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
-from gatewise.fit.result import Baseline
+from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate, TopKGate
 from gatewise.model import MixtureOfExperts
@@ -81,6 +82,11 @@ class PartitionedProblem(ModuleProblem):
             raise InputError(
                 f"the {gate.name} gate keeps {gate.own_top_k} experts in a way of its own, which the search does not "
                 "know: wrap a dense gate in a TopKGate"
+            )
+        if gate.n_active == 1 and options.gate_ridge > 0.0:
+            raise InputError(
+                "gate_ridge has nothing to hold where one expert is selected: the gate's slopes act through the "
+                "selection only, which no common factor of them changes; leave it at 0"
             )
         self.gate = gate
         self.n_active = gate.n_active
@@ -177,6 +183,15 @@ class PartitionedProblem(ModuleProblem):
     def selection_entries(self) -> np.ndarray:
         """The gate's entries with K = 1, which act through the selection only."""
         return np.arange(self.n_gate) if self.n_active == 1 else np.empty(0, dtype=int)
+
+    def boundary(self, theta: np.ndarray) -> tuple[BoundaryInterval, ...]:
+        """The intervals in the user's units, or in those of the gate's stored standardisation."""
+        model = self.build_model(theta)
+        x = torch.tensor(self.rows.gate_x)
+        names = [f"z({name})" for name in self.rows.gate_features]
+        names = names if self.coordinates.units.gate_is_stored else self.rows.gate_features
+        gate_x = x if model.gate_scaler is None else model.gate_scaler(x)
+        return boundary_intervals(cast(TopKGate, model.gate), gate_x, names)
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from gatewise.fit.coordinates import Coordinates
-from gatewise.fit.result import Baseline
+from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["Ascendable", "Problem", "StartRows"]
@@ -134,6 +134,10 @@ class Problem(ABC):
     def selection_entries(self) -> np.ndarray:
         """Entries of θ that act only through which experts a row keeps, so that nothing has a derivative by them."""
         return np.empty(0, dtype=int)
+
+    def boundary(self, theta: np.ndarray) -> tuple[BoundaryInterval, ...] | None:
+        """How far each coefficient of a gate that selects experts can move until a row changes its own; else None."""
+        return None
 
     def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
         """What stands for the information where the objective has a kink, and its Hessian leaves the kink out."""

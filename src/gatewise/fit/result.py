@@ -8,7 +8,7 @@ from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["Baseline", "FitResult", "NullSpace", "Optimum", "StartRecord"]
+__all__ = ["Baseline", "BoundaryInterval", "FitResult", "NullSpace", "Optimum", "StartRecord"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,30 @@ class Baseline:
     log_likelihood: float
     objective: float
     n_parameters: int
+
+
+@dataclass(frozen=True)
+class BoundaryInterval:
+    """How far a coefficient of a gate that selects experts can move, all else equal, until a row changes its own.
+
+    Attributes:
+        component: which part of the gate, "gate 1 vs 3".
+        term: which of its numbers.
+        estimate: where it is, in the units of the parameter table.
+        lower: where it would be when the first row changes its selected experts on the way down, −∞ if none does.
+        upper: the same on the way up.
+    """
+
+    component: str
+    term: str
+    estimate: float
+    lower: float
+    upper: float
+
+    @property
+    def width(self) -> float:
+        """Upper − lower."""
+        return self.upper - self.lower
 
 
 @dataclass(frozen=True)
@@ -149,6 +173,8 @@ class FitResult:
         trace: the mean objective of the kept start, iteration by iteration.
         seed: the seed everything random was keyed by.
         seconds: wall time of the whole fit.
+        boundary: for a gate that selects experts, how far each coefficient can move until a row changes its own; None
+            for other gates.
     """
 
     status: FitStatus
@@ -185,3 +211,4 @@ class FitResult:
     trace: np.ndarray
     seed: int
     seconds: float
+    boundary: tuple[BoundaryInterval, ...] | None = None

@@ -9,7 +9,10 @@ __all__ = ["Finding", "FitStatus"]
 
 @unique
 class FitStatus(Enum):
-    """The outcome of a fit. The first that applies, from the top, is the status; the rest are findings beside it."""
+    """The outcome of a fit. The first that applies, from the top, is the status; the rest are findings beside it.
+
+    PARTITION is never the status: it stands beside every status of a gate that selects experts.
+    """
 
     INTERRUPTED = "The fit was interrupted; this is the best point found so far, not a maximum."
     TIME_LIMIT = "The time limit was reached; this is the best point found so far, not a maximum."
@@ -34,6 +37,9 @@ class FitStatus(Enum):
         "A maximum, but one expert is tight: it fits a few rows, or rows that agree almost exactly; read the optima."
     )
     CONVERGED = "Converged to a maximum of the likelihood among the starts that were tried."
+    PARTITION = (
+        "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
+    )
 
     @property
     def sentence(self) -> str:
@@ -43,7 +49,7 @@ class FitStatus(Enum):
     @property
     def is_maximum(self) -> bool:
         """Whether the estimate is an interior local maximum with a regular information matrix."""
-        return self in (FitStatus.CONVERGED, FitStatus.TIGHT)
+        return self in (FitStatus.CONVERGED, FitStatus.TIGHT, FitStatus.PARTITION)
 
 
 @dataclass(frozen=True)
