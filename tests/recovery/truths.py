@@ -34,6 +34,7 @@ class Truth:
         standardise: "off" where the gate's units are the inputs' own.
         n_starts: default starts.
         quick_starts: how many starts are enough for the one small table of the ordinary tests.
+        quick_rows: of that table.
         start_share: the default starts are made on so large a share of the rows, and only the best goes on to all.
     """
 
@@ -48,6 +49,7 @@ class Truth:
     n_starts: int = 6
     start_share: float = 1.0
     quick_starts: int = 2
+    quick_rows: int = 5000
 
     n_features = 3
 
@@ -266,5 +268,17 @@ TRUTHS = (
         n_experts=2,
         standardise="off",
         n_starts=4,
+    ),
+    # The likelihood jumps where a row changes its experts: slopes are known better than standard errors say.
+    Truth(
+        "top-K, K = 2, softmax",
+        "top_k",
+        {"inner.weight": SLOPES, "inner.bias": BIASES},
+        {"inner": "softmax", "n_active": 2},
+        standardise="off",
+        n_starts=3,
+        quick_starts=1,
+        quick_rows=1000,
+        start_share=0.1,
     ),
 )
