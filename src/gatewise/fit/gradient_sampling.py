@@ -48,6 +48,8 @@ _PATIENCE = 5
 _QUASI_NEWTON_STEPS = 200
 # A step across a kink that is longer than so many radii equals pieces that were not seen there.
 _ACROSS = 5.0
+# No more pieces than this are asked for Hessians of their own.
+_MOST_HESSIANS = 12
 
 
 class Kinked(Ascendable, Protocol):
@@ -114,8 +116,10 @@ def gradient_sampling(
         rounding = _ROUNDING * max(1.0, abs(here.value))
         better, by_newton = hull.better, False
         if radius <= _NEWTON_RADIUS:
-            along = search.along_kink(here, hull, radius)
             level = here.value if better is None else better.value
+            along = search.along_kink(here, hull, radius)
+            if along is None or along.value <= level:
+                along = search.along_kink(here, hull, radius, curved=True) or along
             if along is not None and along.value > level:
                 better, by_newton = along, True
             elif along is not None and better is None and flat_moves < _FLAT_MOVES:
@@ -275,27 +279,32 @@ class _Search:
             low, high = (middle, high) if suffices(probe, middle) else (low, middle)
         return None, None
 
-    def along_kink(self, here: _Probe, hull: _Hull, radius: float) -> _Probe | None:
+    def along_kink(self, here: _Probe, hull: _Hull, radius: float, curved: bool = False) -> _Probe | None:
         """Where the pieces of the hull's shortest vector are equal, and the maximum of their model along that.
 
-        The model is quadratic. Pieces are continued to `here` by one Hessian, that of the piece on which it lies.
+        The models are quadratic: with the Hessian of the piece on which `here` lies for all, or, along a kink that is
+        curved, with each piece's own. Then the step is bent so that the models stay equal.
         """
         kept = np.flatnonzero(hull.weights > 1e-12)
         probes, weights = [hull.probes[index] for index in kept], hull.weights[kept]
-        exact = self.objective.exact_hessian(here.theta)
+        if curved and not 1 < len(probes) <= _MOST_HESSIANS:
+            return None
+        exact = [self.objective.exact_hessian(probe.theta) for probe in (probes if curved else [here])]
         if not np.isfinite(exact).all():
             return None
-        hessian = self._scaled(self._scaled(exact).T)
-        model = self._scaled(self._scaled(self.objective.bend(here.theta, exact)).T)
-        away = np.stack([self.factor.T @ (here.theta - probe.theta) for probe in probes])
-        gradients = np.stack([probe.gradient for probe in probes]) + away @ hessian
+        mean_hessian = np.tensordot(weights, exact, axes=1) if curved else exact[0]
+        hessians = [self._scaled(self._scaled(hessian).T) for hessian in exact] * (1 if curved else len(probes))
+        model = self._scaled(self._scaled(self.objective.bend(here.theta, mean_hessian)).T)
+        away = [self.factor.T @ (here.theta - probe.theta) for probe in probes]
+        pieces = list(zip(probes, away, hessians, strict=True))
+        gradients = np.stack([probe.gradient + hessian @ step for probe, step, hessian in pieces])
         values = np.array(
             [
                 probe.value - here.value + probe.gradient @ step + 0.5 * step @ hessian @ step
-                for probe, step in zip(probes, away, strict=True)
+                for probe, step, hessian in pieces
             ]
         )
-        mean_gradient, mean_value = weights @ gradients, weights @ values
+        mean_gradient = weights @ gradients
         held = self._scaled(np.eye(len(here.theta))[:, self._held(here.theta)]).T
         held = held / np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-300)
         across = gradients - mean_gradient
@@ -303,15 +312,22 @@ class _Search:
         rows = np.vstack([across, max(jumps, 1.0) * held])
         left, sizes, right = np.linalg.svd(rows, full_matrices=True)
         rank = int((sizes > max(_JUMP * jumps, 0.1 * radius)).sum())
-        missing = np.concatenate([mean_value - values, np.zeros(len(held))])
-        step = right[:rank].T @ (left[:, :rank].T @ missing / sizes[:rank])
+
+        def equalising(levels: np.ndarray) -> np.ndarray:
+            missing = np.concatenate([weights @ levels - levels, np.zeros(len(held))])
+            return right[:rank].T @ (left[:, :rank].T @ missing / sizes[:rank])
+
+        step = equalising(values)
         if float(np.linalg.norm(step)) > _ACROSS * radius:
             return None
         smooth = right[rank:].T
         curvature, vectors = np.linalg.eigh(-smooth.T @ model @ smooth)
         slope = vectors.T @ (smooth.T @ (mean_gradient + model @ step))
         inner = bounded_step(curvature, slope, self.reach)
-        probe = self.probe(self._moved(here.theta, step + smooth @ (vectors @ inner)))
+        total = step + smooth @ (vectors @ inner)
+        if curved:
+            total = total + equalising(np.array([0.5 * total @ hessian @ total for hessian in hessians]))
+        probe = self.probe(self._moved(here.theta, total))
         length = float(np.linalg.norm(inner))
         if probe.value > here.value:
             self.reach = max(self.reach, 2.0 * length)
