@@ -1,0 +1,1 @@
+"""Losses between mixing measures, proved rates, identifiability, and a modulus that measures rates."""
