@@ -12,6 +12,7 @@ from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
+from gatewise.cli.theory import theory
 from gatewise.exceptions import GatewiseError
 
 __all__ = ["main"]
@@ -31,6 +32,7 @@ _application.command("gates", short_help="List the gates, with formulas and opti
 _application.command("experts", short_help="List the kinds of experts, with formulas and options.")(experts)
 _application.command("families", short_help="List the families, with formulas and options.")(families)
 _application.command("datasets", short_help="List the shipped data sets.")(datasets)
+_application.add_typer(theory)
 
 
 def _show_version(wanted: bool) -> None:
