@@ -5,8 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import entr
 
+from gatewise.fit.cell import edge_of_cell
 from gatewise.fit.newton import projected_gradient
 from gatewise.fit.null_space import find_null_space
+from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import BoundaryInterval, NullSpace, Optimum
 from gatewise.fit.start import EndPoint
@@ -29,8 +31,11 @@ class KeptPoint:
         relative_gradient: largest projected gradient component of the mean objective; see `EndPoint`.
         information: per unit of weight.
         curvature: the information's eigenvalues over the coordinates not held at a bound and not acting through a
-            selection only, without the directions that the declared symmetries explain, ascending.
+            selection only, without the directions that the declared symmetries explain, ascending. At the edge of a
+            cell also without those that its edges bar, and with the curvature of these.
         conditional_curvature: the same given what separates, and `curvature` where nothing does.
+        is_definite: whether the information is positive definite over what is regular and identified. At a maximum it
+            is, but for one on the edge of a cell, where a curvature across the edge may be of either sign.
         null_space: the directions without information, explained or not.
         effective_rows: (k,).
         entropy: −Σ w Σᵢ rᵢ log rᵢ.
@@ -49,6 +54,7 @@ class KeptPoint:
     information: np.ndarray
     curvature: np.ndarray
     conditional_curvature: np.ndarray
+    is_definite: bool
     null_space: NullSpace
     effective_rows: np.ndarray
     entropy: float
@@ -71,6 +77,10 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
     curvature = information if at_kink else problem.curvature_matrix(theta)
+    barred = np.empty((0, problem.size))
+    if end.at == "edge" and isinstance(problem, PartitionedProblem) and problem.is_smooth:
+        barred, bend = edge_of_cell(problem, theta, problem.options.tol)
+        curvature = curvature - bend
     direction = None if problem.is_saturated else problem.gate_direction(theta, information, responsibilities)
     expert_directions = {} if problem.is_saturated else problem.expert_directions(theta, information)
     free = projected == gradient
@@ -81,14 +91,17 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     for ray in expert_directions.values():
         regular &= ray == 0.0
     null_space = find_null_space(problem, theta, information, regular)
+    held = np.vstack([null_space.explained, barred / np.linalg.norm(barred, axis=1, keepdims=True)])
+    unseen = np.vstack([null_space.explained, null_space.further])
     return KeptPoint(
         end=end,
         theta=theta,
         value=value,
         relative_gradient=float(np.abs(projected).max(initial=0.0)) if end.at == "interior" else end.relative_gradient,
         information=information,
-        curvature=_eigenvalues(curvature, null_space.explained, free),
-        conditional_curvature=_eigenvalues(curvature, null_space.explained, regular),
+        curvature=_eigenvalues(curvature, held, free),
+        conditional_curvature=_eigenvalues(curvature, held, regular),
+        is_definite=bool((_eigenvalues(information, unseen, regular) > 0.0).all()),
         null_space=null_space,
         effective_rows=effective,
         entropy=float(problem.weight @ entr(responsibilities).sum(axis=0)),
@@ -101,11 +114,11 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     )
 
 
-def _eigenvalues(information: np.ndarray, explained: np.ndarray, kept: np.ndarray) -> np.ndarray:
-    """Eigenvalues over the kept coordinates and orthogonal to the explained directions (c, size), ascending."""
-    if not explained.size:
+def _eigenvalues(information: np.ndarray, held: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Eigenvalues over the kept coordinates and orthogonal to the held directions (c, size), ascending."""
+    if not held.size:
         return np.linalg.eigvalsh(information[np.ix_(kept, kept)])
-    across = explained[:, kept]
+    across = held[:, kept]
     rank = int(np.linalg.matrix_rank(across, tol=1e-8))
     complement = np.linalg.svd(across, full_matrices=True)[2][rank:]
     return np.linalg.eigvalsh(complement @ information[np.ix_(kept, kept)] @ complement.T)

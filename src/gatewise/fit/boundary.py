@@ -13,7 +13,8 @@ from gatewise.ops.parameters import Parameters
 
 __all__ = ["boundary_intervals"]
 
-# Coefficients of scores that are not linear are moved from this share of their size to this many times it.
+# Coefficients of scores that are not linear are moved from this share of their size to this many times it, or times the
+# spread of the scores, if that is larger.
 _NEAREST = 1e-9
 _FARTHEST = 1e6
 _BISECTIONS = 50
@@ -102,6 +103,8 @@ def _numerical_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> 
     here = gate.selection(x)
     module = _Selection(gate)
 
+    spread = float(np.ptp(gate.selection_score(x).numpy(), axis=-1).max(initial=0.0))
+
     def stays(moved: Parameters) -> bool:
         named = {f"gate.{name}": value for name, value in moved.items()}
         return bool(torch.equal(torch.func.functional_call(module, named, (x,)), here))
@@ -109,7 +112,7 @@ def _numerical_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> 
     found = []
     for name, value in parameters.items():
         for index in np.ndindex(*value.shape):
-            interval = _interval(stays, parameters, name, index)
+            interval = _interval(stays, parameters, name, index, spread)
             if not np.isfinite(interval).any():
                 continue
             lower, upper = interval
@@ -125,11 +128,14 @@ def _numerical_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> 
 
 
 def _interval(
-    stays: Callable[[Parameters], bool], parameters: Parameters, name: str, index: tuple[int, ...]
+    stays: Callable[[Parameters], bool], parameters: Parameters, name: str, index: tuple[int, ...], spread: float
 ) -> tuple[float, float]:
     value = parameters[name]
     centre = float(value[index])
-    size = float(value.abs().max().clamp_min(1e-12))
+    # A bias that happens to be 0 has no size of its own.
+    largest = float(value.abs().max())
+    size = largest if largest > 0.0 else max(spread, 1e-12)
+    farthest = _FARTHEST * max(size, spread)
 
     def at(place: float) -> bool:
         moved = value.clone()
@@ -139,9 +145,9 @@ def _interval(
     ends = []
     for sign in (-1.0, 1.0):
         inside, step = centre, _NEAREST * size
-        while step <= _FARTHEST * size and at(centre + sign * step):
+        while step <= farthest and at(centre + sign * step):
             inside, step = centre + sign * step, 2.0 * step
-        if step > _FARTHEST * size:
+        if step > farthest:
             ends.append(sign * np.inf)
             continue
         outside = centre + sign * step

@@ -8,7 +8,7 @@ from gatewise.fit.assess import KeptPoint
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
-from gatewise.fit.result import BoundaryInterval, Optimum
+from gatewise.fit.result import Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
@@ -38,7 +38,7 @@ def collect_findings(
         found += _curvature(problem, point)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
-    beside = _partition(problem, point.boundary)
+    beside = _partition(problem, point)
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
     if serious:
         return (*serious, *beside)
@@ -55,10 +55,17 @@ def collect_findings(
     )
 
 
-def _partition(problem: Problem, boundary: tuple[BoundaryInterval, ...] | None) -> list[Finding]:
+def _partition(problem: Problem, point: KeptPoint) -> list[Finding]:
+    boundary = point.boundary
     if boundary is None:
         return []
     message = FitStatus.PARTITION.sentence
+    at_edge = point.end.at == "edge"
+    if at_edge and not point.is_definite:
+        message += (
+            " The maximum lies on an edge of its partition, and across that edge the likelihood of the partition "
+            "curves upward: there is no information matrix to invert, and there are no standard errors."
+        )
     if len(problem.selection_entries):
         message += " One expert is selected: the gate acts through this selection only and has no standard errors."
     if boundary:
@@ -69,7 +76,8 @@ def _partition(problem: Problem, boundary: tuple[BoundaryInterval, ...] | None) 
             f"the narrowest is {narrow.width:.3g} wide ({narrow.component}: {narrow.term}), the widest "
             f"{wide.width:.3g} ({wide.component}: {wide.term})."
         )
-    return [Finding(FitStatus.PARTITION, message, {"widths": [interval.width for interval in boundary]})]
+    evidence = {"widths": [interval.width for interval in boundary], "at_edge": at_edge, "definite": point.is_definite}
+    return [Finding(FitStatus.PARTITION, message, evidence)]
 
 
 def _early_end(problem: Problem, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:

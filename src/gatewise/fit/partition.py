@@ -122,6 +122,14 @@ class PartitionedProblem(ModuleProblem):
         slopes = torch.func.jacrev(lambda at: self._rows_of_gate(at, index)[0])(point)
         return cast(Tensor, slopes).detach().cpu().numpy().astype(float)
 
+    def score_curvature(self, theta: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
+        """The Hessian by θ of the weighted sum of the scores of some rows, weights (rows, k), (size, size)."""
+        index = torch.from_numpy(rows).to(self._x.device)
+        point = self._tensors(theta, requires_grad=False)
+        factor = torch.from_numpy(weight).to(point)
+        hessian = torch.func.hessian(lambda at: (factor * self._rows_of_gate(at, index)[0]).sum())(point)
+        return cast(Tensor, hessian).detach().cpu().numpy().astype(float)
+
     @torch.no_grad()
     def partition(self, theta: np.ndarray) -> Tensor:
         """Which experts each row keeps, bool (n, k)."""

@@ -208,10 +208,9 @@ class _Search:
     def settle(self, tol: float) -> tuple[FitStatus, float]:
         """To the maximum within the cell of the partition; at kinks, and with K = 1, the moving parameters held."""
         problem = self.problem
-        status, slope = FitStatus.STALLED, np.inf
         if problem.n_active > 1 and problem.is_smooth:
             self.theta, status, slope = climb_in_cell(problem, self.theta, self.monitor, tol)
-        if status is FitStatus.STALLED:
+        else:
             status, slope = self._settle_the_rest(tol)
         if problem.n_active == 1:
             self.theta = middle_of_cell(problem, self.theta)
