@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from gatewise.experts import CallableExperts
+from gatewise.families import build_family
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.build import build_problem
 from gatewise.fit.module_problem import ModuleProblem
@@ -248,3 +250,46 @@ def test_an_undeclared_null_direction_is_named_and_its_quantities_have_no_error(
     expected = reference.loc[known.index]
     np.testing.assert_allclose(known["standard_error"], expected["standard_error"], rtol=1e-6)
     np.testing.assert_allclose(known["estimate"], expected["estimate"], rtol=1e-6, atol=1e-7)
+
+
+def test_a_ridge_of_maxima_is_climbed_to_its_top_whichever_start_leads_there():
+    """Two parameters of which only the product counts: far from a maximum their Hessian curves upward along the ridge.
+
+    A climb that gave up there was once taken for one that ends at a kink, with errors from score outer products.
+    """
+
+    def line(x, eta):
+        return eta["height"] + eta["gain"] * eta["slope"] * x[..., 0]
+
+    generator = np.random.default_rng(0)
+    x = generator.uniform(1.0, 3.0, size=(150, 1))
+    y = np.where(generator.uniform(size=150) < 0.6, x[:, 0], 2.0) + 0.05 * generator.normal(size=150)
+    shapes, initial = {"height": (), "gain": (), "slope": ()}, {"gain": 1.0, "slope": 1.0}
+    experts = CallableExperts(1, 2, function=line, shapes=shapes, initial=initial)
+    model = MixtureOfExperts(SoftmaxGate(0, 2), experts, build_family("gaussian"))
+    errors = []
+    for seed in range(6):
+        result = fit(model, x, y, gate_x=np.empty((150, 0)), options=FitOptions(n_starts=2, seed=seed))
+        assert all(start.status is FitStatus.CONVERGED for start in result.starts)
+        assert result.relative_gradient <= 1e-8
+        assert len(result.null_space.further) == 2
+        errors.append(parameter_table(result, Names(["x"], [], "y"))["standard_error"].to_numpy())
+    assert np.isfinite(errors[0]).sum() == 5
+    np.testing.assert_allclose(errors[1:], [errors[0]] * 5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_cosine_directions_do_not_drift_to_lengths_that_look_singular(seed):
+    options = {"gate_options": {"temperature": 0.25}}
+    truth = MixtureOfExperts.build("cosine", "linear", "gaussian", 2, 3, **options).double()
+    truth.requires_grad_(False)
+    directions = torch.tensor([[1.0, 0.0], [-0.5, 0.9], [-0.6, -0.8]])
+    truth.gate.assign_parameters({"weight": directions, "bias": torch.tensor([0.5, -0.5, 0.0])})
+    truth.experts.assign(torch.tensor([[1.5, 1.0, 0.5], [-1.5, -1.0, 1.0], [5.0, 0.5, -1.0]]), torch.full((3,), -1.0))
+    x = np.random.default_rng(seed).uniform(-3.0, 3.0, size=(800, 2))
+    y = truth.sample(torch.from_numpy(x), generator=torch.Generator().manual_seed(seed)).numpy()
+    model = MixtureOfExperts.build("cosine", "linear", "gaussian", 2, 3, **options)
+    result = fit(model, x, y, options=FitOptions(n_starts=3, standardise="off"))
+    assert result.status is FitStatus.CONVERGED
+    np.testing.assert_allclose(result.model.gate.weight.norm(dim=1), 1.0, rtol=1e-12)
+    assert result.log_likelihood >= float(truth.log_prob(torch.from_numpy(x), torch.from_numpy(y)).sum())

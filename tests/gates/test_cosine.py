@@ -183,3 +183,17 @@ def test_initial_gates_are_regular():
 def test_wrong_options_are_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         CosineGate(**{"n_features": 3, "n_experts": 2, **arguments})
+
+
+def test_scales_settle_at_length_one_without_any_effect():
+    gate = CosineGate(2, 3, temperature=0.5).double()
+    far = torch.tensor([[3e4, -4e4], [0.0, 2e-7], [0.0, 0.0]], dtype=torch.float64)
+    gate.assign_parameters({"weight": far, "bias": torch.tensor([1.0, 0.0, -1.0], dtype=torch.float64)})
+    (scales,) = [symmetry for symmetry in gate.symmetries() if symmetry.name == "scale"]
+    own = gate.own_parameters()
+    settled = scales.act(own, scales.settling(own))
+    expected = torch.tensor([[0.6, -0.8], [0.0, 1.0], [0.0, 0.0]], dtype=torch.float64)
+    torch.testing.assert_close(settled["weight"], expected, rtol=1e-14, atol=0.0)
+    x = torch.randn(7, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    logits = torch.func.functional_call(gate, settled, (x,))
+    torch.testing.assert_close(logits, gate(x), rtol=1e-12, atol=1e-12)

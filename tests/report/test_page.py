@@ -31,7 +31,7 @@ def test_a_page_has_every_part(tone_page):
     assert "tuned from stretchratio · 2 linear Gaussian experts · softmax gate on stretchratio · 150 rows of tone" in (
         tone_page.text
     )
-    assert "CONVERGED Converged to a maximum of the likelihood among the starts that were tried." in tone_page.text
+    assert "CONVERGED Converged to a maximum of the objective among the starts that were tried." in tone_page.text
     assert "distinct optima found: 1." in tone_page.text
     for heading in (
         "Key figures",

@@ -3,13 +3,29 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from gatewise.families import Family
+from gatewise.model import MixtureOfExperts
 from gatewise.ops.channels_torch import channel_derivatives
 from gatewise.ops.joint_pass import joint_pass
 
-__all__ = ["ChannelGradient", "channel_gradient", "family_derivatives"]
+__all__ = ["ChannelGradient", "Channels", "channel_gradient", "family_derivatives"]
+
+
+class Channels(nn.Module):
+    """What a row enters the objective by: gate logits, locations and dispersions."""
+
+    def __init__(self, model: MixtureOfExperts) -> None:
+        super().__init__()
+        self.gate = model.gate
+        self.experts = model.experts
+
+    def forward(self, gate_x: Tensor, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of rows (n, d') and (n, d) with offsets (n,): (n, k), (n, k) or (n, k, m), and the experts' dispersions."""
+        location, log_scale = self.experts(x)
+        added = offset.reshape(-1, *([1] * (location.ndim - 1)))
+        return self.gate.logits(gate_x), location + added, log_scale
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from gatewise.fit.problem import Ascendable
 from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.status import FitStatus
 
-__all__ = ["Kinked", "gradient_sampling", "shortest_in_hull"]
+__all__ = ["Kinked", "gradient_sampling", "has_kink", "shortest_in_hull"]
 
 _FIRST_RADIUS = 1e-2
 _LAST_RADIUS = 1e-8
@@ -146,6 +146,23 @@ def gradient_sampling(
         else:
             radius = max(_LAST_RADIUS, _SHRINK * radius)
         monitor.iterate(here.theta, here.value)
+
+
+def has_kink(objective: Kinked, theta: np.ndarray, generator: np.random.Generator) -> bool:
+    """Whether the gradient jumps at a point: whether near it some gradient differs from ∇f + ∇²f·step by half of ∇f.
+
+    Where the hull of the gradients around a point contains 0, one of them differs from the point's own by all of it.
+    """
+    gradient = objective.value_and_gradient(theta)[1]
+    hessian = objective.exact_hessian(theta)
+    largest = float(np.abs(gradient).max(initial=0.0))
+    for _ in range(len(theta) + _MORE_SAMPLES):
+        step = generator.normal(size=len(theta))
+        near = np.maximum(theta + _LAST_RADIUS * step / np.linalg.norm(step), objective.lower)
+        expected = gradient + hessian @ (near - theta)
+        if float(np.abs(objective.value_and_gradient(near)[1] - expected).max()) > 0.5 * largest:
+            return True
+    return False
 
 
 def shortest_in_hull(vectors: np.ndarray, cone: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:

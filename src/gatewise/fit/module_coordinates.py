@@ -202,6 +202,18 @@ class ModuleCoordinates:
         column = self.column.tolist()
         return [entries[column.index(j)] for j in range(self.size)]
 
+    def scale_entries(self) -> dict[int, int]:
+        """The entries of θ that are logarithms of scales, not degrees of freedom or covariances, and whose they are."""
+        scales = max(self.prototype.family.event_size, 1)
+        found = {}
+        for entry, label in enumerate(self.labels()):
+            name, _, indices = label.removesuffix("]").partition("[")
+            if name == "experts.log_scale":
+                expert, column = (int(index) for index in [*indices.split(", "), "0"][:2])
+                if column < scales:
+                    found[entry] = expert
+        return found
+
     def build(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype with these parameters, and with the standardisation of parts that store it."""
         model = copy.deepcopy(self.prototype)

@@ -2,16 +2,16 @@
 
 import copy
 import math
-from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gatewise.exceptions import InputError
-from gatewise.fit.channel_gradient import channel_gradient
+from gatewise.fit.channel_gradient import Channels, channel_gradient
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.initialise import initial_experts, initial_gate
+from gatewise.fit.internal_rows import InternalRows, spread_of_target
 from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
 from gatewise.fit.options import FitOptions
@@ -20,7 +20,7 @@ from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline
-from gatewise.fit.rows import EPSILON, FitRows, check_columns
+from gatewise.fit.rows import FitRows, check_columns
 from gatewise.fit.starts import strategy_of_start
 from gatewise.fit.tangents import declared_tangents, span
 from gatewise.fit.working_residual import working_start_rows
@@ -41,20 +41,6 @@ _SIGNATURE_ROWS = 64
 _EXACT = 1e-9
 # With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
 _MOST_SCORES = 300
-
-
-class _Channels(nn.Module):
-    """What a row enters the objective by: gate logits, locations and dispersions."""
-
-    def __init__(self, model: MixtureOfExperts) -> None:
-        super().__init__()
-        self.gate = model.gate
-        self.experts = model.experts
-
-    def forward(self, gate_x: Tensor, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        location, log_scale = self.experts(x)
-        added = offset.reshape(-1, *([1] * (location.ndim - 1)))
-        return self.gate.logits(gate_x), location + added, log_scale
 
 
 class ModuleProblem(Problem):
@@ -83,9 +69,9 @@ class ModuleProblem(Problem):
         column, base = self._free(options)
         self._coordinates = ModuleCoordinates(self.prototype, units, column, base, self.kind == "likelihood")
         self.size, self.n_gate = self.coordinates.size, self.coordinates.n_gate_parameters
-        self._prepare_tensors()
+        self._take_rows()
         self._check_columns()
-        self._channels = _Channels(self.prototype)
+        self._channels = Channels(self.prototype)
         self._linear = self._linear_channels()
         self._null_of_channels: np.ndarray | None = None
         self._ridge_hessian: Tensor | None = None
@@ -96,7 +82,7 @@ class ModuleProblem(Problem):
         self.is_smooth = self.prototype.family.is_smooth
         self.lower = np.full(self.size, -np.inf)
         self._base_scale = math.nan
-        self._floor_entries = np.empty(0, dtype=int)
+        self._floor_experts: dict[int, int] = {}
         self.baseline = baseline or Baseline(math.nan, math.nan, math.nan, 0)
         self._set_floor(None if baseline is None else baseline.scale)
 
@@ -138,29 +124,11 @@ class ModuleProblem(Problem):
 
     # --- the rows
 
-    def _prepare_tensors(self) -> None:
-        model, rows, units = self.prototype, self.rows, self.coordinates.units
-        x, gate_x, y = (torch.tensor(array) for array in (rows.x, rows.gate_x, rows.y))
-        if model.expert_scaler is not None:
-            x = model.expert_scaler(x)
-        if model.gate_scaler is not None:
-            gate_x = model.gate_scaler(gate_x)
-        if units.experts is not None:
-            x = (x - units.experts[0]) / units.experts[1]
-        if units.gate is not None:
-            gate_x = (gate_x - units.gate[0]) / units.gate[1]
-        self._log_volume = 0.0
-        if units.target is not None:
-            shift, scale = units.target
-            y = (y - shift) / scale if y.ndim == 2 else (y - shift[0]) / scale[0]
-            self._log_volume += float(scale.log().sum())
-        if model.gate.is_joint and units.gate is not None:
-            self._log_volume += float(units.gate[1].log().sum())
-        offset = torch.zeros(len(y), dtype=torch.float64) if rows.offset is None else torch.tensor(rows.offset)
-        kind: dict[str, Any] = {"dtype": getattr(torch, self.options.dtype), "device": self.options.device}
-        self._x, self._gate_x, self._y, self._offset = (t.to(**kind) for t in (x, gate_x, y, offset))
-        self._weight = torch.tensor(rows.weight, **kind)
-        self._is_fused = kind == {"dtype": torch.float64, "device": "cpu"}
+    def _take_rows(self) -> None:
+        found = InternalRows.of(self.prototype, self.rows, self.coordinates.units, self.options)
+        self._x, self._gate_x, self._y = found.x, found.gate_x, found.y
+        self._offset, self._weight = found.offset, found.weight
+        self._log_volume, self._is_fused = found.log_volume, found.is_fused
 
     def _check_columns(self) -> None:
         for x, names, part in (
@@ -177,7 +145,7 @@ class ModuleProblem(Problem):
             return
         _, scale = self.coordinates.units.target or (None, torch.ones(1, dtype=torch.float64))
         internal_unit = float(torch.exp(scale.log().mean()))
-        spread = self._spread()
+        spread = spread_of_target(self._y, self.rows)
         lowest = _EXACT * spread
         if base_scale is not None:
             # Where one expert explains every row its residual is no unit to measure in: the target's deviation is.
@@ -186,35 +154,8 @@ class ModuleProblem(Problem):
                 self._base_scale = spread
             self.unit = self._base_scale * internal_unit
             lowest = self.options.scale_floor * self._base_scale
-        entries = [
-            index
-            for index, label in enumerate(self.coordinates.labels())
-            if label.startswith("experts.log_scale[") and self._is_log_scale(label)
-        ]
-        self._floor_entries = np.array(entries, dtype=int)
-        self.lower[self._floor_entries] = math.log(lowest)
-
-    def _spread(self) -> float:
-        """The standard deviation of the target in internal units, the geometric mean over its columns.
-
-        Raises:
-            InputError: a column of the target is constant.
-        """
-        columns = self._y.detach().cpu().double().numpy().reshape(self.n_rows, -1)
-        deviation = Standardisation.of(columns, self.rows.weight)
-        constant = np.ptp(columns, axis=0) <= 8.0 * EPSILON * np.abs(deviation.mean)
-        if constant.any():
-            column = int(np.flatnonzero(constant)[0])
-            value = self.rows.y.reshape(self.n_rows, -1)[0, column]
-            name = self.rows.target if self.rows.y.ndim == 1 else f"{self.rows.target}[{column}]"
-            raise InputError(f"the target {name!r} is constant at {value:g}: there is nothing to explain")
-        return float(np.exp(np.log(deviation.scale).mean()))
-
-    def _is_log_scale(self, label: str) -> bool:
-        """Whether an entry of the dispersions is the logarithm of a scale: not a degree of freedom or a covariance."""
-        indices = label.removeprefix("experts.log_scale[").removesuffix("]").split(", ")
-        second = int(indices[1]) if len(indices) == 2 else 0
-        return second < max(self.prototype.family.event_size, 1)
+        self._floor_experts = self.coordinates.scale_entries()
+        self.lower[list(self._floor_experts)] = math.log(lowest)
 
     # --- the objective
 
@@ -462,7 +403,7 @@ class ModuleProblem(Problem):
     # --- the verdict
 
     def canonical_order(self, theta: np.ndarray) -> np.ndarray:
-        """θ with experts by mean responsibility, as the gate allows; what a translation can bring to 0 is 0."""
+        """θ with experts by mean responsibility, as the gate allows, and settled."""
         if self.options.constraints is not None:
             return theta
         share = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
@@ -471,10 +412,21 @@ class ModuleProblem(Problem):
         order = model.gate.sorted_order(share)
         gate = model.gate.permute(within("gate", named), order)
         experts = model.experts.permute(within("experts", named), order)
-        for symmetry in model.gate.symmetries():
-            if symmetry.pins is not None:
-                gate = symmetry.act(gate, -gate[symmetry.pins][-1].reshape(-1))
-        return self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
+        return self.settled(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
+
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        """The representative of θ's orbit under the symmetries that have one: a reference at 0, a length of 1."""
+        if self.options.constraints is not None:
+            return theta
+        named = self._named(torch.from_numpy(theta))
+        moved = []
+        for prefix, part in (("gate", self.prototype.gate), ("experts", self.prototype.experts)):
+            own = within(prefix, named)
+            for symmetry in part.symmetries():
+                amount = symmetry.settling(own)
+                own = own if amount is None else symmetry.act(own, amount)
+            moved.append(own)
+        return self.coordinates.collapse(self.coordinates.flat(*moved).numpy())
 
     def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
@@ -493,9 +445,7 @@ class ModuleProblem(Problem):
         """Experts with a scale on the floor."""
         if not self.prototype.family.has_scale:
             return ()
-        held = set(self._floor_entries[theta[self._floor_entries] <= self.lower[self._floor_entries] + 1e-9].tolist())
-        labels = self.coordinates.labels()
-        found = {int(labels[entry].removeprefix("experts.log_scale[").rstrip("]").split(",")[0]) for entry in held}
+        found = {expert for entry, expert in self._floor_experts.items() if theta[entry] <= self.lower[entry] + 1e-9}
         return tuple(range(self.n_experts)) if found and self.prototype.experts.shared_scale else tuple(sorted(found))
 
     @torch.no_grad()

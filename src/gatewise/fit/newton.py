@@ -22,6 +22,11 @@ _SMALLEST_RADIUS = 1e-12
 _LAST_STEP = 1e-11
 # Iterations after the gradient has met its tolerance. Quadratic convergence needs two or three of them.
 _POLISHING = 25
+# A gradient below this share of the objective is rounding. Above it the Hessian still curves along directions in which
+# nothing changes, by as much as the gradient, and they do not look flat.
+_SHARP = 1e-12
+# A step that cuts the gradient by this factor is one of quadratic convergence, not of a climb that would never end.
+_QUADRATIC = 0.1
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
 
 
@@ -31,7 +36,7 @@ def projected_gradient(theta: np.ndarray, gradient: np.ndarray, lower: np.ndarra
 
 
 def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
-    """Climb from θ until the projected gradient is below `tol` and no step promises more than rounding.
+    """Climb from θ until the projected gradient is below `tol`, and as long as steps still sharpen it quickly.
 
     Where steps go on promising more, as along a separating ray, the climb ends some iterations after `tol` is met.
 
@@ -52,7 +57,8 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         promised = float(gradient @ step + 0.5 * step @ hessian @ step)
         rounding = _ROUNDING * max(1.0, abs(value))
         polishing += slope <= tol
-        if slope <= tol and (promised <= rounding or polishing > _POLISHING):
+        sharp = _SHARP * max(1.0, abs(value))
+        if slope <= tol and (polishing > _POLISHING or (promised <= rounding and slope <= sharp)):
             return theta, FitStatus.CONVERGED
         new_value, new_gradient = objective.value_and_gradient(candidate)
         gained = new_value - value
@@ -61,9 +67,10 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         new_slope = float(np.abs(projected_gradient(candidate, new_gradient, objective.lower)).max(initial=0.0))
         accepted = np.isfinite(new_value) and (new_slope < slope if flat else gained > 1e-4 * promised > 0.0)
         length = float(np.linalg.norm(step))
-        if slope <= tol and promised <= _LAST_STEP * max(1.0, abs(value)):
-            monitor.iterate(candidate if accepted else theta, new_value if accepted else value)
-            return candidate if accepted else theta, FitStatus.CONVERGED
+        sharpens = accepted and sharp < new_slope < _QUADRATIC * slope
+        if slope <= tol and promised <= _LAST_STEP * max(1.0, abs(value)) and accepted and not (flat or sharpens):
+            monitor.iterate(candidate, new_value)
+            return candidate, FitStatus.CONVERGED
         if accepted:
             good = flat or gained > 0.75 * promised
             radius = max(radius, 2.0 * length) if good else (radius if gained > 0.25 * promised else 0.5 * length)
@@ -72,7 +79,9 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         else:
             radius = 0.25 * length
         monitor.iterate(theta, value)
-        if not accepted and (flat or radius < _SMALLEST_RADIUS):
+        if not accepted and flat and slope <= sharp:
+            return theta, FitStatus.CONVERGED
+        if not accepted and radius < _SMALLEST_RADIUS:
             return theta, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
 
 

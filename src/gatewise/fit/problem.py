@@ -181,6 +181,10 @@ class Problem(ABC):
         """θ after some EM steps, where they are closed; `check` may raise to end them."""
         return theta
 
+    def settled(self, theta: np.ndarray) -> np.ndarray:
+        """An equivalent θ whose numbers have not drifted along a symmetry; θ itself where there is none to prefer."""
+        return theta
+
     @abstractmethod
     def canonical_order(self, theta: np.ndarray) -> np.ndarray:
         """θ with experts by mean responsibility, largest first, as far as the gate allows."""

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from gatewise.fit.gradient_sampling import gradient_sampling
+from gatewise.fit.gradient_sampling import gradient_sampling, has_kink
 from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
@@ -147,17 +147,24 @@ def climb(
         theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)
         if sampled is None or status is FitStatus.CONVERGED:
             return _Climbed(theta, status)
-    return _Climbed(*gradient_sampling(sampled, theta, monitor, options.tol, generator), at="kink")
+    sampled_theta, sampled_status, remainder = gradient_sampling(sampled, theta, monitor, options.tol, generator)
+    if problem.is_smooth and not has_kink(sampled, sampled_theta, generator):
+        return _Climbed(sampled_theta, FitStatus.STALLED)
+    return _Climbed(sampled_theta, sampled_status, remainder, at="kink")
 
 
 def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:
-    """Come near a maximum without a Hessian; Newton's method takes over from there, also where this one stalls."""
+    """Come near a maximum without a Hessian; Newton's method takes over from there, also where this one stalls.
+
+    Without curvature nothing keeps the numbers from drifting along a symmetry, by factors of 10⁵ along scales.
+    """
     try:
-        return quasi_newton(problem, theta, monitor, _APPROACH_TOL)[0]
+        theta = quasi_newton(problem, theta, monitor, _APPROACH_TOL)[0]
     except SolverStopped as stop:
         if stop.status is not FitStatus.MAX_ITER or monitor.best is None:
             raise
-        return monitor.best
+        theta = monitor.best
+    return problem.settled(theta)
 
 
 def _levenberg_marquardt(problem: LeastSquaresProblem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:

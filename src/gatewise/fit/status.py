@@ -32,11 +32,11 @@ class FitStatus(Enum):
     SINGULAR = (
         "A first-order point whose information matrix is singular: some direction of the parameters is not identified."
     )
-    NOT_A_MAXIMUM = "A first-order point at which the likelihood still curves upward: a saddle, not a maximum."
+    NOT_A_MAXIMUM = "A first-order point at which the objective still curves upward: a saddle, not a maximum."
     TIGHT = (
         "A maximum, but one expert is tight: it fits a few rows, or rows that agree almost exactly; read the optima."
     )
-    CONVERGED = "Converged to a maximum of the likelihood among the starts that were tried."
+    CONVERGED = "Converged to a maximum of the objective among the starts that were tried."
     PARTITION = (
         "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
     )

@@ -81,11 +81,16 @@ def direction_scales(n_experts: int) -> Symmetry:
     def act(parameters: Parameters, amount: Tensor) -> Parameters:
         return {**parameters, "weight": parameters["weight"] * amount.exp().unsqueeze(-1)}
 
+    def settles(parameters: Parameters) -> Tensor:
+        lengths = length(parameters["weight"]).squeeze(-1)
+        return -torch.where(lengths > 0.0, lengths, torch.ones_like(lengths)).log()
+
     return Symmetry(
         name="scale",
         sentence="β of every expert is multiplied by a positive number of its own: only the direction β/‖β‖ counts",
         dimension=n_experts,
         act=act,
+        settles=settles,
     )
 
 

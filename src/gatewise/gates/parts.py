@@ -1,6 +1,6 @@
 """What gates that are made of other gates share: building a part, and the symmetries of a part."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor
@@ -41,4 +41,14 @@ def part_symmetry(prefix: str, role: str, symmetry: Symmetry) -> Symmetry:
         dimension=symmetry.dimension,
         act=act,
         pins=None if symmetry.pins is None else f"{prefix}.{symmetry.pins}",
+        settles=None if symmetry.settles is None else _on_part(prefix, symmetry.settles),
     )
+
+
+def _on_part(prefix: str, function: Callable[[Parameters], Tensor]) -> Callable[[Parameters], Tensor]:
+    """A function of the part's parameters as one of the whole's."""
+
+    def of_whole(parameters: Parameters) -> Tensor:
+        return function(within(prefix, parameters))
+
+    return of_whole

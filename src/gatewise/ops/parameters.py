@@ -42,6 +42,7 @@ class Symmetry:
         act: the action. For a continuous one act(p, 0) = p and it is differentiable in t near 0; for a discrete one
             t is empty and the action is one generator, which is not the identity.
         pins: the parameter (k, …) whose last row act(p, −last row) brings to 0, or None.
+        settles: p ↦ the t for which act(p, t) is the orbit's representative; None where there is none to prefer.
     """
 
     name: str
@@ -49,6 +50,13 @@ class Symmetry:
     dimension: int
     act: Callable[[Parameters, Tensor], Parameters]
     pins: str | None = None
+    settles: Callable[[Parameters], Tensor] | None = None
+
+    def settling(self, parameters: Parameters) -> Tensor | None:
+        """The t that takes the point to its orbit's representative, or None if all of the orbit are as good."""
+        if self.settles is not None:
+            return self.settles(parameters)
+        return None if self.pins is None else -parameters[self.pins][-1].reshape(-1)
 
     def tangents(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """Where the orbit leaves the point: rows ∂ act / ∂t at t = 0, (dimension, number of parameters)."""
