@@ -1,0 +1,1 @@
+"""The local modulus of continuity: how slowly a displaced parameter shows in the distance between mixtures."""
