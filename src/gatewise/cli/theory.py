@@ -2,6 +2,8 @@
 
 import typer
 
+from gatewise.cli.theory_rates import r_bar, rates
+
 __all__ = ["theory"]
 
 theory = typer.Typer(
@@ -11,6 +13,8 @@ theory = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+theory.command("rates", short_help="Proved rates of a kind of model.")(rates)
+theory.command("r-bar", short_help="How far the atoms of one cell can cancel each other.")(r_bar)
 
 
 @theory.callback()
