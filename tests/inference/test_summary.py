@@ -1,5 +1,6 @@
 """The summary of models other than a softmax gate with linear Gaussian experts."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,9 +10,9 @@ import torch
 
 from gatewise.experts import CallableExperts
 from gatewise.families import Categorical, Gaussian
-from gatewise.fit import FitOptions, fit
+from gatewise.fit import Constraints, FitOptions, FitStatus, fit
 from gatewise.gates import SoftmaxGate
-from gatewise.inference import Names, parameter_table, squared_errors, summarise
+from gatewise.inference import Names, confidence_intervals, covariance, parameter_table, squared_errors, summarise
 from gatewise.inference.criteria import baseline_errors
 from gatewise.model import MixtureOfExperts
 
@@ -161,6 +162,93 @@ def test_what_acts_through_the_selection_only_is_named(table):
     reasons = {entry["reason"]: entry["dimensions"] for entry in summarise(result, NAMES).null_directions}
     selection = next(reason for reason in reasons if "through the selection of the experts only" in reason)
     assert reasons[selection] == len(result.null_space.by_selection) > 0
+
+
+@pytest.mark.parametrize("n_active", [1, 2])
+def test_how_far_the_coefficients_of_a_selecting_gate_can_move_is_a_table_of_its_own(n_active):
+    gate = {"n_active": n_active, "select_on": "logit"}
+    model = MixtureOfExperts.build("top_k", "linear", "gaussian", 2, 3, gate_options=gate).double()
+    model.gate.inner.assign(torch.tensor([[0.3, 3.0, 1.0], [0.2, -2.0, 2.0], [0.0, 0.0, -3.0]]))
+    model.experts.assign(
+        torch.tensor([[1.0, 1.0, 2.0], [-1.0, -2.0, 0.5], [3.0, 0.0, -1.0]]), torch.tensor([0.3, 0.4, 0.25]).log()
+    )
+    x = torch.from_numpy(np.random.default_rng(1).uniform(-1.0, 1.0, size=(75 * n_active, 2)))
+    y = model.sample(x, generator=torch.Generator().manual_seed(1)).numpy()
+    result = fit(model, x.numpy(), y, options=FitOptions(n_starts=1), names=(["a", "b"], ["a", "b"], "y"))
+    summary = summarise(result, NAMES)
+    boundary = summary.boundary
+    assert list(boundary) == ["component", "term", "estimate", "lower", "upper", "width"]
+    # The same numbers of the gate as in the parameter table, there with standard errors for K > 1 only.
+    pairs = ["component", "term", "estimate"]
+    gate_rows = summary.parameters.head(6)
+    assert boundary[pairs[:2]].to_numpy().tolist() == gate_rows[pairs[:2]].to_numpy().tolist()
+    np.testing.assert_allclose(boundary["estimate"], gate_rows["estimate"], rtol=1e-9)
+    assert gate_rows["standard_error"].isna().all() == (n_active == 1)
+    assert gate_rows["standard_error"].notna().all() == (n_active == 2)
+    assert not gate_rows["held"].any()
+    assert ((boundary["lower"] <= boundary["estimate"]) & (boundary["estimate"] <= boundary["upper"])).all()
+    np.testing.assert_array_equal(boundary["width"], boundary["upper"] - boundary["lower"])
+    heading = "How far each coefficient can move until a row changes its experts"
+    for rendering in (summary.to_text(), summary.to_markdown(), summary.to_html(), summary.to_latex()):
+        assert heading in rendering
+    for rendering in (summary.to_text(), summary.to_markdown(), summary.to_html()):
+        flat = " ".join(rendering.split())
+        assert "Standard errors are conditional on which experts each row selects" in flat
+        assert ("has no standard errors" in flat) == (n_active == 1)
+    stored = json.loads(summary.to_json())["boundary"]
+    assert [entry["width"] for entry in stored] == [w if np.isfinite(w) else None for w in boundary["width"]]
+
+
+def test_a_coefficient_that_no_row_stops_may_move_without_end(table):
+    result = fitted(table, gate="top_k")
+    first, *others = result.boundary
+    endless = dataclasses.replace(first, lower=-np.inf, upper=np.inf)
+    summary = summarise(dataclasses.replace(result, boundary=(endless, *others)), NAMES)
+    assert summary.boundary["width"][0] == np.inf
+    row = next(line for line in summary.to_text().partition("How far")[2].splitlines() if endless.term in line)
+    assert row.split()[-3:] == ["-∞", "∞", "∞"]
+    assert r"$\infty$" in summary.to_latex()
+    assert json.loads(summary.to_json())["boundary"][0]["width"] is None
+
+
+def test_other_gates_have_no_such_table(table):
+    summary = summarise(fitted(table), NAMES)
+    assert summary.boundary is None
+    assert "How far" not in summary.to_text()
+    assert json.loads(summary.to_json())["boundary"] is None
+
+
+def test_what_is_frozen_is_held_and_has_no_standard_error(table):
+    x, y = table
+    model = MixtureOfExperts.build("softmax", "linear", "gaussian", 2, 2).double()
+    model.experts.assign_parameters(
+        {**model.experts.own_parameters(), "weight": torch.tensor([[0.0, 0.0], [0.0, -1.0]], dtype=torch.float64)}
+    )
+    mask = [[False, False], [True, True]]
+    # Gate rows 0 to 2, then intercept and slopes of each expert: the second one's slopes are rows 7 and 8.
+    result = fit(model, x, y, options=FitOptions(n_starts=4, constraints=Constraints(frozen={"experts.weight": mask})))
+    assert result.status is FitStatus.CONVERGED
+    frame = parameter_table(result, NAMES)
+    held = frame[frame["held"]]
+    assert len(held) == 2
+    assert held["term"].tolist() == ["a", "b"]
+    np.testing.assert_allclose(held["estimate"], [0.0, -1.0], atol=1e-12)
+    assert held[["standard_error", "z", "p_value", "lower", "upper"]].isna().to_numpy().all()
+    assert (frame.loc[~frame["held"], "standard_error"] > 0.0).all()
+    matrix = covariance(result, NAMES).to_numpy()
+    assert (matrix[frame["held"]] == 0.0).all()
+    assert list(confidence_intervals(result, NAMES)) == ["component", "term", "lower", "upper"]
+    summary = summarise(result, NAMES)
+    lines = [line for line in summary.to_text().splitlines() if line.endswith(" held") and "component" not in line]
+    assert len(lines) == 2
+    assert all("–" in line for line in lines)
+    assert [entry["held"] for entry in json.loads(summary.to_json())["parameters"]] == frame["held"].tolist()
+
+
+def test_without_constraints_nothing_is_marked(table):
+    summary = summarise(fitted(table, objective="least_squares"), NAMES)
+    assert not summary.parameters["held"].any()
+    assert "held" not in summary.to_text()
 
 
 def test_a_ridge_on_the_experts_is_stated(table):

@@ -4,12 +4,14 @@ from typing import Literal
 
 import numpy as np
 import pandas as pd
+import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult, FitStatus
+from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.inference.names import Names
 
-__all__ = ["CovarianceKind", "covariance", "quantity_covariance"]
+__all__ = ["CovarianceKind", "covariance", "held_quantities", "quantity_covariance"]
 
 CovarianceKind = Literal["auto", "observed", "sandwich"]
 
@@ -36,9 +38,11 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
     J holds the derivatives of the quantities by θ, and I⁺ is the inverse of the information on the complement of its
     null space. A declared symmetry does not move the quantities, so nothing is lost with the directions it explains. A
     quantity that moves along any other direction without information has no standard error, one that acts through the
-    selection of experts only among them. Neither has one of a gate
-    or an expert that separates; those of the others are then conditional on it. Any status without a regular maximum
-    withholds them all.
+    selection of experts only among them. Neither has one of a gate or an expert that separates; those of the others are
+    then conditional on it. Any status without a regular maximum withholds them all, and so does an information that is
+    not positive definite on that complement: at the edge of a partition by a top-K gate the likelihood may curve upward
+    across the edge. What the constraints hold does not vary: its variances are 0. Any other quantity without a
+    derivative has no standard error either.
 
     Args:
         result: a fit.
@@ -63,20 +67,45 @@ def quantity_covariance(result: FitResult, kind: CovarianceKind = "auto") -> np.
     regular = _complement(flat, len(kept))
     inner = jacobian @ regular
     information = regular.T @ result.information[np.ix_(kept, kept)] @ regular
-    inverse = np.linalg.inv(information)
+    values, vectors = np.linalg.eigh(0.5 * (information + information.T))
+    if values.min(initial=np.inf) <= 0.0:
+        return none
+    # Products of a matrix with its transpose, so that rounding makes no variance negative.
+    root = inner @ (vectors / np.sqrt(values))
     wanted = ("sandwich" if result.kind == "least_squares" else "observed") if kind == "auto" else kind
     if wanted == "sandwich":
         if result.score_gram is None:
             raise InputError("this fit has no scores for a sandwich covariance: use kind='observed'")
-        inverse = inverse @ regular.T @ result.score_gram[np.ix_(kept, kept)] @ regular @ inverse
+        gram = regular.T @ result.score_gram[np.ix_(kept, kept)] @ regular
+        sizes, directions = np.linalg.eigh(0.5 * (gram + gram.T))
+        root = root @ (vectors / np.sqrt(values)).T @ (directions * np.sqrt(np.maximum(sizes, 0.0)))
     elif result.residual_variance is not None:
-        inverse = inverse * result.residual_variance
-    known = inner @ inverse @ inner.T
+        root = root * np.sqrt(result.residual_variance)
+    known = root @ root.T
     along = jacobian @ unseen.T
+    fixed = ~jacobian.any(axis=1) & ~held_quantities(result)[quantities]
     touched = np.abs(along).max(axis=1, initial=0.0) > _TOUCHED * np.maximum(np.linalg.norm(jacobian, axis=1), 1e-300)
+    touched |= fixed
     known[touched], known[:, touched] = np.nan, np.nan
     none[np.ix_(quantities, quantities)] = known
     return none
+
+
+def held_quantities(result: FitResult) -> np.ndarray:
+    """Which identified quantities depend on frozen parameters only, so that nothing was estimated, bool (m,)."""
+    coordinates = result.coordinates
+    nothing = np.zeros(len(coordinates.estimates(result.theta)), dtype=bool)
+    if not isinstance(coordinates, ModuleCoordinates) or bool((coordinates.column >= 0).all()):
+        return nothing
+    free = np.any(coordinates.jacobian(result.theta) != 0.0, axis=1)
+    if free.all():
+        return nothing
+    # As functions of all parameters, frozen or not.
+    full = coordinates.full(torch.from_numpy(result.theta)).numpy()
+    unfrozen = ModuleCoordinates(
+        coordinates.prototype, coordinates.units, np.arange(len(full)), full, coordinates.has_dispersion
+    )
+    return np.logical_and(~free, np.any(unfrozen.jacobian(full) != 0.0, axis=1))
 
 
 def _complement(rows: np.ndarray, size: int) -> np.ndarray:

@@ -6,7 +6,7 @@ from scipy.stats import norm
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
-from gatewise.inference.covariance import CovarianceKind, quantity_covariance
+from gatewise.inference.covariance import CovarianceKind, held_quantities, quantity_covariance
 from gatewise.inference.names import Names
 
 __all__ = ["Names", "confidence_intervals", "parameter_table"]
@@ -19,8 +19,8 @@ def parameter_table(
 
     Wald statistics: z = estimate / SE against 0, p two-sided normal, interval estimate ± z* SE. A scale's interval is
     taken for log σ and mapped back, so that it stays positive; for scales z and p have no meaning and are NaN. A
-    positive quantity of any other kind is treated likewise. A
-    withheld standard error is NaN and so is all that follows from it.
+    positive quantity of any other kind is treated likewise. A withheld standard error is NaN and so is all that follows
+    from it. So it is for what the constraints of the fit hold, which was not estimated and is marked as held.
 
     Args:
         result: a fit.
@@ -29,7 +29,7 @@ def parameter_table(
         kind: of the covariance; see `quantity_covariance`.
 
     Returns:
-        Columns component, term, estimate, standard_error, z, p_value, lower, upper.
+        Columns component, term, estimate, standard_error, z, p_value, lower, upper, held.
 
     Raises:
         InputError: `level` does not lie strictly between 0 and 1.
@@ -38,7 +38,8 @@ def parameter_table(
         raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
     quantities = names.quantities(result)
     estimate = result.coordinates.estimates(result.theta)
-    error = np.sqrt(np.diag(quantity_covariance(result, kind)))
+    held = held_quantities(result)
+    error = np.where(held, np.nan, np.sqrt(np.diag(quantity_covariance(result, kind))))
     positive = np.array([quantity.positive for quantity in quantities])
     margin = float(norm.isf(0.5 * (1.0 - level))) * error
     lower, upper = estimate - margin, estimate + margin
@@ -56,10 +57,11 @@ def parameter_table(
             "p_value": 2.0 * norm.sf(np.abs(z)),
             "lower": lower,
             "upper": upper,
+            "held": held,
         }
     )
 
 
 def confidence_intervals(result: FitResult, names: Names, level: float = 0.95) -> pd.DataFrame:
     """Columns component, term, lower and upper of `parameter_table`."""
-    return parameter_table(result, names, level).drop(columns=["estimate", "standard_error", "z", "p_value"])
+    return parameter_table(result, names, level).drop(columns=["estimate", "standard_error", "z", "p_value", "held"])

@@ -23,6 +23,7 @@ _LATEX_ESCAPES = {
     "}": r"\}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
+    "∞": r"$\infty$",
 }
 
 
@@ -121,7 +122,9 @@ def _finite(value: Any) -> Any:
 
 
 def _number(column: str, value: float) -> str:
-    if not math.isfinite(value):
+    if math.isinf(value):
+        return "∞" if value > 0.0 else "-∞"
+    if math.isnan(value):
         return "–"
     if column == "p":
         return "<0.001" if value < 0.001 else f"{value:.3f}"

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from gatewise.exceptions import InputError
@@ -40,6 +41,9 @@ class Summary:
         null_directions: what can be done to the parameters without changing the model, or without the data noticing:
             dimensions and reason of each, and whether taking the last expert as the reference settles it, so that the
             renderings need not mention it.
+        boundary: for a gate that selects experts, how far each coefficient can move, all else equal, until a row
+            changes its own: component, term, estimate, lower, upper, width, ±∞ where no row ever does; by the names and
+            in the units that the fit had. None for other gates.
         level: of the intervals.
     """
 
@@ -50,6 +54,7 @@ class Summary:
     statistics: dict[str, Any]
     findings: list[str]
     null_directions: list[dict[str, Any]]
+    boundary: pd.DataFrame | None
     level: float
 
     def to_frame(self) -> pd.DataFrame:
@@ -83,6 +88,7 @@ class Summary:
             "experts": self.experts.to_dict("records"),
             "optima": self.optima.to_dict("records"),
             "null_directions": self.null_directions,
+            "boundary": None if self.boundary is None else self.boundary.to_dict("records"),
         }
         return render.json_text(content)
 
@@ -178,6 +184,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         statistics=statistics,
         findings=[finding.message for finding in result.findings],
         null_directions=_null_directions(result),
+        boundary=_boundary(result),
         level=level,
     )
 
@@ -260,6 +267,15 @@ def _null_directions(result: FitResult) -> list[dict[str, Any]]:
     return found
 
 
+def _boundary(result: FitResult) -> pd.DataFrame | None:
+    if result.boundary is None:
+        return None
+    columns = ("component", "term", "estimate", "lower", "upper", "width")
+    return pd.DataFrame(
+        [{name: getattr(found, name) for name in columns} for found in result.boundary], columns=columns
+    )
+
+
 def _flags(expert: int, on_floor: tuple[int, ...], tight: tuple[int, ...]) -> str:
     return " ".join(name for name, members in (("floor", on_floor), ("tight", tight)) if expert in members)
 
@@ -268,7 +284,8 @@ def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
     """The tables in the order of reading, with headings; numbers still numbers."""
     squares = summary.statistics["objective"] == "least_squares"
     level = f"{100.0 * summary.level:g} %"
-    parameters = summary.parameters.rename(
+    held = summary.parameters["held"].to_numpy(dtype=bool)
+    parameters = summary.parameters.drop(columns="held").rename(
         columns={
             "standard_error": "std. error",
             "p_value": "p",
@@ -276,13 +293,15 @@ def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
             "upper": f"upper {level}",
         }
     )
+    if held.any():
+        parameters["held"] = np.where(held, "held", "")
     experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
     if not any(experts["flags"]):
         experts = experts.drop(columns="flags")
     reference = summary.statistics["reference_class"]
     logits = "" if reference is None else f" (the experts' are of logits against {reference})"
     share = "mean weight of the gate" if squares else "mean responsibility"
-    return [
+    tables = [
         (
             "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
             _comparison(summary),
@@ -290,6 +309,9 @@ def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
         (f"Experts (weight is the {share})", experts),
         (f"Parameters{logits}", parameters),
     ]
+    if summary.boundary is not None and len(summary.boundary):
+        tables.append(("How far each coefficient can move until a row changes its experts", summary.boundary))
+    return tables
 
 
 def _comparison(summary: Summary) -> pd.DataFrame:
