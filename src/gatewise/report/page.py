@@ -76,6 +76,8 @@ def render_report(
         any_flag=any(row.flags for row in expert_rows),
         parameters=groups,
         parameter_note=wording.parameter_note(evidence, groups),
+        boundary=tables.boundary(evidence),
+        boundary_note=wording.boundary_note(evidence),
         level=f"{100.0 * level:g}%",
         directions=directions,
         identification_note=wording.identification_note(result, directions),

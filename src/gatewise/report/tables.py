@@ -19,13 +19,16 @@ from gatewise.report.palette import expert_colour
 from gatewise.report.search import optimum_colour
 
 __all__ = [
+    "HELD",
     "LISTED_PARAMETERS",
     "MISSING",
+    "BoundaryRow",
     "CriterionRow",
     "ExpertRow",
     "OptimumRow",
     "ParameterGroup",
     "ParameterRow",
+    "boundary",
     "call_text",
     "criteria",
     "experts",
@@ -38,6 +41,7 @@ __all__ = [
 ]
 
 MISSING = "–"
+HELD = "held"
 _CRITERIA = ("aic", "bic", "icl")
 _LISTED_OPTIMA = 12
 LISTED_PARAMETERS = 400
@@ -89,6 +93,19 @@ class ParameterGroup:
     component: str
     colour: str | None
     rows: list[ParameterRow]
+
+
+@dataclass(frozen=True)
+class BoundaryRow:
+    """How far one coefficient of a gate that selects experts can move until a row changes its own."""
+
+    component: str
+    colour: str | None
+    term: str
+    estimate: str
+    lower: str
+    upper: str
+    width: str
 
 
 @dataclass(frozen=True)
@@ -197,6 +214,25 @@ def parameters(evidence: Evidence, level: float = 0.95) -> list[ParameterGroup]:
     return list(groups.values())
 
 
+def boundary(evidence: Evidence) -> list[BoundaryRow]:
+    """The intervals of a gate that selects experts, rounded by their widths; at most 400, and none for other gates."""
+    rows = []
+    for found in (evidence.result.boundary or ())[:LISTED_PARAMETERS]:
+        places = _places(found.estimate, found.width)
+        rows.append(
+            BoundaryRow(
+                component=found.component,
+                colour=_component_colour(found.component),
+                term=found.term,
+                estimate=number(found.estimate, places),
+                lower=number(found.lower, places),
+                upper=number(found.upper, places),
+                width=number(found.width, places),
+            )
+        )
+    return rows
+
+
 def optima(evidence: Evidence) -> tuple[list[OptimumRow], int]:
     """The best distinct end points and the number of those not listed."""
     result = evidence.result
@@ -291,19 +327,24 @@ def _percent(part: float, whole: float) -> str:
 def _parameter(record: dict[Any, Any]) -> ParameterRow:
     error = float(record["standard_error"])
     estimate = float(record["estimate"])
-    decimals = 2 - math.floor(math.log10(error)) if math.isfinite(error) and error > 0.0 else None
-    if decimals is not None and (decimals > 9 or max(abs(estimate), error) >= 1e9):
-        decimals = None
-    places = None if decimals is None else max(decimals, 0)
+    places = _places(estimate, error)
     return ParameterRow(
         term=str(record["term"]),
         estimate=number(estimate, places),
-        standard_error=number(error, places),
+        standard_error=HELD if record["held"] else number(error, places),
         z=number(float(record["z"]), 2),
         p_value=_p_value(float(record["p_value"])),
         lower=number(float(record["lower"]), places),
         upper=number(float(record["upper"]), places),
     )
+
+
+def _places(value: float, error: float) -> int | None:
+    """Places after the point that give an error three significant digits; None where the number would be long."""
+    if not (math.isfinite(error) and error > 0.0):
+        return None
+    decimals = 2 - math.floor(math.log10(error))
+    return None if decimals > 9 or max(abs(value), error) >= 1e9 else max(decimals, 0)
 
 
 def _component_colour(component: str) -> str | None:

@@ -109,16 +109,37 @@ def parameter_note(evidence: Evidence, groups: list[tables.ParameterGroup]) -> s
     active = evidence.model.gate.own_top_k
     if active is not None and active < evidence.n_experts:
         note += " They hold for the selection of experts as it is, which the estimates themselves decide."
+    rows = [row for group in groups for row in group.rows]
+    if any(row.standard_error == tables.HELD for row in rows):
+        note += " What the constraints of the fit hold is marked “held”: it was not estimated."
     if evidence.kind is TargetKind.CLASS and evidence.model.family.n_outputs > 0:
         note += _reference(evidence)
-    listed = sum(len(group.rows) for group in groups)
+    listed = len(rows)
     if listed < len(evidence.estimator.parameters_):
         note += f" The first {listed:,} of {len(evidence.estimator.parameters_):,} are listed."
-    if any(row.standard_error == tables.MISSING for group in groups for row in group.rows):
+    if any(row.standard_error == tables.MISSING for row in rows):
         open_directions = len(result.null_space.further) + len(result.null_space.by_selection)
         where = "“What is not identified” (below)" if open_directions else "the status above"
         note += f" A dash stands where there is no standard error to give; {where} says why."
     return note
+
+
+def boundary_note(evidence: Evidence) -> str:
+    """What the intervals of a gate that selects experts are, and what they are not."""
+    gate = evidence.model.gate
+    note = (
+        "How far each coefficient can move, all others held, until a row changes its experts. These are no confidence "
+        "intervals. Standard errors are conditional on the partition of the rows by their experts"
+    )
+    if gate.own_top_k == 1:
+        note += ", and the gate, which acts only through it, has none"
+    units = ", those of z(…) in the units of the standardised features" if evidence.model.gate_scaler else ""
+    note += f". In the units of the data{units}"
+    if gate.own_top_k == 1 and any(row.component.partition(" vs ")[1] for row in evidence.result.boundary or ()):
+        note += "; all coefficients together are brought to length 1, as a factor of all scores changes no border"
+    listed = len(evidence.result.boundary or ())
+    more = f" The first {tables.LISTED_PARAMETERS:,} of {listed:,} are listed." * (listed > tables.LISTED_PARAMETERS)
+    return f"{note}.{more}"
 
 
 def _reference(evidence: Evidence) -> str:
