@@ -1,0 +1,211 @@
+"""What the table of rates says was found by algebra or by an exact example: each one shown again."""
+
+import math
+
+import numpy as np
+import pytest
+import sympy
+import torch
+
+from gatewise.model import MixtureOfExperts
+from gatewise.theory.rate_table import rate_table
+
+ROWS = torch.from_numpy(np.random.default_rng(0).uniform(-1.5, 1.5, size=(200, 2)))
+
+
+def theorem(identifier):
+    return next(t for t in rate_table().theorems if t.id == identifier)
+
+
+def random_model(gate, experts, family="gaussian", seed=0, **options):
+    model = MixtureOfExperts.build(gate, experts, family, n_features=2, n_experts=3, **options).double()
+    generator = torch.Generator().manual_seed(seed)
+    for part in (model.gate, model.experts):
+        own = part.own_parameters()
+        part.assign_parameters(
+            {name: torch.randn(value.shape, generator=generator, dtype=torch.float64) for name, value in own.items()}
+        )
+    return model.requires_grad_(False)
+
+
+def split(own, first=0, second=1):
+    """Gate parameters in which the atoms `first` and `second` are one, each with half of its weight."""
+    changed = {}
+    for name, value in own.items():
+        value = value.clone()
+        if value.shape[0] == 3:
+            value[second] = value[first]
+            if name in ("bias", "log_weight"):
+                value[first] -= math.log(2.0)
+                value[second] -= math.log(2.0)
+        changed[name] = value
+    return changed
+
+
+def displaced(own, names, by, first=0, second=1):
+    """Expert parameters in which the two atoms stand at ±Δ from the first one's."""
+    changed = {}
+    for name, value in own.items():
+        value = value.clone()
+        value[second] = value[first]
+        if name in names:
+            step = by * torch.arange(1, value[first].numel() + 1, dtype=torch.float64).reshape(value[first].shape)
+            value[first], value[second] = value[first] + step, value[second] - step
+        changed[name] = value
+    return changed
+
+
+@pytest.mark.parametrize("gate", theorem("least-squares-linear-in-parameters").gates)
+@pytest.mark.parametrize("experts", theorem("least-squares-linear-in-parameters").experts)
+def test_experts_that_are_linear_in_their_parameters_are_flat_in_least_squares(gate, experts):
+    model = random_model(gate, experts)
+    model.gate.assign_parameters(split(model.gate.own_parameters()))
+    own = model.experts.own_parameters()
+    means = []
+    for by in (0.0, 0.7):
+        model.experts.assign_parameters(displaced(own, ("weight", "bias"), by))
+        means.append(model.mean(ROWS))
+    assert torch.allclose(means[0], means[1], rtol=0.0, atol=1e-12)
+    # The Gaussian likelihood tells them apart.
+    y = torch.zeros(len(ROWS), dtype=torch.float64)
+    densities = []
+    for by in (0.0, 0.7):
+        model.experts.assign_parameters(displaced(own, ("weight", "bias"), by))
+        densities.append(model.log_prob(ROWS, y))
+    assert (densities[0] - densities[1]).abs().max() > 1e-3
+
+
+def test_an_output_weight_is_flat_in_least_squares():
+    """softmax-least-squares-strong, witness v; without one (v = 1 displaced in a and b) it is not."""
+    assert any(f.kind == "witness" and f.parameter == "v" for f in theorem("softmax-least-squares-strong").findings)
+    options = {"expert_options": {"hidden": 1, "activation": "tanh"}}
+    model = random_model("softmax", "feed_forward", **options)
+    model.gate.assign_parameters(split(model.gate.own_parameters()))
+    own = model.experts.own_parameters()
+    model.experts.assign_parameters(displaced(own, (), 0.0))
+    truth = model.mean(ROWS)
+    model.experts.assign_parameters(displaced(own, ("outer_weight",), 0.7))
+    assert torch.allclose(model.mean(ROWS), truth, rtol=0.0, atol=1e-12)
+    model.experts.assign_parameters(displaced(own, ("inner_weight", "inner_bias"), 0.7))
+    assert (model.mean(ROWS) - truth).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize("gate", ["softmax", "modified_softmax"])
+def test_constant_class_experts_mix_exactly(gate):
+    """multinomial-modified-over, witness b: a = 0, one gate slope, different b, the same class probabilities."""
+    assert any(f.kind == "witness" for f in theorem("multinomial-modified-over").findings)
+    model = random_model(gate, "linear", "categorical", family_options={"n_classes": 3})
+    model.gate.assign_parameters(split(model.gate.own_parameters()))
+    own = {name: value.clone() for name, value in model.experts.own_parameters().items()}
+    own["weight"][:2] = 0.0
+    target = torch.tensor([0.5, 0.3, 0.2], dtype=torch.float64)
+    step = torch.tensor([0.1, -0.15, 0.05], dtype=torch.float64)
+
+    def logits(shares):
+        return (shares[:2] / shares[2]).log()
+
+    y = torch.arange(len(ROWS)) % 3
+    densities = []
+    for first, second in ((target, target), (target + step, target - step)):
+        own["bias"][0], own["bias"][1] = logits(first), logits(second)
+        model.experts.assign_parameters(own)
+        densities.append(model.log_prob(ROWS, y))
+    assert torch.allclose(densities[0], densities[1], rtol=0.0, atol=1e-12)
+    # Where the expert depends on x, the same displacement shows.
+    own["weight"][:2] = 0.5
+    model.experts.assign_parameters(own)
+    shown = model.log_prob(ROWS, y)
+    own["bias"][0], own["bias"][1] = logits(target), logits(target)
+    model.experts.assign_parameters(own)
+    assert (shown - model.log_prob(ROWS, y)).abs().max() > 1e-3
+
+
+def test_the_temperature_is_flat():
+    """temperature-slow, witness β₁, τ; and dividing by τ gives the softmax gate."""
+    model = random_model("dense_to_sparse", "linear")
+    own = model.gate.own_parameters()
+    before = model.log_weights(ROWS)
+    c = 1.7
+    model.gate.assign_parameters(
+        {
+            "weight": c * own["weight"],
+            "bias": c * own["bias"],
+            "log_temperature": own["log_temperature"] + math.log(c),
+        }
+    )
+    assert torch.allclose(model.log_weights(ROWS), before, rtol=0.0, atol=1e-12)
+    softmax = random_model("softmax", "linear")
+    tau = own["log_temperature"].exp()
+    softmax.gate.assign_parameters({"weight": own["weight"] / tau, "bias": own["bias"] / tau})
+    assert torch.allclose(softmax.log_weights(ROWS), before, rtol=0.0, atol=1e-12)
+
+
+def test_a_cosine_gate_does_not_see_lengths_and_a_perturbed_one_does():
+    for gate, seen in (("cosine", False), ("perturbed_cosine", True)):
+        model = random_model(gate, "linear")
+        own = model.gate.own_parameters()
+        before = model.log_weights(ROWS)
+        longer = own["weight"] * torch.tensor([[2.0], [1.0], [1.0]], dtype=torch.float64)
+        model.gate.assign_parameters({**own, "weight": longer})
+        assert bool((model.log_weights(ROWS) - before).abs().max() > 1e-3) is seen
+
+
+def test_a_perturbed_cosine_gate_sees_only_differences():
+    """perturbed-cosine-exact, modulus differs: β ↦ β/(‖β‖ + τ₁) moved by one vector for all experts."""
+    model = random_model("perturbed_cosine", "linear", gate_options={"tau1": 0.3, "tau2": 0.1})
+    own = model.gate.own_parameters()
+    before = model.log_weights(ROWS)
+    beta = 0.3 * own["weight"]
+    model.gate.assign_parameters({**own, "weight": beta})
+    before = model.log_weights(ROWS)
+    length = beta.norm(dim=1, keepdim=True)
+    moved = beta / (length + 0.3) + torch.tensor([0.05, -0.03], dtype=torch.float64)
+    size = moved.norm(dim=1, keepdim=True)
+    assert size.max() < 1.0
+    back = moved / size * (0.3 * size / (1.0 - size))
+    model.gate.assign_parameters({**own, "weight": back})
+    assert torch.allclose(model.log_weights(ROWS), before, rtol=0.0, atol=1e-12)
+    assert (back - beta).abs().max() > 1e-2
+
+
+def test_the_sigmoid_gates_identities():
+    """sigmoid-sparse-input-free and sigmoid-sparse-polynomial."""
+    x, b1, b0, a, b = sympy.symbols("x b1 b0 a b")
+
+    def sigmoid(z):
+        return 1 / (1 + sympy.exp(-z))
+
+    linear = sigmoid(b1 * x + b0) * (a * x + b)
+    assert sympy.simplify(sympy.diff(linear, b1, b) - sympy.diff(linear, a, b0)) == 0
+    input_free = sigmoid(b1 * x + b0) * sympy.tanh(a * x + b)
+    ratio = sympy.simplify((sympy.diff(input_free, b1) / sympy.diff(input_free, a)).subs({b1: 0, a: 0}))
+    assert x not in ratio.free_symbols
+    assert (
+        sympy.simplify(ratio.rewrite(sympy.exp) - (sympy.sinh(2 * b) / (2 * (sympy.exp(b0) + 1))).rewrite(sympy.exp))
+        == 0
+    )
+
+
+def test_the_quadratic_gates_identity():
+    """quadratic-polynomial: ∂(Eh)/∂A = ∂²(Eh)/∂b∂b for every expert."""
+    x, second, first, c = sympy.symbols("x A b c")
+    h = sympy.Function("h")(x)
+    weighted = sympy.exp(second * x**2 + first * x + c) * h
+    assert sympy.simplify(sympy.diff(weighted, second) - sympy.diff(weighted, first, first)) == 0
+
+
+def test_softmax_and_linear_experts_interact():
+    """The identity behind softmax-gaussian-over: ∂u/∂a = ∂²u/∂β₁∂b, and ∂²f/∂b² = 2 ∂f/∂σ²."""
+    x, y, beta, a, b = sympy.symbols("x y beta a b", real=True)
+    variance = sympy.Symbol("v", positive=True)
+    u = sympy.exp(beta * x) * sympy.exp(-((y - a * x - b) ** 2) / (2 * variance)) / sympy.sqrt(variance)
+    assert sympy.simplify(sympy.diff(u, a) - sympy.diff(u, beta, b)) == 0
+    assert sympy.simplify(sympy.diff(u, b, b) - 2 * sympy.diff(u, variance)) == 0
+
+
+def test_homogeneous_experts_fail_the_literal_condition():
+    """perturbed-cosine-over, algebra: h = a ∂h/∂a + b ∂h/∂b for ReLU (where it is smooth) and, over p, for powers."""
+    x, a, b = sympy.symbols("x a b")
+    for power in (1, 2, 3):
+        h = (a * x + b) ** power
+        assert sympy.expand(a * sympy.diff(h, a) + b * sympy.diff(h, b) - power * h) == 0
