@@ -398,7 +398,7 @@ def test_intervals_of_scores_that_are_not_linear():
 @pytest.mark.parametrize("n_active", [1, 2])
 def test_scores_that_are_not_linear_are_searched_too(n_active):
     k = n_active + 1
-    x, y, _ = draw(truth(n_active), 4, 100)
+    x, y, _ = draw(truth(n_active), 4, 60)
     result = fit(mixture(2, k, n_active, inner=LaplaceGate(2, k)), x, y, options=FitOptions(n_starts=1))
     assert result.status in (FitStatus.CONVERGED, FitStatus.TIGHT)
     assert result.findings[-1].code is FitStatus.PARTITION
