@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.ops.component import Component
+from gatewise.ops.component import Component, true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 
@@ -46,7 +46,7 @@ class Experts(Component, ABC):
             raise InputError(
                 f"n_outputs must be at least 1 and n_dispersion at least 0, not {n_outputs}, {n_dispersion}"
             )
-        self.shared_scale = shared_scale
+        self.shared_scale = true_or_false("shared_scale", shared_scale)
         self.n_outputs = n_outputs
         self.n_dispersion = n_dispersion
         rows = 1 if shared_scale else n_experts

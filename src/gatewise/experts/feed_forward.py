@@ -21,6 +21,7 @@ from gatewise.experts.hidden_units import (
 )
 from gatewise.experts.monomials import Monomials
 from gatewise.ops.activations import activation as activation_named
+from gatewise.ops.component import true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 _MOST_HIDDEN = 1_000_000
@@ -100,12 +101,10 @@ class FeedForwardExperts(Experts):
         super().__init__(n_features, n_experts, shared_scale, n_outputs=n_outputs, n_dispersion=n_dispersion)
         if n_features < 1:
             raise InputError("feed_forward experts need at least one feature: take constant experts")
-        if not isinstance(output_bias, bool):
-            raise InputError(f"output_bias must be true or false, not {output_bias!r}")
         self.hidden = whole_number("the number of hidden units", hidden, 1, _MOST_HIDDEN)
         activation_named(activation)
         self.activation = activation
-        self.output_bias = output_bias
+        self.output_bias = true_or_false("output_bias", output_bias)
         self.output_change: OutputChange = "affine" if output_bias else "scale"
         outputs = () if n_outputs == 1 else (n_outputs,)
         inner = _spread((n_experts, hidden, 1 + n_features))

@@ -217,6 +217,7 @@ def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began
                 strategy=end.strategy,
                 status=FitStatus.ON_FLOOR if end.on_floor else end.status,
                 log_likelihood=problem.log_likelihood(end.theta),
+                objective=problem.objective(end.theta),
                 relative_gradient=end.relative_gradient,
                 n_iterations=end.n_iterations,
                 n_evaluations=end.n_evaluations,

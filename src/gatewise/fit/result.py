@@ -83,6 +83,7 @@ class StartRecord:
         strategy: how it was made.
         status: how the solver left it (CONVERGED, MAX_ITER, STALLED, TIME_LIMIT, INTERRUPTED or ON_FLOOR).
         log_likelihood: at its end point.
+        objective: there; see `FitResult.objective`.
         relative_gradient: the largest projected gradient component of the mean log-likelihood there.
         n_iterations: solver iterations.
         n_evaluations: passes over the data.
@@ -95,6 +96,7 @@ class StartRecord:
     strategy: str
     status: FitStatus
     log_likelihood: float
+    objective: float
     relative_gradient: float
     n_iterations: int
     n_evaluations: int

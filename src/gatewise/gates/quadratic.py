@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import monomial_names, monomials, n_monomials, to_matrix
+from gatewise.ops.component import true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
@@ -42,7 +43,7 @@ class QuadraticGate(Gate):
 
     def __init__(self, n_features: int, n_experts: int, monomial: bool = False) -> None:
         super().__init__(n_features, n_experts)
-        self.monomial = monomial
+        self.monomial = true_or_false("monomial", monomial)
         self.affine_equivariant = not monomial
         self.bias = nn.Parameter(torch.zeros(n_experts))
         if not monomial:

@@ -10,6 +10,7 @@ from torch.nn.functional import logsigmoid
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate, Normaliser
 from gatewise.gates.invariances import anything
+from gatewise.ops.component import true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
@@ -46,9 +47,9 @@ class SigmoidGate(Gate):
 
     def __init__(self, n_features: int, n_experts: int, normalised: bool = True) -> None:
         super().__init__(n_features, n_experts)
+        self.normalised = true_or_false("normalised", normalised)
         if normalised and n_features < 1:
             raise InputError("the normalised sigmoid gate needs a feature: take the softmax gate without")
-        self.normalised = normalised
         self.weight = nn.Parameter(torch.zeros(n_experts, n_features))
         self.bias = nn.Parameter(torch.zeros(n_experts))
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import Gate
+from gatewise.ops.component import true_or_false
 from gatewise.ops.parameters import Parameters
 
 __all__ = ["TemperedGate", "positive_temperature"]
@@ -46,7 +47,7 @@ class TemperedGate(Gate, ABC):
     ) -> None:
         super().__init__(n_features, n_experts)
         self.initial_temperature = positive_temperature(temperature)
-        self.free_temperature = free_temperature
+        self.free_temperature = true_or_false("free_temperature", free_temperature)
         self.weight = nn.Parameter(torch.zeros(n_experts, n_features))
         self.bias = nn.Parameter(torch.zeros(n_experts))
         # In float64 from the start: rounded to float32, a temperature of 0.1 would stay wrong in a model cast later.

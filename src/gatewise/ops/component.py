@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.ops.parameters import Parameters
 
-__all__ = ["Component"]
+__all__ = ["Component", "true_or_false"]
 
 
 class Component(nn.Module):
@@ -113,3 +113,14 @@ class Component(nn.Module):
         """The sizes and options, for printing."""
         sizes = {"n_features": self.n_features, "n_experts": self.n_experts, **self.options()}
         return ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+
+
+def true_or_false(what: str, value: Any) -> bool:
+    """The option `value` if it is a boolean: "no" and 0 are refused, since any text counts as true.
+
+    Raises:
+        InputError: it is not.
+    """
+    if not isinstance(value, bool):
+        raise InputError(f"{what} must be true or false, not {value!r}")
+    return value

@@ -123,7 +123,6 @@ def search_section(evidence: Evidence) -> Section:
 
 
 def _starts_caption(evidence: Evidence) -> str:
-    result = evidence.result
     often = "The more starts end on the line, the less likely is it that a better"
     if evidence.is_likelihood:
         hollow = ""
@@ -135,12 +134,10 @@ def _starts_caption(evidence: Evidence) -> str:
         )
     options = evidence.estimator.get_params(deep=False)
     penalty = ", with the penalty of the ridge" if options["gate_ridge"] or options["expert_ridge"] else ""
-    caption = (
-        f"The residual sum of squares{penalty} of the optimum that every start reached; the dotted line is the kept "
-        f"fit. {often} one was missed."
+    return (
+        f"The residual sum of squares{penalty} at which every start ended; the dotted line is the kept fit. {often} "
+        "one was missed."
     )
-    lost = sum(start.optimum is None for start in result.starts)
-    return caption + (f" {lost} of {len(result.starts)} starts reached no optimum and are not drawn." if lost else "")
 
 
 def thinned(evidence: Evidence, limit: int, what: str = "drawn") -> str:

@@ -35,18 +35,16 @@ def optimum_colour(optimum: int | None) -> str:
 def starts(result: FitResult, *, height: int = 300) -> go.Figure:
     """The log-likelihood at every start's end point, coloured by optimum, hollow on the variance floor.
 
-    For least squares it is the residual sum of squares, −2 times the objective, of the optimum that a start reached;
-    starts that reached none are not drawn.
+    For least squares it is the residual sum of squares there, −2 times the objective.
     """
     squares = result.kind == "least_squares"
     name = "residual sum of squares" if squares else "log-likelihood"
     kept = -2.0 * result.objective if squares else result.log_likelihood
     heights = {start.index: height_of_start(result, start) for start in result.starts}
-    drawn = [start for start in result.starts if not (squares and math.isnan(heights[start.index]))]
     figure = blank_figure(height=height)
     figure.add_hline(y=kept, line={"color": INK, "width": 1, "dash": "dot"})
     groups: dict[int, list[StartRecord]] = {}
-    for start in drawn:
+    for start in result.starts:
         groups.setdefault(_group(start), []).append(start)
     for group, members in sorted(groups.items()):
         colours = [optimum_colour(start.optimum) for start in members]
@@ -79,10 +77,8 @@ def starts(result: FitResult, *, height: int = 300) -> go.Figure:
 
 
 def height_of_start(result: FitResult, start: StartRecord) -> float:
-    """Where a start ended: its log-likelihood, or the residual sum of squares of its optimum, NaN if it has none."""
-    if result.kind != "least_squares":
-        return start.log_likelihood
-    return math.nan if start.optimum is None else -2.0 * result.optima[start.optimum].objective
+    """Where a start ended: its log-likelihood, or its residual sum of squares."""
+    return -2.0 * start.objective if result.kind == "least_squares" else start.log_likelihood
 
 
 def trace(result: FitResult, *, height: int = 300) -> go.Figure:
