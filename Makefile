@@ -16,11 +16,14 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/gatewise fit tone --target tuned --features stretchratio --experts 2 --seed 0 --out demo-output --overwrite
 
+# One thread in each of two workers; a file stays in one worker, since its tests share fitted models.
+TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+
 test: install
-	$(BIN)/python -m pytest -q
+	$(TEST)
 
 test-slow: install
-	$(BIN)/python -m pytest -q -m slow
+	$(TEST) -m slow
 
 lint: install
 	$(BIN)/ruff check .
