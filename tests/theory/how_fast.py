@@ -1,0 +1,64 @@
+"""The table of the page on how fast each parameter can be learned; `python -m tests.theory.how_fast` writes it."""
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from gatewise.theory.rate_table import Theorem, rate_table
+from gatewise.theory.rates import RateRow
+
+PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-fast.md"
+ROWS = Path(__file__).with_name("how_fast.toml")
+START, END = "<!-- the table: written by tests/theory/how_fast.py -->\n", "<!-- end of the table -->\n"
+HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated |"
+
+
+def rows() -> list[dict[str, Any]]:
+    """The rows as they stand in the TOML file."""
+    return tomllib.loads(ROWS.read_text(encoding="utf-8"))["rows"]
+
+
+def table() -> str:
+    """The table in Markdown."""
+    lines = [HEADER, "|---|---:|---|---|---|---|"]
+    for row in rows():
+        theorem = next(t for t in rate_table().theorems if t.id == row["theorem"])
+        measured = f"{row['modulus']} ({row['modulus_from']})" if row["modulus"] else "–"
+        lines.append(
+            f"| {row['model']} | {row['atoms']} | {', '.join(row['parameters'])} | "
+            f"{proved(theorem, row['parameters'], row['atoms'])} | {measured} | to be filled by the rate studies |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def proved(theorem: Theorem, parameters: list[str], atoms: int) -> str:
+    """The one rate that a theorem gives these parameters in a cell of this size, and where it stands."""
+    cells = ("one", "every") if atoms == 1 else ("many", "every")
+    texts = {
+        RateRow(theorem, rate, atoms if rate.cell == "many" else None).text
+        for rate in theorem.rates
+        if rate.parameter in parameters and rate.cell in cells
+    }
+    found = {rate.parameter for rate in theorem.rates if rate.cell in cells}
+    if not set(parameters) <= found or len(texts) != 1:
+        raise ValueError(f"{theorem.id} has no one rate for {parameters} with {atoms} atoms in the cell")
+    text = texts.pop().replace("slower than any n^(-1/(2r)), perhaps 1/log n", "slower than any polynomial")
+    where = rate_table().cite(theorem.paper).removeprefix("arXiv:")
+    return f"expected: {text} ({where})" if theorem.read == "expected" else f"{text} ({_how(theorem)}, {where})"
+
+
+def _how(theorem: Theorem) -> str:
+    if theorem.read in ("full text", "full text of the first version"):
+        return "read"
+    return {"quoted by a later paper": "quoted", "derived here": "derived"}.get(theorem.read, theorem.read)
+
+
+def with_table(page: str) -> str:
+    """The page with the table in its place."""
+    before, rest = page.split(START)
+    _, after = rest.split(END)
+    return before + START + table() + END + after
+
+
+if __name__ == "__main__":
+    PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
