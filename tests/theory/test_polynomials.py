@@ -172,6 +172,21 @@ def test_combinations_of_normal_densities_change_sign_at_most_twice_per_further_
     assert {(2, 2), (3, 4)} <= seen
 
 
+@pytest.mark.parametrize("m", [2, 3, 4])
+def test_the_density_moves_with_the_power_2m_of_the_displacement(m):
+    """So no exponent below 2m can stand at Δb in a loss that bounds the distance of densities from below."""
+    solution = explicit_solution(m)
+    z = np.linspace(-6.0, 6.0, 2001)
+    distances = []
+    for delta in (0.2, 0.1):
+        mixed = sum(
+            float(weight) * normal(z, delta * float(node), 1.0 + 2.0 * delta**2 * float(half))
+            for weight, node, half in zip(solution.weights, solution.intercepts, solution.variances, strict=True)
+        )
+        distances.append(np.trapezoid(np.abs(mixed - normal(z, 0.0, 1.0)), z))
+    assert math.log2(distances[0] / distances[1]) == pytest.approx(2 * m, abs=0.2)
+
+
 def normal(z, mean, variance):
     return np.exp(-((z - mean) ** 2) / (2.0 * variance)) / math.sqrt(2.0 * math.pi * variance)
 
