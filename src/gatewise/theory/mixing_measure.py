@@ -34,7 +34,6 @@ _TRANSLATIONS = {
     "activation_dense_to_sparse": ("bias",),
     "sigmoid": (),
     "gaussian": (),
-    "hierarchical": ("bias",),
 }
 
 
@@ -113,8 +112,8 @@ class MixingMeasure:
             raise InputError(f"there are {len(weights)} weights and {len(self.groups)} groups: give one for each")
         translations = self.translations
         if translations is None:
-            present = ("bias", *parameters)
-            translations = tuple(name for name in _TRANSLATIONS.get(self.gate, ()) if name in present)
+            declared = _TRANSLATIONS.get(self.options.get("outer", self.gate), ())
+            translations = tuple(name for name in declared if name == "bias" or name in parameters)
         for name, value in (
             ("weights", weights),
             ("parameters", MappingProxyType(parameters)),

@@ -48,12 +48,6 @@ def _experts(*names: str) -> Callable[[MixingMeasure], str | None]:
     return misfit
 
 
-def _sparse(truth: MixingMeasure) -> str | None:
-    if truth.n_active is None:
-        return "the gate is dense: give top_k, or take the loss of the same name without top_k"
-    return None
-
-
 def _perturbed(truth: MixingMeasure) -> str | None:
     return None if truth.gate in ("cosine", "perturbed_cosine") else f"it is for cosine gates, not {truth.gate!r}"
 
@@ -257,7 +251,8 @@ register(
         "arXiv:2309.13850, D₁",
         f"{_RECALLED}; agrees with the authors' program",
         _ones,
-        _all_of(_sparse, *_GAUSSIAN_LINEAR),
+        _all_of(*_GAUSSIAN_LINEAR),
+        sparse=True,
     )
 )
 register(
@@ -267,7 +262,8 @@ register(
         "arXiv:2309.13850, D₂",
         f"{_RECALLED}; r̄(m) for m ≥ 4 is the bound 7, its value is not known",
         _SEPARATE,
-        _all_of(_sparse, *_GAUSSIAN_LINEAR),
+        _all_of(*_GAUSSIAN_LINEAR),
+        sparse=True,
         uses_r="r̄",
     )
 )

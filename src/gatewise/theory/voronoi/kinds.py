@@ -45,7 +45,7 @@ class Setting:
 
     def r_bar(self, size: int) -> float:
         """r̄ of a cell of this size: the caller's, or 4, 6, and from four atoms on the bound 7."""
-        if self.r is None:
+        if self.r is None or (isinstance(self.r, Mapping) and size not in self.r):
             return R_BAR_BOUND.get(size, _R_BAR_ABOVE)
         return _exponent(self.r, size)
 
@@ -61,12 +61,7 @@ class Setting:
 
 
 def _exponent(r: Exponents, size: int) -> float:
-    if isinstance(r, Mapping):
-        if size not in r:
-            raise InputError(f"r has no exponent for a cell of {size} atoms: it has those for {sorted(r)}")
-        value = r[size]
-    else:
-        value = r(size) if callable(r) else r
+    value = r[size] if isinstance(r, Mapping) else r(size) if callable(r) else r
     if isinstance(value, bool) or not value >= 1.0 or value == float("inf"):
         raise InputError(f"an exponent must be at least 1 and finite, not {value!r}: below 1 a loss is not convex")
     return float(value)
@@ -104,6 +99,7 @@ class LossKind:
         dispersions: whether variances and other dispersions count, as in a likelihood.
         by_class: whether the experts' outputs are separate blocks.
         nested: whether it is a loss of hierarchical gates.
+        sparse: whether it is a loss of the K largest cells.
         uses_r: what `r` is: "r̄", "r", or "" for nothing.
     """
 
@@ -117,6 +113,7 @@ class LossKind:
     dispersions: bool = True
     by_class: bool = False
     nested: bool = False
+    sparse: bool = False
     uses_r: str = ""
 
 
@@ -171,7 +168,7 @@ def register(kind: LossKind) -> LossKind:
 
 
 def loss_kinds(truth: MixingMeasure | None = None) -> dict[str, LossKind]:
-    """All kinds of losses by name, or those that fit a truth.
+    """All kinds of losses by name, or those that fit a truth; a dense truth has no largest cells.
 
     Example:
         >>> from gatewise.theory import MixingMeasure, loss_kinds
@@ -179,4 +176,7 @@ def loss_kinds(truth: MixingMeasure | None = None) -> dict[str, LossKind]:
         >>> list(loss_kinds(truth))
         ['D1', 'L1', 'L2r']
     """
-    return {name: kind for name, kind in KINDS.items() if truth is None or kind.misfit(truth) is None}
+    if truth is None:
+        return dict(KINDS)
+    fitting = {name: kind for name, kind in KINDS.items() if kind.misfit(truth) is None}
+    return {name: kind for name, kind in fitting.items() if truth.n_active is not None or not kind.sparse}

@@ -6,7 +6,7 @@ from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.build import Cells, SymmetryChoice, check_pair
-from gatewise.theory.voronoi.kinds import KINDS, Exponents, LossKind
+from gatewise.theory.voronoi.kinds import KINDS, Exponents, LossKind, loss_kinds
 from gatewise.theory.voronoi.nested import nested_loss
 from gatewise.theory.voronoi.result import VoronoiLoss
 from gatewise.theory.voronoi.single import flat_loss
@@ -55,8 +55,8 @@ def voronoi_loss(
         truth: a mixing measure, or a model, of the same gate, experts and family.
         kind: a name in `loss_kinds()`, with formula, source and how sure it is: "D1" and "D2" (arXiv:2305.03288),
             "D2_sharp" (ours), "L1", "multinomial_D1", "laplace_D2" and others.
-        r: of losses with r̄, r̄ of a cell of m atoms: a number, a mapping or a function; None for 4, 6, and from m = 4 on
-            the bound 7 of the literature. Of losses with a power r ≥ 1 this power.
+        r: of losses with r̄, r̄ of a cell of m atoms: a number, a function, or a mapping from some m; where nothing is
+            given 4, 6, and from m = 4 on the bound 7 of the literature. Of losses with a power r ≥ 1 this power.
         top_k: K; None for the truth's own, or all cells.
         symmetry: "infimum" over copies of the truth as in the papers, "estimate" over copies of the estimate, or
             "none" for the parameters as they are.
@@ -93,10 +93,15 @@ def _chosen(kind: str, truth: MixingMeasure, top_k: int | None) -> tuple[LossKin
     """The kind, of which there may be a sparse form, and K; 0 for all cells."""
     most = truth.n_active if top_k is None else top_k
     if most is None:
+        if KINDS[kind].sparse:
+            raise InputError(
+                f"the loss {kind} is one of the K largest cells, and the truth's gate is dense: give top_k"
+            )
         return KINDS[kind], 0
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= truth.n_atoms:
         raise InputError(f"top_k must be a whole number between 1 and the truth's {truth.n_atoms} atoms, not {most!r}")
-    return KINDS[_TOP_K_FORMS.get(kind, kind)], most
+    sparse = KINDS[_TOP_K_FORMS.get(kind, kind)]
+    return (sparse if sparse.misfit(truth) is None else KINDS[kind]), most
 
 
 def _check(
@@ -108,7 +113,7 @@ def _check(
     check_pair(estimate, truth)
     reason = kind.misfit(truth)
     if reason is not None:
-        fitting = ", ".join(name for name, other in KINDS.items() if other.misfit(truth) is None) or "none"
+        fitting = ", ".join(loss_kinds(truth)) or "none"
         raise InputError(f"the loss {kind.name} does not fit this truth: {reason}. Losses that fit: {fitting}")
     if r is not None and not kind.uses_r:
         raise InputError(f"the loss {kind.name} has no free exponent: leave out r")
