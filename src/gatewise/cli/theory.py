@@ -2,6 +2,8 @@
 
 import typer
 
+from gatewise.cli.theory_identify import identify
+from gatewise.cli.theory_modulus import modulus
 from gatewise.cli.theory_rates import r_bar, rates
 
 __all__ = ["theory"]
@@ -15,6 +17,8 @@ theory = typer.Typer(
 )
 theory.command("rates", short_help="Proved rates of a kind of model.")(rates)
 theory.command("r-bar", short_help="How far the atoms of one cell can cancel each other.")(r_bar)
+theory.command("identify", short_help="Which derivatives depend on each other, and which conditions hold.")(identify)
+theory.command("modulus", short_help="Measure how slowly each parameter shows in the distance.")(modulus)
 
 
 @theory.callback()

@@ -177,17 +177,26 @@ class Span:
         self._columns, self._digits = columns, digits
         self._lengths = normalised(columns)[1]
         self._taken: list[Numbers] = []
+        self._known: dict[tuple[int, ...], Numbers | None] = {}
 
-    def _rest(self, support: tuple[int, ...]) -> Numbers | None:
-        """What the null vector of these functions has beyond those taken, of length 1, or None if nothing."""
-        small = tolerance(self._digits)
+    def _unit(self, support: tuple[int, ...]) -> Numbers | None:
+        """The null vector of these functions as unit columns, of length 1, or None if there is not exactly one."""
         vector = null_vector(self._columns[:, list(support)], self._digits)
         if vector is None:
             return None
-        rest = np.full(self._columns.shape[1], mpmath.mpf(0), dtype=object)
+        small = tolerance(self._digits)
+        unit = np.full(self._columns.shape[1], mpmath.mpf(0), dtype=object)
         for entry, value in zip(support, vector, strict=True):
-            rest[entry] = value * (self._lengths[entry] if self._lengths[entry] > small else 1)
-        rest = rest / mpmath.sqrt(mpmath.fdot(rest, rest))
+            unit[entry] = value * (self._lengths[entry] if self._lengths[entry] > small else 1)
+        return unit / mpmath.sqrt(mpmath.fdot(unit, unit))
+
+    def _rest(self, support: tuple[int, ...]) -> Numbers | None:
+        """What the null vector of these functions has beyond those taken, of length 1, or None if nothing."""
+        if support not in self._known:
+            self._known[support] = self._unit(support)
+        rest, small = self._known[support], tolerance(self._digits)
+        if rest is None:
+            return None
         for _ in range(2):
             for other in self._taken:
                 rest = rest - mpmath.fdot(other, rest) * other
