@@ -2,6 +2,7 @@
 
 from gatewise.theory.identifiability import Identifiability, Identity, identify
 from gatewise.theory.mixing_measure import MixingMeasure
+from gatewise.theory.modulus import ModulusDesign, ModulusResult, modulus
 from gatewise.theory.polynomial_system import PolynomialSystem, polynomial_system
 from gatewise.theory.polynomials import RBar, explicit_solution, r_bar
 from gatewise.theory.rate_table import Theorem
@@ -13,6 +14,8 @@ __all__ = [
     "Identity",
     "LossKind",
     "MixingMeasure",
+    "ModulusDesign",
+    "ModulusResult",
     "PolynomialSystem",
     "ProvedRates",
     "RBar",
@@ -23,6 +26,7 @@ __all__ = [
     "explicit_solution",
     "identify",
     "loss_kinds",
+    "modulus",
     "polynomial_system",
     "proved_rates",
     "r_bar",

@@ -1,6 +1,6 @@
 """Displacements of a fitted mixture from a point that is the truth: what is moved, held and bounded."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,7 +56,7 @@ class Coordinates:
         parts: parameters of the fitted mixture at the truth, under the names "gate" and "experts".
         cells: the true atom of each fitted atom.
         blocks: the gate's vectors of weights.
-        per_atom: full names of the parameters whose first axis is the atom.
+        rows: for parameters whose first axis is the atom, or a group of atoms: the atoms of each row, by full name.
         frozen: full names of parameters that have no effect and are left out.
     """
 
@@ -65,7 +65,7 @@ class Coordinates:
         parts: dict[str, Parameters],
         cells: Sequence[int],
         blocks: Sequence[WeightBlock],
-        per_atom: Sequence[str],
+        rows: Mapping[str, Sequence[tuple[int, ...]]],
         frozen: Sequence[str] = (),
     ) -> None:
         self.cells = tuple(cells)
@@ -91,7 +91,7 @@ class Coordinates:
                 self._add_weights(name, weights[name], place)
             elif name not in frozen:
                 for index in np.ndindex(*place.shape):
-                    atoms = (index[0],) if name in per_atom else ()
+                    atoms = tuple(rows[name][index[0]]) if name in rows else ()
                     self.labels.append(Label(name, index, "displacement", atoms))
                     self._target.append(int(place[index]))
         self._moved = np.array([i for i, label in enumerate(self.labels) if label.kind == "displacement"], int)

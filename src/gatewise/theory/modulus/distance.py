@@ -1,6 +1,7 @@
 """The distance between a displaced mixture and the truth, as a vector of residuals with derivatives."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from gatewise.theory.modulus.program import Program, derivative_program, value_p
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.targets import target_rule
 
-__all__ = ["MixtureDistance"]
+__all__ = ["MixtureDistance", "check_truth", "flat_parameters"]
 
 _ROUNDINGS = 8.0
 
@@ -41,9 +42,6 @@ class MixtureDistance:
         size: the number of coordinates.
         floor: the norm of what rounding leaves of a residual that is zero.
         is_exact: whether all is formed in 80-bit floats.
-
-    Raises:
-        InputError: the parts cannot be measured so.
     """
 
     def __init__(
@@ -54,7 +52,6 @@ class MixtureDistance:
         design: ModulusDesign,
         kinks: Kinks,
     ) -> None:
-        _check(truth, design)
         self.coordinates = coordinates
         self.size = coordinates.size
         self._is_l2 = design.distance == "l2"
@@ -62,10 +59,11 @@ class MixtureDistance:
         self._normalised = truth.is_normalised and not self._joint
         self._inputs = InputRule(design.inputs, truth.gate.n_features or truth.experts.n_features)
         self._kinks = kinks
-        x, weight = self._inputs.split(kinks.breaks(self.coordinates.base)) if kinks.exist else self._inputs.fixed
+        self._true_point = flat_parameters(truth)
+        x, weight = self._cut(coordinates.base) if kinks.exist else self._inputs.fixed
         start = x.astype(np.float64)
         self._y, self._dy = (np.zeros(1), np.ones(1)) if self._is_l2 else target_rule(design.targets, truth, start)
-        self._truth, self._true_point = _Mixture(truth, start, self._y, self._is_l2), _flat(truth)
+        self._truth = _Mixture(truth, start, self._y, self._is_l2)
         self._fitted = _Mixture(fitted, start, self._y, self._is_l2)
         self.is_exact = self._truth.is_exact and self._fitted.is_exact
         self._rule: tuple[Any, ...] | None = None
@@ -88,7 +86,10 @@ class MixtureDistance:
     def _at(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         if self._rule is not None:
             return self._rule
-        return self._prepared(*self._inputs.split(self._kinks.breaks(parameters)))
+        return self._prepared(*self._cut(parameters))
+
+    def _cut(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self._inputs.split(self._kinks.breaks(self._true_point, parameters))
 
     def _weights(self, logits: np.ndarray) -> np.ndarray:
         if not self._normalised:
@@ -174,7 +175,7 @@ class _Mixture:
         gate, experts, family = model.gate, model.experts, model.family
         self.n_outputs, self.n_dispersion = family.n_outputs, family.n_dispersion
         self.channels = self.n_outputs + self.n_dispersion
-        point = _flat(model)
+        point = flat_parameters(model)
         self._n_gate = sum(value.numel() for value in gate.own_parameters().values())
         first, second = point[: self._n_gate], point[self._n_gate :]
         see = (lambda z: z) if gate.n_features else (lambda z: z[..., :0])
@@ -186,9 +187,11 @@ class _Mixture:
             return functional_call(experts, _named(experts, theta), (inputs,))
 
         self.logits = value_program(logits, first, x)
-        self.logits_slope = derivative_program(logits, first, x)
         self.experts = value_program(parameters, second, x)
-        self.experts_slope = derivative_program(parameters, second, x)
+        self._slopes: dict[str, Callable[[], Program]] = {
+            "logits": lambda: derivative_program(logits, first, x),
+            "experts": lambda: derivative_program(parameters, second, x),
+        }
         self.is_exact = self.logits.is_exact and self.experts.is_exact
         if is_l2:
             return
@@ -207,8 +210,24 @@ class _Mixture:
             return log_density(spread, scale)
 
         self.family: Program = value_program(log_density, location[:, None], dispersion)
-        self.family_slope: Program = derivative_program(moved, np.zeros(self.channels), location[:, None], dispersion)
+        zero = np.zeros(self.channels)
+        self._slopes["family"] = lambda: derivative_program(moved, zero, location[:, None], dispersion)
         self.is_exact = self.is_exact and self.family.is_exact
+
+    @cached_property
+    def logits_slope(self) -> Program:
+        """Derivatives of the logits by the gate's parameters; recorded when first wanted, as the others."""
+        return self._slopes["logits"]()
+
+    @cached_property
+    def experts_slope(self) -> Program:
+        """Derivatives of locations and dispersions by the experts' parameters."""
+        return self._slopes["experts"]()
+
+    @cached_property
+    def family_slope(self) -> Program:
+        """Derivatives of the log density by each location and dispersion."""
+        return self._slopes["family"]()
 
     def split(self, parameters: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Those of the gate, and those of the experts."""
@@ -236,14 +255,20 @@ def _named(module: Any, theta: Tensor, prefix: str = "") -> Parameters:
     return found
 
 
-def _flat(model: MixtureOfExperts) -> np.ndarray:
+def flat_parameters(model: MixtureOfExperts) -> np.ndarray:
+    """All parameters of gate and experts, in that order, as 80-bit floats."""
     parts: Sequence[Tensor] = [
         value.reshape(-1) for part in (model.gate, model.experts) for value in part.own_parameters().values()
     ]
     return torch.cat(list(parts)).numpy().astype(LONG)
 
 
-def _check(truth: MixtureOfExperts, design: ModulusDesign) -> None:
+def check_truth(truth: MixtureOfExperts, design: ModulusDesign) -> None:
+    """Refuse what has no such distance, or not in this form.
+
+    Raises:
+        InputError: with what it is and what to do.
+    """
     if truth.gate_scaler is not None or truth.expert_scaler is not None:
         raise InputError("the modulus takes a truth in its own units: build it without stored standardisation")
     if any(value.dtype != torch.float64 for value in truth.state_dict().values() if value.is_floating_point()):

@@ -1,75 +1,77 @@
 """Where gates and experts are not smooth in the inputs, as functions of their parameters."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gatewise.experts import Experts, FeedForwardExperts
-from gatewise.gates import Gate, LaplaceGate
+from gatewise.experts import FeedForwardExperts
+from gatewise.gates import LaplaceGate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters
 from gatewise.theory.modulus.inputs import Breaks
 
 __all__ = ["Kinks", "Places"]
 
-Places = Callable[[np.ndarray, np.ndarray], Sequence[np.ndarray]]
-"""(parameters, flat; other coordinates (n, d − 1)) ↦ places on the first axis, arrays (n,)."""
+Places = Callable[[Mapping[str, np.ndarray], np.ndarray], Sequence[np.ndarray]]
+"""(parameters by full name, other coordinates (n, d − 1)) ↦ places on the first axis, arrays (n,)."""
 
 
 class Kinks:
     """Where the truth and the displaced mixture have kinks on the first axis.
 
+    Known are those of a Laplace gate of one input, at its centres, and of relu experts, where aᵀx + b = 0.
+
     Args:
         truth: the true mixture; its kinks stay.
         fitted: the displaced one; its kinks move.
-        own: places of the user's own gate or experts, for both, or None for those that are known here.
+        own: places of one's own gate or experts, for both mixtures, or None for those that are known here.
     """
 
-    def __init__(
-        self, truth: MixtureOfExperts, fitted: MixtureOfExperts, true_point: np.ndarray, own: Places | None = None
-    ) -> None:
-        self._own = own
-        self._true_point = true_point
-        self._truth, self._fitted = _known(truth), _known(fitted)
-        self.exist = own is not None or bool(self._truth or self._fitted)
+    def __init__(self, truth: MixtureOfExperts, fitted: MixtureOfExperts, own: Places | None = None) -> None:
+        self._sides = [(_shapes(model), [own] if own is not None else _known(model)) for model in (truth, fitted)]
+        self.exist = any(places for _, places in self._sides)
 
-    def breaks(self, parameters: np.ndarray) -> list[Breaks]:
-        """For the quadrature: all places, at these parameters of the fitted mixture."""
+    def breaks(self, true_point: np.ndarray, point: np.ndarray) -> list[Breaks]:
+        """For the quadrature: all places, at flat parameters of the truth and of the fitted mixture."""
         found: list[Breaks] = []
-        for places, point in ((self._truth, self._true_point), (self._fitted, parameters)):
-            for place in [self._own] if self._own is not None else places:
-                found.append(lambda rest, place=place, point=point: list(place(point, rest)))
+        for (shapes, places), flat in zip(self._sides, (true_point, point), strict=True):
+            parameters, at = {}, 0
+            for name, shape in shapes.items():
+                size = int(np.prod(shape))
+                parameters[name] = flat[at : at + size].reshape(shape)
+                at += size
+            found += [_at(place, parameters) for place in places]
         return found
+
+
+def _at(place: Places, parameters: Mapping[str, np.ndarray]) -> Breaks:
+    return lambda rest: [np.broadcast_to(cut, len(rest)) for cut in place(parameters, rest)]
+
+
+def _shapes(model: MixtureOfExperts) -> dict[str, tuple[int, ...]]:
+    parts = {"gate": model.gate, "experts": model.experts}
+    return {
+        f"{part}.{name}": tuple(value.shape)
+        for part, module in parts.items()
+        for name, value in module.own_parameters().items()
+    }
 
 
 def _known(model: MixtureOfExperts) -> list[Places]:
     found: list[Places] = []
-    gate, experts = model.gate, model.experts
-    offset = sum(value.numel() for value in gate.own_parameters().values())
-    if isinstance(gate, LaplaceGate) and gate.n_features == 1:
-        centre = _span(gate, 0, "centre")
-        found.append(lambda point, rest: [np.full(len(rest), value) for value in point[centre]])
-    if isinstance(experts, FeedForwardExperts) and experts.activation == "relu":
-        found.append(_hinges(experts, offset))
+    if isinstance(model.gate, LaplaceGate) and model.gate.n_features == 1:
+        found.append(_centres)
+    if isinstance(model.experts, FeedForwardExperts) and model.experts.activation == "relu":
+        found.append(_hinges)
     return found
 
 
-def _hinges(experts: FeedForwardExperts, offset: int) -> Places:
+def _centres(parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
+    return list(parameters["gate.centre"][:, 0])
+
+
+def _hinges(parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
     """Where aᵀx + b = 0 cuts the first axis, unit by unit."""
-    slope, bias = _span(experts, offset, "inner_weight"), _span(experts, offset, "inner_bias")
-    d = experts.n_features
-
-    def places(point: np.ndarray, rest: np.ndarray) -> list[np.ndarray]:
-        weights = point[slope].reshape(-1, d)
-        return [-(b + rest @ a[1:]) / a[0] for a, b in zip(weights, point[bias], strict=True)]
-
-    return places
-
-
-def _span(module: Gate | Experts, offset: int, name: str) -> slice:
-    own: Parameters = module.own_parameters()
-    for key, value in own.items():
-        if key == name:
-            return slice(offset, offset + value.numel())
-        offset += value.numel()
-    raise KeyError(name)
+    weights, biases = parameters["experts.inner_weight"], parameters["experts.inner_bias"]
+    d = weights.shape[-1]
+    pairs = zip(weights.reshape(-1, d), biases.reshape(-1), strict=True)
+    return [-(bias + rest @ weight[1:]) / weight[0] for weight, bias in pairs]

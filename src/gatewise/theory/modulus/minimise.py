@@ -75,6 +75,8 @@ _LEAST_DAMPING = 1e-26
 _BURST_DAMPINGS = (1e-26, 1e-22, 1e-18, 1e-14)
 _BURST_STEPS = 8
 _STALLS = 4
+_NOTHING_LEFT = 1e-9
+_RESOLVED = 1e-14
 
 
 def minimise(
@@ -103,13 +105,13 @@ def minimise(
         0.000995037
     """
     state = _state(objective, box.clip(start.astype(LONG)))
-    state = _levenberg_marquardt(objective, state, box, steps, tolerance)
+    state, settled = _levenberg_marquardt(objective, state, box, steps, tolerance)
     for _ in range(polish):
-        if _at_floor(objective, state):
+        if settled:
             break
         before = state.square
         state = _bursts(objective, state, box)
-        state = _levenberg_marquardt(objective, state, box, max(steps // 3, 10), tolerance)
+        state, settled = _levenberg_marquardt(objective, state, box, max(steps // 3, 10), tolerance)
         if not state.square < before * (1 - 1e-4):
             break
     return Minimum(float(np.sqrt(state.square)), state.point)
@@ -145,12 +147,22 @@ class _Linearised:
         """The part of a residual that the model reaches, in units of the present norm."""
         return (self._long @ (residual / self.norm)).astype(float)
 
-    def solve(self, projected: np.ndarray, damping: float, movable: np.ndarray) -> np.ndarray:
-        """The damped least-squares solution of R z = −projected with z = 0 outside `movable`."""
+    def _factored(self, movable: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         key = movable.tobytes()
         if key not in self._factors:
             self._factors[key] = np.linalg.svd(self.triangle[:, movable], full_matrices=False)
-        left, values, right = self._factors[key]
+        return self._factors[key]
+
+    def promise(self, projected: np.ndarray) -> float:
+        """The share of ‖r‖² that the model can take away."""
+        left, values, _ = self._factored(self.everything)
+        kept = values > _RESOLVED * values[0]
+        part = left[:, kept].T @ projected
+        return float(part @ part)
+
+    def solve(self, projected: np.ndarray, damping: float, movable: np.ndarray) -> np.ndarray:
+        """The damped least-squares solution of R z = −projected with z = 0 outside `movable`."""
+        left, values, right = self._factored(movable)
         step = np.zeros(len(self.index))
         if values.size and values[0] > 0:
             # Relative to the largest value at the point, so that the damping has no units.
@@ -224,15 +236,20 @@ def _bend(
     return 0.5 * model.solve(model.project(second), damping, movable)
 
 
-def _levenberg_marquardt(objective: Objective, state: _State, box: Box, steps: int, tolerance: float) -> _State:
+def _levenberg_marquardt(
+    objective: Objective, state: _State, box: Box, steps: int, tolerance: float
+) -> tuple[_State, bool]:
+    """The best state, and whether it is known that no step leads on from it."""
     damping, stalls = _FIRST_DAMPING, 0
     for _ in range(steps):
         if _at_floor(objective, state) or not np.isfinite(state.square):
-            break
+            return state, True
         model = _linearise(objective, state, box)
         if model is None:
-            break
+            return state, True
         found, projected = None, model.project(state.residual)
+        if model.promise(projected) < _NOTHING_LEFT:
+            return state, True
         for _ in range(12):
             step, movable = _bounded_step(state, box, model, projected, damping)
             bend = _bend(objective, state, model, step, damping, movable)
@@ -248,7 +265,7 @@ def _levenberg_marquardt(objective: Objective, state: _State, box: Box, steps: i
         state, damping = found, max(damping / 16, _LEAST_DAMPING)
         if stalls >= _STALLS:
             break
-    return state
+    return state, False
 
 
 def _better(objective: Objective, state: _State, box: Box, model: _Linearised, step: np.ndarray) -> _State | None:

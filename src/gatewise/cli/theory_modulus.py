@@ -1,0 +1,89 @@
+"""`gatewise theory modulus`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from gatewise.cli.common import ends_on_interrupt
+from gatewise.exceptions import InputError
+
+if TYPE_CHECKING:
+    from gatewise.theory.modulus.result import ModulusResult
+
+__all__ = ["modulus"]
+
+
+def modulus(
+    case: Annotated[
+        str | None,
+        typer.Argument(metavar="[CASE|FILE.toml]", help="A case of the library (see --list), or a file with one."),
+    ] = None,
+    list_cases: Annotated[bool, typer.Option("--list", help="List the cases of the library.")] = False,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Worker processes.")] = 1,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", metavar="DIR", help="Keep every finished coordinate and the pictures here; take up what is there."
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Measure the local modulus: the exponent of the least distance when one parameter is displaced.
+
+    An exponent α means that the parameter is learned at n^(-1/(2α)). "Faster than the bound" says that the published
+    rate is slower than what was measured; "flat" that the distance vanishes along a whole curve.
+    """
+    from gatewise.theory.modulus.case import case_names, compare, read_case, run_group
+
+    if list_cases:
+        titles = {name: read_case(name).title for name in case_names()}
+        width = max(map(len, titles))
+        shown = [f"{name:{width}}  {title}" for name, title in titles.items()]
+        print(json.dumps(titles, ensure_ascii=False, indent=1) if as_json else "\n".join(shown))
+        return
+    if case is None:
+        raise InputError("say which case: one of `gatewise theory modulus --list`, or a TOML file")
+    found = read_case(case)
+    answer = []
+    with ends_on_interrupt():
+        for place, group in enumerate(found.groups):
+            result = run_group(found, group, jobs=jobs, out=None if out is None else out / "rows")
+            verdicts = [compare(expected, row) for expected, row in zip(group.rows, result, strict=True)]
+            answer.append(
+                {
+                    "group": group.title,
+                    "cells": group.cells,
+                    "held": group.hold,
+                    "expected": [row.model_dump() for row in group.rows],
+                    "verdicts": verdicts,
+                    **result.to_dict(),
+                }
+            )
+            if not as_json:
+                print(f"{found.title}: {group.title}", *_lines(result), sep="\n", end="\n\n")
+            if out is not None:
+                _draw(result, out / f"{place + 1}.html")
+    if as_json:
+        print(json.dumps({"title": found.title, "groups": answer}, ensure_ascii=False, indent=1))
+    elif out is not None:
+        print(f"written: {out}")
+    sys.stdout.flush()
+
+
+def _lines(result: "ModulusResult") -> list[str]:
+    found = result.to_text().splitlines()
+    for direction in result.null_directions:
+        terms = " ".join(f"{value:+.3f} {name}" for name, value in direction.items())
+        found.append(f"a null direction that no declared symmetry explains: {terms}")
+    return found
+
+
+def _draw(result: "ModulusResult", path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(result.figure().to_html(include_plotlyjs=True), encoding="utf-8")
+    except OSError as error:
+        raise InputError(f"{path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,82 @@
+"""`gatewise theory modulus`."""
+
+import json
+
+import pytest
+
+from gatewise.cli import main
+from gatewise.theory.modulus.case import case_names, read_case
+from gatewise.theory.modulus.problem import Problem, fitted_at_truth
+
+CASE = """
+title = "A small one"
+n_features = 1
+n_experts = 2
+gate = { name = "softmax", parameters = { weight = [[1.0], [0.0]], bias = [0.5, 0.0] } }
+experts = { name = "linear", parameters = { weight = [[-1.5], [1.0]], bias = [1.0, -1.0] } }
+design = { distance = "l2", inputs = { kind = "box", nodes = 8 }, window = { largest = 0.1, smallest = 0.01 } }
+
+[[groups]]
+title = "exact"
+rows = [{ parameter = "experts.bias[0]", proved = 1.0, source = "no paper" }]
+"""
+
+
+@pytest.fixture
+def case(tmp_path):
+    path = tmp_path / "small.toml"
+    path.write_text(CASE)
+    return path
+
+
+def test_a_case_from_a_file(case, tmp_path, capsys):
+    assert main(["theory", "modulus", str(case), "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert "experts.bias[0]" in shown
+    assert "n^(-1/2)" in shown
+    assert (tmp_path / "out" / "1.html").exists()
+    assert main(["theory", "modulus", str(case), "--out", str(tmp_path / "out"), "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert group["verdicts"] == ["agrees"]
+    assert abs(group["rows"][0]["exponent"] - 1) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("title = ", "no TOML"),
+        (CASE.replace("nodes = 8", "nodes = 0"), "inputs.box.nodes"),
+        (CASE.replace("experts.bias[0]", "experts.height"), "experts.height"),
+        (CASE.replace("weight = [[1.0], [0.0]]", "slope = [[1.0], [0.0]]"), "slope"),
+        (CASE.replace("[[1.0], [0.0]]", "[[1.0, 2.0], [0.0, 0.0]]"), "shape"),
+    ],
+)
+def test_what_is_wrong_with_a_case(text, message, tmp_path, capsys):
+    path = tmp_path / "case.toml"
+    path.write_text(text)
+    assert main(["theory", "modulus", str(path)]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+
+
+def test_no_case(capsys):
+    assert main(["theory", "modulus", "nothing"]) == 2
+    assert "softmax-linear" in capsys.readouterr().err
+    assert main(["theory", "modulus"]) == 2
+    assert main(["theory", "modulus", "--list"]) == 0
+
+
+@pytest.mark.parametrize("name", case_names())
+def test_the_cases_of_the_library(name):
+    """Every group of every case is a truth and a fitted mixture that equals it, and its rows exist."""
+    case = read_case(name)
+    for group in case.groups:
+        truth = case.truth()
+        cells = group.cells or list(range(truth.n_experts))
+        fitted = case.fitted(group) or fitted_at_truth(truth, cells)
+        problem = Problem(truth, fitted, cells, case.design_of(group), hold=group.hold)
+        for row in group.rows:
+            assert len(problem.named(row.parameter)) == 1, row.parameter
+            assert row.proved is None or row.source, row.parameter
