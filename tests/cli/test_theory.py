@@ -53,7 +53,7 @@ def test_samples_and_comparison(run):
 
 
 def test_a_slow_rate_comes_with_what_helps(run):
-    arguments = ("theory", "rates", "--gate", "softmax", "--objective", "least_squares", "--true-k", 2, "--fit-k", 3)
+    arguments = ("theory", "rates", "--gate", "softmax", "--true-k", 2, "--fit-k", 3)
     out = run(*arguments, "--error", 0.1, "--relative-to", "sigmoid").out
     assert "slower than any n^(-1/(2r)), perhaps 1/log n" in out
     assert "more than any power of 1/ε" in out
@@ -75,7 +75,7 @@ def test_nothing_proved_is_no_error(run):
 
 
 def test_options_select(run):
-    out = run("theory", "rates", "--gate", "hierarchical", "--gate-option", "outer=laplace").out
+    out = run("theory", "rates", "--gate", "hierarchical", "--family", "gaussian", "--gate-option", "outer=laplace").out
     assert "hierarchical-laplace-laplace" in out
     assert "hierarchical-softmax-softmax" not in out
 

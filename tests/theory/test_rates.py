@@ -327,7 +327,7 @@ def test_slope_and_intercept_stand_beside_whole_experts():
         ({"gate": "soft"}, "unknown gate 'soft': choose one of"),
         ({"experts": "lines"}, "unknown expert 'lines': choose one of"),
         ({"family": "normal"}, "unknown family 'normal': choose one of"),
-        ({"family": None}, "the likelihood needs a family"),
+        ({"family": None, "objective": "likelihood"}, "the likelihood needs a family"),
         ({"objective": "mle"}, 'the objective must be "likelihood" or "least_squares", not \'mle\''),
         ({"objective": "least_squares"}, "least squares has no family, but 'gaussian' was given"),
         ({"true_k": 2}, "the true and the fitted number of experts go together"),

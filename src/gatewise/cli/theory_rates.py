@@ -24,7 +24,9 @@ ExpertsKind = Annotated[str, typer.Option("--experts", help="Experts, as `gatewi
 FamilyName = Annotated[
     str | None, typer.Option("--family", help="Family, as `gatewise families` lists it; none for least squares.")
 ]
-ObjectiveName = Annotated[str, typer.Option("--objective", help="likelihood or least_squares.")]
+ObjectiveName = Annotated[
+    str | None, typer.Option("--objective", help="likelihood or least_squares; by default what the family says.")
+]
 TrueK = Annotated[int | None, typer.Option("--true-k", help="True number of experts.")]
 FitK = Annotated[int | None, typer.Option("--fit-k", help="Fitted number of experts.")]
 GateOption = Annotated[
@@ -40,7 +42,7 @@ def rates(
     gate: Gate,
     experts: ExpertsKind = "linear",
     family: FamilyName = None,
-    objective: ObjectiveName = "likelihood",
+    objective: ObjectiveName = None,
     true_k: TrueK = None,
     fit_k: FitK = None,
     gate_option: GateOption = None,
@@ -60,8 +62,6 @@ def rates(
     known = part_options(GATES[gate])
     if known is not None and (unknown := sorted(set(options) - set(known))):
         raise InputError(f"the {gate} gate has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
-    if objective == "likelihood" and family is None:
-        family = "gaussian"
     if relative_to is not None and error is None:
         raise InputError("--relative-to compares samples for one error: give it with --error")
     query: dict[str, Any] = {

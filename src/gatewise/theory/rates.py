@@ -237,7 +237,7 @@ def proved_rates(
     gate: str,
     experts: str,
     family: str | None = None,
-    objective: str = "likelihood",
+    objective: str | None = None,
     true_k: int | None = None,
     fit_k: int | None = None,
     gate_options: Mapping[str, Any] | None = None,
@@ -252,7 +252,7 @@ def proved_rates(
         gate: a registered gate.
         experts: a registered kind of experts.
         family: a registered family; None with least squares.
-        objective: "likelihood" or "least_squares".
+        objective: "likelihood" or "least_squares"; None for the likelihood if there is a family.
         true_k: true number of experts; without the two numbers every setting is shown.
         fit_k: fitted number of experts, at least `true_k`.
         gate_options: options of the gate; theorems for other values are left out. An option that is not given matches
@@ -275,6 +275,8 @@ def proved_rates(
         Theorem 2 b n^(-1/8)
         Theorem 2 σ² n^(-1/4)
     """
+    if objective is None:
+        objective = "least_squares" if family is None else "likelihood"
     _require_known(gate, experts, family, objective)
     atoms, setting = _numbers(true_k, fit_k)
     options = dict(gate_options or {})
