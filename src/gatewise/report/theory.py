@@ -107,18 +107,17 @@ def identity_page(found: Identifiability) -> TheoryPage:
     sections = [_identities(found), _rank(found), _conditions(found)]
     if found.weights is not None:
         sections.append(_weights(found))
-    arguments = [repr(found.gate), repr(found.experts), *([repr(found.family)] if found.family else [])]
     return TheoryPage(
         "identities",
         found.title[0].upper() + found.title[1:],
         f"{found.function}, derivatives by {', '.join(found.parameters)}; d = {found.n_features}",
         badge,
         severity,
-        f"At second order {squares.sentence}. This is a criterion of Gatewise, not a published one.",
+        f"{_capital(squares.sentence)}. This criterion is ours, not a published one.",
         remarks,
         sections,
         [("Gatewise", gatewise.__version__), ("digits", str(found.digits)), *(("note", note) for note in found.notes)],
-        f"gatewise.theory.identify({', '.join(arguments)}, n_features={found.n_features}, …)",
+        f"gatewise.theory.{found.call}",
     )
 
 
@@ -143,10 +142,15 @@ def _identities(found: Identifiability) -> Section:
         else "At all parameters: none."
     )
     grids = [Grid(caption, columns, _rows(found.identities))] if found.identities else []
+    notes = [] if grids else [caption]
     for point in found.special:
         text = f"At {point.where} {'also' if point.identities else 'no others'}: {point.rank.sentence}."
-        grids.append(Grid(f"{text} {_capital(point.squares.sentence)}.", columns, _rows(point.identities)))
-    return Section("identities", "Identities", "Identities", [], "" if grids else caption, grids=grids)
+        text = f"{text} {_capital(point.squares.sentence)}."
+        if point.identities:
+            grids.append(Grid(text, columns, _rows(point.identities)))
+        else:
+            notes.append(text)
+    return Section("identities", "Identities", "Identities", [], " ".join(notes), grids=grids)
 
 
 def _rank(found: Identifiability) -> Section:
@@ -157,8 +161,8 @@ def _rank(found: Identifiability) -> Section:
     for chosen, colour, name in ((kept, expert_colour(0), "kept"), (~kept, MUTED, "counts as 0")):
         places = np.flatnonzero(chosen)
         marker = {"color": colour, "size": 8}
-        heights = np.log10(np.maximum(values[places], floor))
-        figure.add_trace(go.Scatter(x=places + 1, y=heights, mode="markers", marker=marker, name=name))
+        heights = np.log10(np.maximum(values[places], floor)).tolist()
+        figure.add_trace(go.Scatter(x=(places + 1).tolist(), y=heights, mode="markers", marker=marker, name=name))
     name_axes(figure, "number", "log₁₀ of the singular value")
     panel = Panel("singular-values", figure, "Singular values of the derivatives as unit columns; zeros are left out.")
     return Section("rank", "Rank", "Rank", [panel], _capital(found.rank.sentence) + ".")
@@ -195,7 +199,7 @@ def _weights(found: Identifiability) -> Section:
         f"which no weight changes; smallest singular value kept {weights.smallest_kept:.0e}, largest dropped "
         f"{weights.largest_dropped:.0e}."
     )
-    grids = [Grid(caption, [("Dimensions", True), ("What", False)], rows)] if rows else []
+    grids = [Grid(caption, [("Dimensions", False), ("What", False)], rows)] if rows else []
     return Section("weights", "Weights", "Weights of all experts", [], "" if rows else caption, grids=grids)
 
 

@@ -88,7 +88,8 @@ class _Atom:
         """Named as in the module: "centre[0]", for the first expert's entry."""
         name, place = self._places[entry]
         index = place[1:] if name in self.module.per_expert else place
-        return TheoryParameter(name, () if self._own[name].numel() == 1 else index)
+        is_alone = sum(other == name for other, _ in self._places) == 1
+        return TheoryParameter(name, () if is_alone else index)
 
     def __len__(self) -> int:
         return len(self._places)

@@ -119,7 +119,14 @@ def identify(
         atom = AtomFunction(score.part, location.part, likelihood, symbols)
         targets = law if law is not None else likelihood if isinstance(likelihood, AutomaticFamily) else None
         study = Study(atom, d, targets, seed, _pinned(at, atom))
-        return _studied(study, module, score, location, density, law, likelihood, digits)
+        found = _studied(study, module, score, location, density, law, likelihood, digits)
+    options = {
+        "gate_options": gate_options,
+        "expert_options": expert_options,
+        "family_options": family_options,
+        "at": at,
+    }
+    return replace(found, call=_call((gate, experts, family), d, options, digits, seed))
 
 
 def _studied(
@@ -179,7 +186,15 @@ def _studied(
         _squares(study, is_normalised),
         verdicts,
         _notes(score, location, law, density, is_normalised),
+        "",
     )
+
+
+def _call(parts: tuple[object, ...], d: int, options: Mapping[str, object], digits: int, seed: int) -> str:
+    """The call with these arguments; parts that are objects by their names."""
+    written = [repr(part) if isinstance(part, str) else getattr(part, "name", "") for part in parts if part is not None]
+    given = [f"{name}={dict(value)!r}" for name, value in options.items() if isinstance(value, Mapping) and value]
+    return f"identify({', '.join([*written, f'n_features={d}', *given, f'digits={digits}', f'seed={seed}'])})"
 
 
 def _squares(study: Study, is_normalised: bool) -> Squares:
@@ -201,6 +216,9 @@ def _check(family: object, objective: str | None, digits: int) -> None:
 
 
 def _size(gate: str | Gate | Formula, experts: str | Experts | Formula, n_features: int | None) -> int:
+    for what, part, kinds in (("gate", gate, (str, Gate, Formula)), ("experts", experts, (str, Experts, Formula))):
+        if not isinstance(part, kinds):
+            raise InputError(f"{what} must be a name, a {kinds[1].__name__} or a Formula, not {part!r}")
     sizes = {
         what: len(part.x) if isinstance(part, Formula) else part.n_features
         for what, part in (("gate", gate), ("experts", experts))
@@ -225,8 +243,7 @@ def _gate_part(gate: Gate | Formula, digits: int) -> _Known:
     formula = gate if isinstance(gate, Formula) else gate_formula(gate)
     if formula is not None:
         return _Known(formula_part(formula, digits), formula, formula.name, formula.name, formula.note)
-    if not isinstance(gate, Gate):
-        raise InputError(f"a gate is a name, a Gate or a Formula, not {gate!r}")
+    assert isinstance(gate, Gate)
     part = AutomaticGate(gate)
     return _Known(part, None, gate.name, gate.name, part.note)
 
@@ -255,8 +272,7 @@ def _expert_part(
         name = f"{experts.name} ({function})" if function else experts.name
     if formula is not None:
         return _Known(formula_part(formula, digits), formula, name, kind, formula.note)
-    if not isinstance(experts, Experts):
-        raise InputError(f"experts are a name, a bank or a Formula, not {experts!r}")
+    assert isinstance(experts, Experts)
     return _Known(AutomaticExperts(experts), None, name, kind, "")
 
 

@@ -34,9 +34,8 @@ class Rank:
 
     @property
     def is_clear(self) -> bool:
-        """Whether kept and dropped singular values are at least a factor 10^(digits/5) apart."""
-        floor = max(self.largest_dropped, 10.0 ** (-0.8 * self.digits))
-        return self.smallest_kept >= floor * 10.0 ** (0.2 * self.digits)
+        """Whether all that is dropped lies below 10^(−0.8 digits), a factor 10^(digits/5) under the least kept."""
+        return self.largest_dropped <= 10.0 ** (-0.8 * self.digits)
 
     @property
     def sentence(self) -> str:

@@ -52,6 +52,7 @@ class Identifiability:
         squares: which splits of atoms no derivative up to order 2 sees.
         conditions: the published conditions, and the same question for this combination.
         notes: on parameters and on what was left out.
+        call: the Python that gives this result again.
     """
 
     gate: str
@@ -69,6 +70,7 @@ class Identifiability:
     squares: Squares
     conditions: tuple[Verdict, ...]
     notes: tuple[str, ...]
+    call: str
 
     @property
     def dependences(self) -> tuple[Identity, ...]:
