@@ -4,6 +4,7 @@ import json
 import math
 import textwrap
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -35,6 +36,8 @@ GateOption = Annotated[
 ]
 Error = Annotated[float | None, typer.Option("--error", help="Print how many samples an error of this size needs.")]
 RelativeTo = Annotated[str | None, typer.Option("--relative-to", help="A gate to compare the samples with.")]
+Report = Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace --report if it exists.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -48,6 +51,8 @@ def rates(
     gate_option: GateOption = None,
     error: Error = None,
     relative_to: RelativeTo = None,
+    report: Report = None,
+    overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
     """Proved rates of a kind of model: theorem by theorem, how far each was checked, and what helps if one is slow.
@@ -73,10 +78,19 @@ def rates(
     }
     found = proved_rates(gate=gate, gate_options=options, **query)
     other = None if relative_to is None else proved_rates(gate=relative_to, **query)
-    if as_json:
-        print(json.dumps(_as_json(found, other, error), ensure_ascii=False, indent=1))
-    else:
-        print("\n".join(_text(found, other, error)))
+    answer = (
+        json.dumps(_as_json(found, other, error), ensure_ascii=False, indent=1)
+        if as_json
+        else "\n".join(_text(found, other, error))
+    )
+    if report is not None:
+        from gatewise.report.theory import write_theory
+        from gatewise.report.theory_rates import rates_page
+
+        write_theory(report, rates_page(found, other=other, error=error), overwrite=overwrite)
+    print(answer)
+    if report is not None and not as_json:
+        print(f"\n{report}")
 
 
 def r_bar(
