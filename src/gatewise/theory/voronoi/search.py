@@ -120,14 +120,14 @@ class _Search:
             if np.array_equal(cells_at(self.problem, t), labels):
                 self.best = Minimum(value, t, labels, False)
                 continue
-            halfspaces = self._halfspaces(labels)
+            halfspaces = self._halfspaces(labels, t)
             if halfspaces is not None:
                 value, t = fixed_cells_minimum(self.problem, labels, halfspaces)
                 if value < self.best.value:
                     self.best = Minimum(value, t, labels, False)
 
-    def _halfspaces(self, labels: np.ndarray) -> Halfspaces | None:
-        """The translations that make these cells, or None if there are none but for ties."""
+    def _halfspaces(self, labels: np.ndarray, towards: np.ndarray) -> Halfspaces | None:
+        """The translations that make these cells, with one near a given one outside; None if there are only ties."""
         problem = self.problem
         distance = problem.distance + (problem.offset**2).sum(2)
         tightest: dict[tuple[int, int], tuple[float, np.ndarray]] = {}
@@ -156,4 +156,7 @@ class _Search:
         )
         if found.status != 0 or found.x[-1] <= 1e-11 * reach:
             return None
-        return Halfspaces(normal, level, found.x[:n])
+        inside = found.x[:n]
+        rate, room = normal @ (towards - inside), level - normal @ inside
+        furthest = float(np.min(np.where(rate > 0.0, room / np.where(rate > 0.0, rate, 1.0), 1.0)))
+        return Halfspaces(normal, level, inside + 0.9 * furthest * (towards - inside))

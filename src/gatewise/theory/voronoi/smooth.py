@@ -18,6 +18,8 @@ _Function = Callable[[np.ndarray, float], tuple[float, np.ndarray, np.ndarray]]
 _STEPS = 60
 _SHRINK = 0.1
 _STAGES = 15
+_MOST_STAGES = 40
+_BARRIER = 1e-13
 _RATIOS = 60
 
 
@@ -114,10 +116,14 @@ def _sum(terms: _Terms, t: np.ndarray, epsilon: float) -> tuple[float, np.ndarra
 
 def _follow(function: _Function, z: np.ndarray, length: float, halfspaces: Halfspaces | None) -> np.ndarray:
     """The minimiser of a smoothed convex function as the smoothing goes to 0."""
-    epsilon, weight = length, max(function(z, length)[0], 1e-300)
-    for _ in range(_STAGES):
+    epsilon = length
+    weight = abs(function(z, length)[0]) if halfspaces is not None else 0.0
+    for stage in range(_MOST_STAGES):
         epsilon, weight = _SHRINK * epsilon, _SHRINK * weight
         z = _newton(function, z, epsilon, weight, halfspaces)
+        # The barrier costs its weight times the number of inequalities, and it starts from the value at a far point.
+        if stage + 1 >= _STAGES and weight <= _BARRIER * abs(function(z, epsilon)[0]):
+            break
     return z
 
 
@@ -143,10 +149,10 @@ def _newton(
         ridge = 1e-14 * max(float(np.trace(hessian)), 1e-300)
         step = np.linalg.lstsq(hessian + ridge * np.eye(len(z)), -gradient, rcond=None)[0]
         decrease = -float(gradient @ step)
-        if not decrease > 1e-16 * abs(value):
+        if not decrease > 1e-14 * abs(value):
             break
         length = 1.0
-        while length > 1e-12:
+        while length > 1e-6:
             new = barred(z + length * step)
             if new[0] <= value - 0.1 * length * decrease:
                 break
