@@ -1,5 +1,6 @@
 """The table of the page on how fast each parameter can be learned; `python -m tests.theory.how_fast` writes it."""
 
+import json
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from gatewise.theory.rates import RateRow
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-fast.md"
 ROWS = Path(__file__).with_name("how_fast.toml")
+MEASURED = PAGE.with_name("modulus-table.json")
 START, END = "<!-- the table: written by tests/theory/how_fast.py -->\n", "<!-- end of the table -->\n"
 HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated |"
 
@@ -18,17 +20,36 @@ def rows() -> list[dict[str, Any]]:
     return tomllib.loads(ROWS.read_text(encoding="utf-8"))["rows"]
 
 
+def measurements() -> dict[tuple[str, str, str], str]:
+    """What the table of moduli says, by case, setting and parameter; nothing if it is not there."""
+    if not MEASURED.exists():
+        return {}
+    return {
+        (entry["case"], entry["setting"], entry["parameter"]): entry["measured"]["verdict"]
+        for entry in json.loads(MEASURED.read_text(encoding="utf-8"))
+    }
+
+
 def table() -> str:
     """The table in Markdown."""
     lines = [HEADER, "|---|---:|---|---|---|---|"]
+    known = measurements()
     for row in rows():
         theorem = next(t for t in rate_table().theorems if t.id == row["theorem"])
-        measured = f"{row['modulus']} ({row['modulus_from']})" if row["modulus"] else "–"
         lines.append(
             f"| {row['model']} | {row['atoms']} | {', '.join(row['parameters'])} | "
-            f"{proved(theorem, row['parameters'], row['atoms'])} | {measured} | to be filled by the rate studies |"
+            f"{row.get('outside') or proved(theorem, row['parameters'], row['atoms'])} | {measured(row, known)} | "
+            "to be filled by the rate studies |"
         )
     return "\n".join(lines) + "\n"
+
+
+def measured(row: dict[str, Any], known: dict[tuple[str, str, str], str]) -> str:
+    """The exponents with their bands, one for each parameter; the prototype's without; or a dash."""
+    found = [known.get((case, setting, parameter)) for case, setting, parameter in row["measured"]]
+    if all(found):
+        return "; ".join(str(verdict) for verdict in found)
+    return f"{row['prototype']} (prototype)" if "prototype" in row else "–"
 
 
 def proved(theorem: Theorem, parameters: list[str], atoms: int) -> str:

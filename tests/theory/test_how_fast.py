@@ -2,8 +2,9 @@
 
 import pytest
 
+from gatewise.theory.modulus.case import read_case
 from gatewise.theory.rate_table import rate_table
-from tests.theory.how_fast import PAGE, proved, rows, with_table
+from tests.theory.how_fast import PAGE, measured, proved, rows, with_table
 
 
 def test_the_page_holds_the_table():
@@ -11,9 +12,19 @@ def test_the_page_holds_the_table():
     assert page == with_table(page), "run python -m tests.theory.how_fast"
 
 
-def test_a_measured_exponent_says_by_what():
+def test_each_row_names_cases_of_the_library():
     for row in rows():
-        assert bool(row["modulus"]) == bool(row["modulus_from"])
+        assert len(row["measured"]) <= len(row["parameters"])
+        for name, setting, parameter in row["measured"]:
+            group = next(group for group in read_case(name).groups if group.title == setting)
+            assert parameter in [expected.parameter for expected in group.rows]
+
+
+def test_measured_figures_come_before_the_prototypes():
+    row = {"measured": [["c", "s", "p"], ["c", "s", "q"]], "prototype": "4"}
+    assert measured(row, {("c", "s", "p"): "3.99 [3.97, 4.01]", ("c", "s", "q"): "flat"}) == "3.99 [3.97, 4.01]; flat"
+    assert measured(row, {("c", "s", "p"): "flat"}) == "4 (prototype)"
+    assert measured({"measured": [["c", "s", "p"]]}, {}) == "–"
 
 
 def test_rows_that_mix_rates_are_refused():
