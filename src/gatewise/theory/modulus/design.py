@@ -37,7 +37,7 @@ class Window(_Table):
 
     largest: float = Field(default=0.3, gt=0, lt=1)
     smallest: float = Field(default=1e-4, gt=0, lt=1)
-    per_decade: float = Field(default=3, gt=0, le=50)
+    per_decade: float = Field(default=2, gt=0, le=50)
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
@@ -95,7 +95,7 @@ class Extrapolation(_Table):
 
     power: float = Field(default=0.5, gt=0)
     floor_ratio: float = Field(default=300.0, ge=1)
-    points: int = Field(default=7, ge=4)
+    points: int = Field(default=5, ge=4)
     least_band: float = Field(default=0.02, ge=0)
 
 

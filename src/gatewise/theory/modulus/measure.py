@@ -95,6 +95,8 @@ def modulus(
             problem = Problem(truth, mixture, allocation, design, kinks, hold)
             names = _names(problem, parameters, strict=len(pairs) == 1)
             key = f"{token} {place}"
+            if jobs == 1 and len(pairs) == 1:
+                _PROBLEMS[key] = problem
             tasks += [_Task(key, truth, mixture, allocation, design, kinks, tuple(hold), name) for name in names]
             if len(set(allocation)) == len(allocation):
                 directions = _further(problem)
@@ -224,13 +226,12 @@ def _searched(problem: Problem, displaced: int, held: list[int], begun: float) -
     design = problem.design
     found = profile(problem.distance, problem.space(displaced, held), design)
     exponent = fit_exponent(found.deltas, found.values, problem.distance.floor, design.extrapolation)
-    finer = problem.finer_distance()
     if exponent.is_flat:
         witness = _witness(problem, found.points[0], found.deltas[0], None)
         return _row(problem, displaced, held, found, exponent, (), witness, None, 0.0, begun)
     change = max(
         (
-            abs(finer.norm(point) / value - 1)
+            abs(problem.finer_distance.norm(point) / value - 1)
             for point, value in zip(found.points, found.values, strict=True)
             if value > design.extrapolation.floor_ratio * problem.distance.floor
         ),
@@ -302,7 +303,7 @@ def _witness(problem: Problem, point: np.ndarray, delta: float, orbit: Orbit | N
     return Witness(
         delta=delta,
         distance=problem.distance.norm(point),
-        finer=problem.finer_distance().norm(point),
+        finer=problem.finer_distance.norm(point),
         displacement=displacement,
         symmetries=() if orbit is None else orbit.names,
         sentences=() if orbit is None else orbit.sentences,

@@ -3,6 +3,7 @@
 import copy
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from itertools import combinations_with_replacement
 from typing import Any, cast
 
@@ -160,6 +161,7 @@ class Problem:
         kinks = Kinks(self.truth, self.fitted, self._own_kinks)
         return MixtureDistance(self.truth, self.fitted, self.coordinates, design, kinks)
 
+    @cached_property
     def finer_distance(self) -> MixtureDistance:
         """The distance on a grid with about twice the nodes per axis, for checking minimisers."""
         design = self.design

@@ -60,7 +60,7 @@ class Profile:
 
 
 def profile(objective: Objective, space: Space, design: ModulusDesign) -> Profile:
-    """Minimise at every δ of the window, from random starts and from the neighbours, down, up and down again.
+    """Minimise at every δ of the window, from random starts and from the neighbours, down the window and up again.
 
     Measuring ends where the distance nears the rounding floor. If it does so at the first few δ already, the direction
     is flat and the rest of the window is not needed.
@@ -102,18 +102,16 @@ def _one_side(
         below = below + 1 if found[delta].value < limit else 0
         if below == (_FLAT_IN_A_ROW if place < _FLAT_IN_A_ROW else 2):
             break
-    used = list(found)
-    for order in (used[::-1], used):
-        passed: dict[float, Minimum] = {}
-        for delta in order:
-            present = found[delta]
-            if present.value > objective.floor:
-                candidates = [run(start, delta, search.start_steps, 1) for start in _ahead(passed, space, delta)]
-                least = min([present, *candidates], key=lambda minimum: minimum.value)
-                if least.value < present.value * (1 - 1e-6):
-                    least = run(least.point, delta, search.steps, search.polish)
-                    found[delta] = min([present, least], key=lambda minimum: minimum.value)
-            passed[delta] = found[delta]
+    passed: dict[float, Minimum] = {}
+    for delta in reversed(list(found)):
+        present = found[delta]
+        if present.value > objective.floor:
+            candidates = [run(start, delta, search.start_steps, 1) for start in _ahead(passed, space, delta)]
+            least = min([present, *candidates], key=lambda minimum: minimum.value)
+            if least.value < present.value * (1 - 1e-6):
+                least = run(least.point, delta, search.steps, search.polish)
+                found[delta] = min([present, least], key=lambda minimum: minimum.value)
+        passed[delta] = found[delta]
     return found
 
 
