@@ -94,7 +94,7 @@ class Pair:
         normals = np.array([-2.0 * (self.gaps[0][i, j] - self.gaps[0][i, m]) for i, j, m in pairs])
         return normals.reshape(-1, self.d), np.array([distance[i, m] - distance[i, j] for i, j, m in pairs])
 
-    def infimum(self, starts=2, seed=0):
+    def infimum(self, starts=1, seed=0):
         """The least over all assignments that some translation makes."""
         generator = np.random.default_rng(seed)
         best = np.inf

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from gatewise.theory import voronoi_loss
+from gatewise.theory.voronoi import search
 from tests.theory import brute_force
 from tests.theory.measures import gaussian_linear
 
@@ -98,6 +99,25 @@ def test_value_is_attained():
         pair = brute_force.Pair(estimate, truth, brute_force.d2)
         around = found.translation["gate_slope"] + 1e-9 * generator.normal(size=(40, d))
         assert min(pair.at(t) for t in around) == pytest.approx(found.value, rel=1e-6)
+
+
+def test_from_starts_only(monkeypatch):
+    """Where there are too many assignments, the search from starts says so, and is right near the truth."""
+    for seed in range(4):
+        generator = np.random.default_rng(seed)
+        truth = gaussian_linear(3, 2, generator)
+        rows = np.arange(5) % 3
+        moves = {
+            name: value[rows] + 0.05 * generator.normal(size=value[rows].shape)
+            for name, value in truth.parameters.items()
+        }
+        estimate = gaussian_linear(5, 2, generator).with_parameters({**moves, "variance": np.abs(moves["variance"])})
+        exact = voronoi_loss(estimate, truth)
+        with monkeypatch.context() as patch:
+            patch.setattr(search, "_MOST_ASSIGNMENTS", 0)
+            found = voronoi_loss(estimate, truth)
+        assert (exact.exact, found.exact) == (True, False)
+        assert found.value == pytest.approx(exact.value, rel=1e-9)
 
 
 def test_without_symmetry():

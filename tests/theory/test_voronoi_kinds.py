@@ -119,6 +119,19 @@ def test_temperature_scale_is_flat_in_raw_numbers_only():
     assert raw.translation["gate_slope"] == pytest.approx([1.0])
 
 
+def test_activation():
+    more = {"options": {"activation": "tanh"}}
+    estimate, truth = pair("activation_dense_to_sparse", **more)
+    estimate = estimate.with_parameters({"gate_temperature": [0.5, 0.5, 0.5]})
+    truth = truth.with_parameters({"gate_temperature": [0.45, 0.45]})
+    steps = np.array([0.1, 0.05, 0.2, 0.3, 0.4])
+    found = voronoi_loss(estimate, truth, "activation_D2", 6.0, symmetry="none")
+    assert found.value == pytest.approx(by_hand(steps.sum(), (steps ** np.array([2, 2, 2, 6, 3])).sum()))
+    # A homogeneous activation has its scale divided out.
+    relu = [one.with_parameters({}) for one in pair("activation_dense_to_sparse", options={"activation": "cube"})]
+    assert voronoi_loss(*relu, "activation_D2", symmetry="none").value > 0.0
+
+
 def test_laplace():
     options = {"gate": "laplace", "slope": "gate_centre"}
     single = 0.1 + 0.2 + 0.3 + 0.4
@@ -258,10 +271,24 @@ def test_tree_by_hand():
     assert found.value == pytest.approx(expected)
     assert sum(term.value for term in found.terms) == pytest.approx(expected)
     assert found.inner[1, 1].cells == ((0, 1),)
-    # The infimum moves outer and inner slopes: 0.05 of each of two atoms with weights 2.5 and 1, by the smaller.
     free = voronoi_loss(estimate, truth, "L3")
-    assert free.value <= expected
     assert sum(term.value for term in free.terms) == pytest.approx(free.value)
+
+    # Within groups a loss like L1; between them all terms are linear: a kink or a change of cells is best.
+    inner = np.array([[voronoi_loss(one, other, "L1").value for other in true] for one in mine])
+    gaps = np.subtract.outer([6.0, 0.5], [6.0, 0.0])
+    weights, masses = estimate.weights, truth.weights
+
+    def at(t):
+        labels = np.abs(gaps - t).argmin(1)
+        rows = np.arange(2)
+        terms = (weights * (np.abs(gaps - t)[rows, labels] + inner[rows, labels])).sum()
+        mass = np.bincount(labels, weights, 2)
+        return terms + min(np.abs(mass - tau * masses).sum() for tau in mass / masses)
+
+    kinks = [*gaps.ravel(), *(0.5 * gaps.sum(1) + 1e-12), *(0.5 * gaps.sum(1) - 1e-12)]
+    assert free.value == pytest.approx(min(map(at, kinks)), rel=1e-9)
+    assert free.value < expected
 
 
 def test_cells_by_experts_alone():

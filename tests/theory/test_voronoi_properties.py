@@ -26,7 +26,7 @@ def pair(size, seed):
     return gaussian_linear(true_k + more, d, generator), gaussian_linear(true_k, d, generator), generator
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(size=sizes, seed=seeds, kind=kinds)
 def test_blind_to_order_and_translation(size, seed, kind):
     estimate, truth, generator = pair(size, seed)
@@ -41,7 +41,7 @@ def test_blind_to_order_and_translation(size, seed, kind):
     assert voronoi_loss(estimate, copy, kind, r).value == pytest.approx(value, rel=1e-7)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(size=sizes, seed=seeds, kind=kinds, rise=st.floats(-3.0, 3.0))
 def test_scale_of_the_estimate(size, seed, kind, rise):
     """The papers' infimum is multiplied by e^t₀, the infimum over the estimate's copies does not change."""
@@ -56,7 +56,7 @@ def test_scale_of_the_estimate(size, seed, kind, rise):
     assert value <= voronoi_loss(estimate, truth, kind, r, symmetry="none").value * (1.0 + 1e-12)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(size=sizes, seed=seeds, kind=kinds, far=st.floats(-6.0, 6.0))
 def test_zero_on_copies(size, seed, kind, far):
     _, truth, generator = pair(size, seed)
@@ -67,7 +67,7 @@ def test_zero_on_copies(size, seed, kind, far):
         assert voronoi_loss(copy, truth, kind, exponent(kind), symmetry=symmetry).value <= rounding
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, kind=kinds, share=st.floats(0.05, 0.95))
 def test_zero_on_split_atoms(seed, kind, share):
     """An atom in two parts is the same measure."""
@@ -76,7 +76,7 @@ def test_zero_on_split_atoms(seed, kind, share):
     assert voronoi_loss(parts, truth, kind, exponent(kind)).value <= 1e-14 * truth.weights.sum()
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, kind=st.sampled_from([k for k in SOFTMAX if not k.startswith("L")]))
 def test_positive_off_copies(seed, kind):
     """Any single parameter that is moved, but by a translation, shows."""
@@ -87,7 +87,7 @@ def test_positive_off_copies(seed, kind):
         assert voronoi_loss(truth.with_parameters({name: value + change}), truth, kind).value > 1e-6
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(seed=seeds, first=st.floats(0.0, 0.1), second=st.floats(0.0, 0.1))
 def test_further_is_larger(seed, first, second):
     """Along a line away from the truth, with the cells as they are, the loss without symmetry increases."""

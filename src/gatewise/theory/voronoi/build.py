@@ -120,10 +120,11 @@ def build(
     deciding = [n for n in mine.blocks if full or not n.startswith("gate_")]
     if not deciding:
         raise InputError("cells='expert' needs experts with parameters: take cells='full'")
+    # Copies, because the compiled code would be compiled once more for arrays that are read-only.
     problem = Problem(
-        weights=estimate.weights,
-        factors=estimate.weights if form.weighted else np.ones(k),
-        masses=truth.weights,
+        weights=estimate.weights.copy(),
+        factors=estimate.weights.copy() if form.weighted else np.ones(k),
+        masses=truth.weights.copy(),
         constant=constant.reshape(len(form.norms), k, true_k),
         offset=offsets,
         mask=mask,

@@ -126,6 +126,13 @@ def _two(r: float) -> float:
 
 _SEPARATE = _by_block(gate_slope=_whole, expert_slope=_half, expert_intercept=_whole, variance=_half)
 _SHARP = _by_block(gate_slope=_two, expert_slope=_two, expert_intercept=_whole, variance=_half)
+_ACTIVATED = _by_block(
+    gate_slope=_two,
+    gate_temperature=_two,
+    expert_slope=_two,
+    expert_intercept=_whole,
+    variance=_half,
+)
 _LAPLACE = _by_block(gate_centre=_two, expert_slope=_two, expert_intercept=_whole, variance=_half)
 
 
@@ -338,6 +345,22 @@ register(
         _all_of(_gates("dense_to_sparse", "activation_dense_to_sparse"), _needs("gate_temperature")),
         raw=True,
         uses_r="r",
+    )
+)
+register(
+    LossKind(
+        "activation_D2",
+        "m = 1: powers 1; m > 1: Σᵢ wᵢ (‖Δβ₁‖² + |Δτ|² + ‖Δa‖² + |Δb|^r̄ + |Δσ|^(r̄/2)) + A",
+        "for the activation gate of arXiv:2401.13875, by analogy with D₂ of arXiv:2402.03226",
+        "inferred: without the gate's part in it the polynomial system leaves b and σ; the paper's loss is not known",
+        _ACTIVATED,
+        _all_of(
+            _gates("activation_dense_to_sparse"),
+            _families("gaussian"),
+            _experts("linear"),
+            _needs("gate_slope", "expert_slope", *_LOCATION_SCALE),
+        ),
+        uses_r="r̄",
     )
 )
 _COSINE = _all_of(_perturbed)

@@ -15,6 +15,7 @@ __all__ = [
     "line_minimum",
     "parts",
     "scaled_total",
+    "still_values",
     "total",
 ]
 
@@ -172,6 +173,15 @@ def total(problem: Problem, terms: np.ndarray, mass: np.ndarray, size: np.ndarra
 def _value(problem: Problem, labels: np.ndarray, t: np.ndarray) -> float:
     terms, mass, size = parts(problem, labels, t)
     return total(problem, terms, mass, size)[0]
+
+
+@njit(cache=True, nogil=True, error_model="numpy")
+def still_values(problem: Problem, assignments: np.ndarray) -> np.ndarray:
+    """For each assignment (N, k) the loss without the terms that t moves (N,): no t has a smaller one."""
+    found, nothing = np.empty(len(assignments)), np.zeros(0)
+    for n in range(len(assignments)):
+        found[n] = _value(problem, assignments[n], nothing)
+    return found
 
 
 @njit(cache=True, nogil=True, error_model="numpy")

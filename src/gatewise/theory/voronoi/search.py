@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import linprog
 
-from gatewise.theory.voronoi.kernel import Problem, cells_at, line_minimum, parts, total
+from gatewise.theory.voronoi.kernel import Problem, cells_at, line_minimum, parts, still_values, total
 from gatewise.theory.voronoi.smooth import Halfspaces, fixed_cells_minimum
 
 __all__ = ["Minimum", "minimum"]
@@ -106,13 +106,12 @@ class _Search:
                 labels = again
 
     def _through_all(self) -> None:
-        assignments = np.indices((self.true_k,) * self.k).reshape(self.k, -1).T
-        nothing = np.zeros(0)
-        bounds = np.array([total(self.problem, *parts(self.problem, one, nothing))[0] for one in assignments])
+        assignments = np.ascontiguousarray(np.indices((self.true_k,) * self.k).reshape(self.k, -1).T)
+        bounds = still_values(self.problem, assignments)
         for place in np.argsort(bounds, kind="stable"):
             if bounds[place] >= self.best.value:
                 break
-            labels = np.ascontiguousarray(assignments[place])
+            labels = assignments[place]
             value, t = self._unconstrained(labels)
             # Equal up to the solver's own error: nothing to be gained.
             if value >= self.best.value * (1.0 - 1e-12):
