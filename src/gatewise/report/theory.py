@@ -196,8 +196,7 @@ def _weights(found: Identifiability) -> Section:
         rows.append([Cell(str(weights.broken)), Cell("declared, but the weights change along them", strong=True)])
     caption = (
         f"{weights.n_experts} experts: {weights.n_parameters} parameters of the gate, {weights.null} directions in "
-        f"which no weight changes; smallest singular value kept {weights.smallest_kept:.0e}, largest dropped "
-        f"{weights.largest_dropped:.0e}."
+        f"which no weight changes; {weights.gap}."
     )
     grids = [Grid(caption, [("Dimensions", False), ("What", False)], rows)] if rows else []
     return Section("weights", "Weights", "Weights of all experts", [], "" if rows else caption, grids=grids)

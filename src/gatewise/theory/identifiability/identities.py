@@ -87,7 +87,7 @@ def find_identities(
         return [], []
     free = [place for place, own in enumerate(study.atom.parameters) if own.label not in study.pinned]
     count = len(free) + 1 + _CHECKS
-    rows = study.rows_for(_LONGEST) + _EXTRA_ROWS
+    rows = study.rows_for(_LONGEST) + (_EXTRA_ROWS if _may_be_off(study) else 0)
     tables = [study.columns(orders, rows, number, number) for number in range(count)]
     points = [study.point(number) for number in range(count)]
     span = Span(columns, digits)
@@ -115,6 +115,12 @@ def find_identities(
         vector = null_vector(columns[:, list(support)], digits)
         found.append(_identity(study, [orders[place] for place in support], chosen[support], vector, where, count))
     return found, supports
+
+
+def _may_be_off(study: Study) -> bool:
+    """Whether a function may vanish at half of the inputs, so that more of them are needed."""
+    symbols = study.atom.symbols
+    return symbols is None or any(value.has(sympy.Piecewise) for value in (symbols.score, *symbols.core))
 
 
 def _coefficients(

@@ -41,7 +41,9 @@ class Rank:
     def sentence(self) -> str:
         """Rank and gap in words."""
         kept = f"smallest singular value kept {self.smallest_kept:.0e}"
-        dropped = f"largest dropped {self.largest_dropped:.0e}" if self.largest_dropped else "none dropped"
+        rounding = 10.0**-self.digits
+        size = f"below {rounding:.0e}" if self.largest_dropped < rounding else f"{self.largest_dropped:.0e}"
+        dropped = f"largest dropped {size}" if self.largest_dropped else "none dropped"
         doubt = "" if self.is_clear else "; NO CLEAR GAP: the rank is in doubt"
         return f"rank {self.rank} of {self.n_functions} ({self.digits} digits; {kept}, {dropped}{doubt})"
 

@@ -183,7 +183,7 @@ def _identities(identities: tuple[Identity, ...], title: str, without: str) -> l
 def _weights(weights: Weights) -> list[str]:
     head = (
         f"Weights of {weights.n_experts} experts: {weights.n_parameters} parameters, {weights.null} null directions "
-        f"(smallest singular value kept {weights.smallest_kept:.0e}, largest dropped {weights.largest_dropped:.0e})"
+        f"({weights.gap})"
     )
     lines = _wrapped(head)
     if weights.translation is not None:

@@ -17,6 +17,7 @@ __all__ = ["Translation", "Weights", "study_weights", "translation_of"]
 
 _ROWS = 200
 _ZERO = 1e-9
+_ROUNDING = 1e-13
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,12 @@ class Weights:
     further: int
     broken: int
     translation: Translation | None
+
+    @property
+    def gap(self) -> str:
+        """Kept and dropped singular values in words."""
+        size = f"below {_ROUNDING:.0e}" if self.largest_dropped < _ROUNDING else f"{self.largest_dropped:.0e}"
+        return f"smallest singular value kept {self.smallest_kept:.0e}, largest dropped {size}"
 
     @property
     def null(self) -> int:
