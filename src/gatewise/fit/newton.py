@@ -79,9 +79,7 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         else:
             radius = 0.25 * length
         monitor.iterate(theta, value)
-        if not accepted and flat and slope <= sharp:
-            return theta, FitStatus.CONVERGED
-        if not accepted and radius < _SMALLEST_RADIUS:
+        if not accepted and (radius < _SMALLEST_RADIUS or (flat and slope <= sharp)):
             return theta, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
 
 
