@@ -78,6 +78,11 @@ def test_the_location_of_a_gaussian_splits_without_being_seen_to_third_order():
     assert distance(0.1, False) / distance(0.05, False) == pytest.approx(4.0, rel=0.1)
 
 
+def test_the_other_atom_is_not_held():
+    # With both constants held at 1 the mixture would be constant, and everything hidden.
+    assert identify("softmax", "constant", n_features=1, at={"b": 1.0}).squares.hidden == ("b",)
+
+
 def test_a_cauchy_density_is_harmonic_in_location_and_scale():
     # Of atoms on a regular polygon around (b, σ) the mean is the centre up to the number of corners.
     assert identify("softmax", "linear", "student_t", n_features=1, family_options={"df": 1.0}).squares.hidden == (

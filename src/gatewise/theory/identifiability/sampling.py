@@ -2,7 +2,7 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 
 import mpmath
@@ -78,7 +78,8 @@ class Study:
         g is held: what belongs to the score, or to the weight, has the factor c − g instead of c.
         """
         x, y = self.samples(rows, 0)
-        first, second = self.point(0), self.point(1)
+        # The other atom is anywhere, also where this one's parameters are held.
+        first, second = self.point(0), replace(self, pinned={}).point(1)
         columns = self.atom.columns(orders, x, y, first)
         both = [self.atom.columns([()], x, y, point)[:, 0] for point in (first, second)]
         shares = [self.atom.exponential([()], x, point)[:, 0] for point in (first, second)]
