@@ -4,7 +4,7 @@ import multiprocessing
 import time
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import sympy
 
@@ -129,7 +129,8 @@ def elimination_of_two_atoms() -> EliminationCertificate:
     steps = []
     for order, symbol in ((1, b2), (2, s2), (3, s1)):
         (value,) = sympy.solve(equations[order - 1].xreplace(known), symbol)
-        steps.append(EliminationStep(order, symbol, sympy.factor(value) if order == 2 else sympy.expand(value)))
+        shown = sympy.factor(value) if order == 2 else sympy.expand(value)
+        steps.append(EliminationStep(order, symbol, cast(sympy.Expr, shown)))
         known = {**{name: found.xreplace({symbol: value}) for name, found in known.items()}, symbol: value}
     numerator, _ = _fraction(equations[3].xreplace(known))
     positive = [factor for factor, _ in sympy.factor_list(numerator, w)[1] if factor != w]

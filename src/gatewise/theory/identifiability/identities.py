@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import cast
 
 import mpmath
 import numpy as np
@@ -147,7 +148,7 @@ def _coefficients(
     common = sympy.Integer(1)
     for coefficient in found:
         common = sympy.lcm(common, sympy.fraction(sympy.together(coefficient))[1])
-    return [sympy.factor(sympy.cancel(common * coefficient)) for coefficient in found]
+    return [cast(Expr, sympy.factor(sympy.cancel(common * coefficient))) for coefficient in found]
 
 
 def _identity(
