@@ -120,6 +120,28 @@ def test_constant_class_experts_mix_exactly(gate):
     assert (shown - model.log_prob(ROWS, y)).abs().max() > 1e-3
 
 
+def test_gate_and_class_experts_do_not_interact_over_all_classes():
+    """multinomial-over-regime-2, algebra: ∂u/∂β₁ = C ∂u/∂a at a = 0 class by class, with a factor for each."""
+    assert any(f.kind == "algebra" for f in theorem("multinomial-over-regime-2").findings)
+    x, beta, *rest = sympy.symbols("x beta a1 a2 b1 b2", real=True)
+    slopes, intercepts = rest[:2], rest[2:]
+    scores = [*(sympy.exp(a * x + b) for a, b in zip(slopes, intercepts, strict=True)), sympy.Integer(1)]
+    u = [sympy.exp(beta * x) * score / sum(scores) for score in scores]
+    constant = dict.fromkeys(slopes, 0)
+    by_gate = [sympy.diff(each, beta).subs(constant) for each in u]
+    for slope in slopes:
+        by_slope = [sympy.diff(each, slope).subs(constant) for each in u]
+        ratios = [sympy.simplify(one / other) for one, other in zip(by_gate, by_slope, strict=True)]
+        assert all(x not in ratio.free_symbols for ratio in ratios)
+        assert sympy.simplify(sum(by_slope)) == 0
+    assert sympy.simplify(sum(by_gate) - x * sympy.exp(beta * x)) == 0
+    # Nor is it a combination of the derivatives in both slopes.
+    columns = sympy.Matrix(
+        [[*row] for row in zip(*([sympy.diff(e, a).subs(constant) for e in u] for a in slopes), by_gate, strict=True)]
+    )
+    assert columns.subs({x: 1, beta: 0, intercepts[0]: sympy.log(2), intercepts[1]: sympy.log(3)}).rank() == 3
+
+
 def test_the_temperature_is_flat():
     """temperature-slow, witness β₁, τ; and dividing by τ gives the softmax gate."""
     model = random_model("dense_to_sparse", "linear")
