@@ -10,10 +10,10 @@ from torch import nn
 
 from gatewise.exceptions import InputError
 from gatewise.experts import CallableExperts, build_experts
-from gatewise.gates import PerturbedCosineGate, SoftmaxGate, build_gate
-from gatewise.theory import identify
+from gatewise.gates import SoftmaxGate, build_gate
 from gatewise.theory.identifiability import Formula, inputs, parameter
 from gatewise.theory.identifiability.weights import study_weights
+from tests.theory.identifiability.cached import fresh, identify
 
 
 class OwnSoftmax(SoftmaxGate):
@@ -67,6 +67,7 @@ def test_automatic_derivatives_find_what_formulas_do():
     assert automatic.squares.hidden == ("b",)
 
 
+@pytest.mark.slow
 def test_automatic_families_too():
     options = {"n_targets": 2, "covariance": "diagonal"}
     found = identify("softmax", "constant", "multivariate_gaussian", n_features=1, family_options=options)
@@ -126,10 +127,10 @@ def test_and_those_of_gates_with_regions_densities_and_trees(name, options):
 
 
 def test_the_translation_of_the_perturbed_cosine():
-    found = identify(PerturbedCosineGate(2, 3), build_experts("constant", 2, 3))
+    found = identify("perturbed_cosine", "constant", n_features=2)
     assert found.weights.translation.text.startswith("Σᵢ ∂log π/∂vᵢ = 0 with v = β₁/(‖β₁‖ + τ₁)")
     assert found.weights.translation.dimension == 2
-    assert identify("cosine", "constant").weights.translation is None
+    assert identify("cosine", "constant", n_features=2).weights.translation is None
 
 
 def test_the_result_as_data_and_as_text():
@@ -145,7 +146,7 @@ def test_the_result_as_data_and_as_text():
 
 
 def test_the_same_seed_gives_the_same_result():
-    assert identify("softmax", "constant", n_features=1) == identify("softmax", "constant", n_features=1)
+    assert identify("softmax", "constant", n_features=1) == fresh("softmax", "constant", n_features=1)
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import mpmath
 import pytest
 import sympy
 
-from gatewise.theory import identify
 from gatewise.theory.identifiability import Formula, inputs, vector
 from gatewise.theory.identifiability.confirm import vanishes
+from tests.theory.identifiability.cached import identify
 
 
 def texts(identities):
