@@ -26,9 +26,9 @@ _KNOWN: tuple[tuple[_Terms, frozenset[str], str, str], ...] = (
     (_terms("a", "β₁ b"), _SOFTMAX, "", "gate and expert: arXiv:2505.10860, §2.2, with a Gaussian density"),
     (_terms("a", "β₁ b"), _TEMPERED, "", "gate and expert, scaled by τ: arXiv:2401.13875, recalled"),
     (_terms("β₁", "τ"), _TEMPERED, "", "temperature: arXiv:2401.13875, recalled"),
-    (_terms("β₁", "β₁"), _COSINE, "", "β₁ᵀ ∂/∂β₁ = 0: arXiv:2405.14131, before Theorem 2"),
-    (_terms("β₁ b", "β₀ a"), _SIGMOID, "", "gate and expert: arXiv:2405.13997, before Theorem 4"),
-    (_terms("a", "β₁"), _SIGMOID | _SOFTMAX, "", "input-free experts: arXiv:2405.13997, before Theorem 3"),
+    (_terms("β₁", "β₁"), _COSINE, "", "β₁ᵀ ∂/∂β₁ = 0: arXiv:2405.14131, in the setting of Theorem 2"),
+    (_terms("β₁ b", "β₀ a"), _SIGMOID, "", "gate and expert: arXiv:2405.13997, in the setting of Theorem 4"),
+    (_terms("a", "β₁"), _SIGMOID | _SOFTMAX, "", "input-free experts: arXiv:2405.13997, in the setting of Theorem 3"),
     (_terms("A", "b₁ b₁"), _QUADRATIC, "", "quadratic and linear terms of the gate: computed, arXiv:2410.11222's gate"),
 )
 
