@@ -111,6 +111,37 @@ def test_an_undeclared_null_direction_is_found():
     assert set(direction) == {"gate.centre[1,0]", "gate.bias.mass[0]"}
 
 
+def free_split(problem, moves):
+    """The distance when named coordinates move by these amounts and all others stay."""
+    point = np.zeros(problem.coordinates.size, LONG)
+    for name, amount in moves.items():
+        point[problem.coordinates.index(name)] = amount
+    return problem.distance.norm(point)
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_experts_that_can_be_split_freely(activation):
+    """Output weights of a network, and (a, b) of a relu along its ray: copies with 1 ± δ are the same function."""
+    a, b, v = np.array([1.2, -0.8]), np.array([0.4, 0.2]), np.array([1.5, -1.0])
+    values = {"inner_weight": a[:, None, None].tolist(), "inner_bias": b[:, None].tolist()}
+    truth = mixture(
+        "softmax",
+        SLOPE,
+        "feed_forward",
+        {**values, "outer_weight": v[:, None].tolist()},
+        expert_options={"hidden": 1, "activation": activation},
+    )
+    problem = Problem(truth, fitted_at_truth(truth, [0, 0, 1]), [0, 0, 1], quick("l2", 6))
+    weights = {"experts.outer_weight[0,0]": 0.1, "experts.outer_weight[1,0]": -0.1}
+    assert free_split(problem, weights) < 1e-16
+    along = {
+        f"experts.inner_{name}": LONG(sign) * LONG(0.1) * LONG(value)
+        for sign, i in ((1, 0), (-1, 1))
+        for name, value in ((f"weight[{i},0,0]", a[0]), (f"bias[{i},0]", b[0]))
+    }
+    assert (free_split(problem, along) < 1e-16) == (activation == "relu")
+
+
 def test_kinks_give_a_fractional_exponent():
     truth = mixture("laplace", {"centre": [[0.2], [3.0]], "bias": [0.5, 0.0]}, expert_values=LINE)
     design = quick(nodes=5, largest=0.03, smallest=1e-4, per_decade=2)
