@@ -56,6 +56,8 @@ def test_largest_cells_one_input(kind):
 
 def test_largest_cells_two_inputs():
     compare("D2_separate", 2, 2, 3, 3, "infimum", top_k=1, near=True)
+    # The minimum lies where two cells are equal and an atom is about to change its cell.
+    compare("D2_separate", 2, 2, 3, 1, "infimum", top_k=1)
 
 
 @pytest.mark.slow

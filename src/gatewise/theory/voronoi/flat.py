@@ -4,8 +4,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.kinds import Form, LossKind, Setting, register
+from gatewise.theory.voronoi.models import all_of, experts, families, gates, joint, needs, perturbed, unnormalised
 
 __all__ = ["squares_form"]
 
@@ -14,67 +14,12 @@ _LOCATION_SCALE = ("expert_intercept", "variance")
 
 # --- which models
 
-
-def _flat(truth: MixingMeasure) -> str | None:
-    return "the gate is hierarchical: take a loss of nested measures" if truth.groups else None
-
-
-def _needs(*blocks: str) -> Callable[[MixingMeasure], str | None]:
-    def misfit(truth: MixingMeasure) -> str | None:
-        missing = [name for name in blocks if name not in truth.parameters]
-        return f"it needs {', '.join(missing)}, and the atoms have {', '.join(truth.parameters)}" if missing else None
-
-    return misfit
-
-
-def _gates(*names: str) -> Callable[[MixingMeasure], str | None]:
-    def misfit(truth: MixingMeasure) -> str | None:
-        return None if truth.gate in names else f"it is for the gates {', '.join(names)}, not {truth.gate!r}"
-
-    return misfit
-
-
-def _families(*names: str) -> Callable[[MixingMeasure], str | None]:
-    def misfit(truth: MixingMeasure) -> str | None:
-        return None if truth.family in names else f"it is for the families {', '.join(names)}, not {truth.family!r}"
-
-    return misfit
-
-
-def _experts(*names: str) -> Callable[[MixingMeasure], str | None]:
-    def misfit(truth: MixingMeasure) -> str | None:
-        return None if truth.experts in names else f"it is for {' or '.join(names)} experts, not {truth.experts!r}"
-
-    return misfit
-
-
-def _perturbed(truth: MixingMeasure) -> str | None:
-    return None if truth.gate in ("cosine", "perturbed_cosine") else f"it is for cosine gates, not {truth.gate!r}"
-
-
-def _unnormalised(truth: MixingMeasure) -> str | None:
-    if truth.gate == "sigmoid" and truth.options.get("normalised", True) is False:
-        return None
-    return "it is for the sigmoid gate without normalisation (normalised=False)"
-
-
-def _joint(truth: MixingMeasure) -> str | None:
-    return None if truth.gate == "gaussian" else f"it is for the joint Gaussian gate, not {truth.gate!r}"
-
-
-def _all_of(*checks: Callable[[MixingMeasure], str | None]) -> Callable[[MixingMeasure], str | None]:
-    def misfit(truth: MixingMeasure) -> str | None:
-        return next((reason for check in (_flat, *checks) if (reason := check(truth)) is not None), None)
-
-    return misfit
-
-
 _SOFTMAX = ("softmax", "dense_to_sparse")
 _GAUSSIAN_LINEAR = (
-    _gates(*_SOFTMAX),
-    _families("gaussian"),
-    _experts("linear"),
-    _needs("gate_slope", "expert_slope", *_LOCATION_SCALE),
+    gates(*_SOFTMAX),
+    families("gaussian"),
+    experts("linear"),
+    needs("gate_slope", "expert_slope", *_LOCATION_SCALE),
 )
 
 
@@ -215,7 +160,7 @@ register(
         "arXiv:2305.03288, D₁ (softmax, linear experts, Gaussian); for other models the same form",
         "read in the first version of the paper",
         _all_together,
-        _all_of(),
+        all_of(),
     )
 )
 register(
@@ -225,7 +170,7 @@ register(
         "arXiv:2305.03288, D₂; the same formula as D_O in arXiv:2510.12744",
         "read in the first version of the paper; r̄(m) for m ≥ 4 is the bound 7, its value is not known",
         _d2,
-        _all_of(*_GAUSSIAN_LINEAR),
+        all_of(*_GAUSSIAN_LINEAR),
         uses_r="r̄",
     )
 )
@@ -236,7 +181,7 @@ register(
         "the separate norms of arXiv:2505.10860, (2.2), equivalent to D2",
         "read there; r̄(m) for m ≥ 4 is the bound 7, its value is not known",
         _SEPARATE,
-        _all_of(*_GAUSSIAN_LINEAR),
+        all_of(*_GAUSSIAN_LINEAR),
         uses_r="r̄",
     )
 )
@@ -247,7 +192,7 @@ register(
         "Gatewise: in every real solution of the polynomial system of arXiv:2305.03288 Δβ₁ and Δa vanish",
         f"{_OURS}: supported by algebra for one input and by the measured modulus, not proved",
         _SHARP,
-        _all_of(*_GAUSSIAN_LINEAR),
+        all_of(*_GAUSSIAN_LINEAR),
         uses_r="r̄",
     )
 )
@@ -258,7 +203,7 @@ register(
         "arXiv:2309.13850, D₁",
         f"{_RECALLED}; agrees with the authors' program",
         _ones,
-        _all_of(*_GAUSSIAN_LINEAR),
+        all_of(*_GAUSSIAN_LINEAR),
         sparse=True,
     )
 )
@@ -269,13 +214,13 @@ register(
         "arXiv:2309.13850, D₂",
         f"{_RECALLED}; r̄(m) for m ≥ 4 is the bound 7, its value is not known",
         _SEPARATE,
-        _all_of(*_GAUSSIAN_LINEAR),
+        all_of(*_GAUSSIAN_LINEAR),
         sparse=True,
         uses_r="r̄",
     )
 )
-_MULTINOMIAL = _all_of(
-    _families("categorical", "bernoulli"), _experts("linear"), _needs("gate_slope", "expert_slope", "expert_intercept")
+_MULTINOMIAL = all_of(
+    families("categorical", "bernoulli"), experts("linear"), needs("gate_slope", "expert_slope", "expert_intercept")
 )
 register(
     LossKind(
@@ -284,7 +229,7 @@ register(
         "arXiv:2310.14188, D₁ (regime 1; with cells of one atom the exactly specified case)",
         _RECALLED,
         _separate_squares,
-        _all_of(_MULTINOMIAL, _gates(*_SOFTMAX)),
+        all_of(_MULTINOMIAL, gates(*_SOFTMAX)),
         by_class=True,
     )
 )
@@ -295,7 +240,7 @@ register(
         "arXiv:2310.14188, D₂,ᵣ (regime 2)",
         f"{_RECALLED}; that cells of one atom have the power r too is not known",
         _powers,
-        _all_of(_MULTINOMIAL, _gates(*_SOFTMAX)),
+        all_of(_MULTINOMIAL, gates(*_SOFTMAX)),
         by_class=True,
         uses_r="r",
     )
@@ -307,7 +252,7 @@ register(
         "arXiv:2310.14188, D₃",
         _RECALLED,
         _separate_squares,
-        _all_of(_MULTINOMIAL, _gates("modified_softmax")),
+        all_of(_MULTINOMIAL, gates("modified_softmax")),
         by_class=True,
     )
 )
@@ -318,7 +263,7 @@ register(
         "least squares, arXiv:2402.02952 and arXiv:2503.03213; printed as (17) in arXiv:2405.14124",
         "read in arXiv:2405.14124; as the loss of arXiv:2503.03213 to be checked against the paper",
         squares_form,
-        _all_of(),
+        all_of(),
         dispersions=False,
     )
 )
@@ -329,7 +274,7 @@ register(
         "least squares with (aᵀx + b)^p, arXiv:2402.02952; printed as (23) in arXiv:2405.14124",
         "read in arXiv:2405.14124; as the loss of arXiv:2402.02952 to be checked against the paper",
         _powers,
-        _all_of(),
+        all_of(),
         dispersions=False,
         uses_r="r",
     )
@@ -342,7 +287,7 @@ register(
         "arXiv:2401.13875, the loss of its lower bounds",
         f"{_RECALLED}; slopes and temperature are raw, so (cβ₁, cβ₀, cτ) has another loss for each c",
         _powers,
-        _all_of(_gates("dense_to_sparse", "activation_dense_to_sparse"), _needs("gate_temperature")),
+        all_of(gates("dense_to_sparse", "activation_dense_to_sparse"), needs("gate_temperature")),
         raw=True,
         uses_r="r",
     )
@@ -354,16 +299,16 @@ register(
         "for the activation gate of arXiv:2401.13875, by analogy with D₂ of arXiv:2402.03226",
         "inferred: without the gate's part in it the polynomial system leaves b and σ; the paper's loss is not known",
         _ACTIVATED,
-        _all_of(
-            _gates("activation_dense_to_sparse"),
-            _families("gaussian"),
-            _experts("linear"),
-            _needs("gate_slope", "expert_slope", *_LOCATION_SCALE),
+        all_of(
+            gates("activation_dense_to_sparse"),
+            families("gaussian"),
+            experts("linear"),
+            needs("gate_slope", "expert_slope", *_LOCATION_SCALE),
         ),
         uses_r="r̄",
     )
 )
-_COSINE = _all_of(_perturbed)
+_COSINE = all_of(perturbed)
 register(
     LossKind(
         "cosine_L1r",
@@ -419,7 +364,7 @@ register(
         "arXiv:2405.13997, (6)",
         "read in the paper",
         _sigmoid,
-        _all_of(_unnormalised),
+        all_of(unnormalised),
         dispersions=False,
     )
 )
@@ -430,7 +375,7 @@ register(
         "arXiv:2405.13997, (9)",
         "read in the paper; an empty cell, which the paper has not, counts with A",
         _sigmoid_powers,
-        _all_of(_unnormalised),
+        all_of(unnormalised),
         dispersions=False,
         uses_r="r",
     )
@@ -442,15 +387,15 @@ register(
         "arXiv:2405.13997, (12), regime 2",
         "read in the paper, where the largest over all best approximants is meant; an empty cell counts with A",
         _sigmoid_dense,
-        _all_of(_unnormalised),
+        all_of(unnormalised),
         dispersions=False,
     )
 )
-_LAPLACE_MODEL = _all_of(
-    _gates("laplace"),
-    _families("gaussian"),
-    _experts("linear"),
-    _needs("gate_centre", "expert_slope", *_LOCATION_SCALE),
+_LAPLACE_MODEL = all_of(
+    gates("laplace"),
+    families("gaussian"),
+    experts("linear"),
+    needs("gate_centre", "expert_slope", *_LOCATION_SCALE),
 )
 register(
     LossKind(
@@ -480,7 +425,7 @@ register(
         "arXiv:2305.07572, types I and II",
         f"{_RECALLED}; agrees with the authors' program",
         _gaussian_gate,
-        _all_of(_joint, _families("gaussian"), _experts("linear"), _needs("expert_slope", *_LOCATION_SCALE)),
+        all_of(joint, families("gaussian"), experts("linear"), needs("expert_slope", *_LOCATION_SCALE)),
         uses_r="r̄",
     )
 )

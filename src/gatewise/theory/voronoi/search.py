@@ -13,6 +13,7 @@ __all__ = ["Minimum", "minimum"]
 _MOST_ASSIGNMENTS = 20_000
 _STARTS = 4
 _ROUNDS = 20
+_INSIDE = 0.01
 
 
 @dataclass(frozen=True)
@@ -144,18 +145,16 @@ class _Search:
         if (level[length == 0.0] < 0.0).any():
             return None
         level, normal = level[length > 0.0] / length[length > 0.0], normal[length > 0.0] / length[length > 0.0, None]
-        reach = 10.0 * (1.0 + float(np.abs(problem.offset).max()))
-        n = normal.shape[1]
-        slack = np.ones((len(level), 1))
+        # The variables are t, how far it is inside, and how far from the given one: as near as can be, but inside.
+        n, size = normal.shape[1], 1.0 + float(np.abs(problem.offset).max())
+        ones, near = np.ones((len(level), 1)), np.ones((n, 1))
+        eye, zeros = np.eye(n), np.zeros((n, 1))
         found = linprog(
-            np.r_[np.zeros(n), -1.0],
-            A_ub=np.hstack([normal, slack]),
-            b_ub=level,
-            bounds=[*[(-reach, reach)] * n, (None, reach)],
+            np.r_[np.zeros(n), -1e3, 1.0],
+            A_ub=np.block([[normal, ones, 0.0 * ones], [eye, zeros, -near], [-eye, zeros, -near]]),
+            b_ub=np.r_[level, towards, -towards],
+            bounds=[*[(None, None)] * n, (None, _INSIDE * size), (0.0, None)],
         )
-        if found.status != 0 or found.x[-1] <= 1e-11 * reach:
+        if found.status != 0 or found.x[n] <= 1e-11 * size:
             return None
-        inside = found.x[:n]
-        rate, room = normal @ (towards - inside), level - normal @ inside
-        furthest = float(np.min(np.where(rate > 0.0, room / np.where(rate > 0.0, rate, 1.0), 1.0)))
-        return Halfspaces(normal, level, inside + 0.9 * furthest * (towards - inside))
+        return Halfspaces(normal, level, found.x[:n])

@@ -16,10 +16,12 @@ __all__ = ["Halfspaces", "fixed_cells_minimum"]
 _Function = Callable[[np.ndarray, float], tuple[float, np.ndarray, np.ndarray]]
 
 _STEPS = 60
-_SHRINK = 0.1
-_STAGES = 15
-_MOST_STAGES = 40
+# Where kinks and inequalities meet, Newton's method loses a minimiser that moves too fast.
+_FAST, _SLOW = 0.1, 0.3
+_MOST_STAGES = 100
+_SMALLEST = 1e-15
 _BARRIER = 1e-13
+_REPEATS = 5
 _RATIOS = 60
 
 
@@ -69,7 +71,7 @@ def fixed_cells_minimum(
         if 0 < problem.top < len(problem.masses):
             t = _largest_cells(problem, terms, labels, mass, size, t, halfspaces)
         else:
-            t = _follow(lambda z, e: _sum(terms, z, e), t, _length(terms, t), halfspaces)
+            t = _minimiser(lambda z, e: _sum(terms, z, e), t, _length(terms, t), halfspaces)
     candidates = [t]
     if halfspaces is None:
         # At a kink, where an atom meets its true atom, an estimate without error has the loss 0 exactly.
@@ -114,15 +116,36 @@ def _sum(terms: _Terms, t: np.ndarray, epsilon: float) -> tuple[float, np.ndarra
     return float(value.sum()), gradient.sum(0), hessian.sum(0)
 
 
-def _follow(function: _Function, z: np.ndarray, length: float, halfspaces: Halfspaces | None) -> np.ndarray:
-    """The minimiser of a smoothed convex function as the smoothing goes to 0."""
+def _minimiser(
+    function: _Function, z: np.ndarray, length: float, halfspaces: Halfspaces | None, careful: bool = False
+) -> np.ndarray:
+    """The minimiser; with inequalities, or if asked for, followed slowly, and again from there while that helps."""
+    if halfspaces is None and not careful:
+        return _follow(function, z, length, halfspaces, _FAST)
+    z = _follow(function, z, length, halfspaces, _SLOW)
+    best = function(z, _SMALLEST * length)[0]
+    for _ in range(_REPEATS):
+        trial = _follow(function, z, length, halfspaces, _SLOW)
+        value = function(trial, _SMALLEST * length)[0]
+        if value >= best:
+            break
+        gain, z, best = best - value, trial, value
+        if gain <= 1e-12 * abs(best):
+            break
+    return z
+
+
+def _follow(
+    function: _Function, z: np.ndarray, length: float, halfspaces: Halfspaces | None, shrink: float
+) -> np.ndarray:
+    """The minimiser of a smoothed convex function as the smoothing goes to 0, by the factor `shrink` at a time."""
     epsilon = length
     weight = abs(function(z, length)[0]) if halfspaces is not None else 0.0
-    for stage in range(_MOST_STAGES):
-        epsilon, weight = _SHRINK * epsilon, _SHRINK * weight
+    for _ in range(_MOST_STAGES):
+        epsilon, weight = shrink * epsilon, shrink * weight
         z = _newton(function, z, epsilon, weight, halfspaces)
         # The barrier costs its weight times the number of inequalities, and it starts from the value at a far point.
-        if stage + 1 >= _STAGES and weight <= _BARRIER * abs(function(z, epsilon)[0]):
+        if epsilon <= _SMALLEST * length and weight <= _BARRIER * abs(function(z, epsilon)[0]):
             break
     return z
 
@@ -131,7 +154,9 @@ def _newton(
     function: _Function, z: np.ndarray, epsilon: float, weight: float, halfspaces: Halfspaces | None
 ) -> np.ndarray:
     def barred(point: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        value, gradient, hessian = function(point, epsilon)
+        # A long trial step may overflow: its value is then too large to be taken.
+        with np.errstate(over="ignore", invalid="ignore"):
+            value, gradient, hessian = function(point, epsilon)
         if halfspaces is not None:
             n = halfspaces.normal.shape[1]
             slack = halfspaces.level - halfspaces.normal @ point[:n]
@@ -222,7 +247,7 @@ def _largest_cells(
     length = max(_length(terms, t), float(mass.max()))
     last = np.inf
     for _ in range(_RATIOS if problem.mode == MOVE_ESTIMATE else 1):
-        z = _follow(value, z, length, halfspaces)
+        z = _minimiser(value, z, length, halfspaces, careful=True)
         loss, tau = total(problem, *parts(problem, labels, np.ascontiguousarray(z[:n])))
         if not loss < last * (1.0 - 1e-13):
             break
