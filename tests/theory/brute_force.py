@@ -9,7 +9,7 @@ from itertools import product
 import numpy as np
 from scipy.optimize import linprog, minimize
 
-R_BAR = np.array([np.nan, np.nan, 4.0, 6.0, 7.0, 7.0])
+R_BAR = np.array([np.nan, np.nan, 4.0, 6.0, 8.0, 10.0])
 
 
 def d1(slope, expert, intercept, variance, size):

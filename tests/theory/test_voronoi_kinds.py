@@ -68,7 +68,7 @@ def test_separate_and_sharp():
 def test_exponents_by_size():
     generator = np.random.default_rng(0)
     truth = gaussian_linear(1, 1, generator)
-    for size, r in ((2, 4.0), (3, 6.0), (4, 7.0), (6, 7.0)):
+    for size, r in ((2, 4.0), (3, 6.0), (4, 8.0), (6, 12.0)):
         index = np.zeros(size, int)
         parts = MixingMeasure(
             np.full(size, truth.weights[0] / size),

@@ -7,11 +7,7 @@ from gatewise.exceptions import InputError
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.charts import Chart
 
-__all__ = ["KINDS", "R_BAR_BOUND", "Exponents", "Form", "LossKind", "Setting", "loss_kinds", "register"]
-
-R_BAR_BOUND: Mapping[int, float] = {2: 4.0, 3: 6.0}
-"""r̄(2) = 4 and r̄(3) = 6 (2305.03288, Lemma 1); from 4 on only r̄ ≥ 7 is known."""
-_R_BAR_ABOVE = 7.0
+__all__ = ["KINDS", "Exponents", "Form", "LossKind", "Setting", "loss_kinds", "register"]
 
 Exponents = float | Mapping[int, float] | Callable[[int], float]
 """One exponent, or one for each size of a cell."""
@@ -44,9 +40,9 @@ class Setting:
         return tuple(name for name in self.chart.blocks if not name.startswith("gate_"))
 
     def r_bar(self, size: int) -> float:
-        """r̄ of a cell of this size: the caller's, or 4, 6, and from four atoms on the bound 7."""
+        """r̄ of a cell of this size: the caller's, or 2m; see `gatewise.theory.r_bar` for how sure that is."""
         if self.r is None or (isinstance(self.r, Mapping) and size not in self.r):
-            return R_BAR_BOUND.get(size, _R_BAR_ABOVE)
+            return 2.0 * size
         return _exponent(self.r, size)
 
     def power(self) -> float:

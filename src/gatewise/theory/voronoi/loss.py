@@ -56,7 +56,7 @@ def voronoi_loss(
         kind: a name in `loss_kinds()`, with formula, source and how sure it is: "D1" and "D2" (arXiv:2305.03288),
             "D2_sharp" (ours), "L1", "multinomial_D1", "laplace_D2" and others.
         r: of losses with r̄, r̄ of a cell of m atoms: a number, a function, or a mapping from some m; where nothing is
-            given 4, 6, and from m = 4 on the bound 7 of the literature. Of losses with a power r ≥ 1 this power.
+            given 2m (see `r_bar`). Of losses with a power r ≥ 1 this power.
         top_k: K; None for the truth's own, or all cells.
         symmetry: "infimum" over copies of the truth as in the papers, "estimate" over copies of the estimate, or
             "none" for the parameters as they are.
