@@ -36,6 +36,7 @@ DISAGREEMENTS = (
     "slower than proved",
     "not flat",
     "faster than the bound",
+    "not settled",
     "not measured",
 )
 HEAVY = ("laplace-3d", "laplace-2d", "gaussian", "hierarchical")
@@ -107,7 +108,7 @@ def evidence(entry: dict[str, Any]) -> str:
         kind = f"declared symmetry ({names})" if names else "found"
         return f"w = {max(witness['distance'], witness['finer']):.0e} at δ = {witness['delta']:g}, {kind}"
     used = [i for i, above in enumerate(row["above_floor"]) if above is not None and above > 300]
-    if not used or not row["slopes"]:
+    if not used or not row["slopes"] or row["exponent"] is None:
         return "; ".join(row["flags"])
     last = used[-1]
     slope = row["slopes"][last - 1]

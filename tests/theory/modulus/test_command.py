@@ -5,8 +5,9 @@ import json
 import pytest
 
 from gatewise.cli import main
-from gatewise.theory.modulus.case import case_names, read_case
+from gatewise.theory.modulus.case import Expected, case_names, compare, read_case
 from gatewise.theory.modulus.problem import Problem, fitted_at_truth
+from gatewise.theory.modulus.result import CoordinateModulus
 
 CASE = """
 title = "A small one"
@@ -87,3 +88,22 @@ def test_the_cases_of_the_library(name):
         problem = Problem(truth, fitted, cells, case.design_of(group), hold=group.hold)
         for row in group.rows:
             assert len(problem.named(row.parameter)) == 1, row.parameter
+
+
+@pytest.mark.parametrize(
+    ("proved", "low", "value", "high", "is_flat", "verdict"),
+    [
+        (2.0, 1.98, 2.0, 2.02, False, "agrees"),
+        (4.0, 1.98, 2.0, 2.02, False, "faster than the bound"),
+        (1.0, 1.98, 2.0, 2.02, False, "slower than proved"),
+        (2.0, 1.2, 2.0, 2.4, False, "not settled"),
+        (2.0, float("nan"), float("nan"), float("nan"), True, "flat where a rate is proved"),
+        (2.0, float("nan"), float("nan"), float("nan"), False, "not measured"),
+        ("flat", float("nan"), float("nan"), float("nan"), True, "agrees"),
+        ("flat", 1.98, 2.0, 2.02, False, "not flat"),
+        (None, 1.98, 2.0, 2.02, False, "no statement"),
+    ],
+)
+def test_how_a_measurement_stands_to_a_theorem(proved, low, value, high, is_flat, verdict):
+    row = CoordinateModulus("b", (0,), value, low, high, is_flat, *[()] * 10)
+    assert compare(Expected(parameter="b", proved=proved), row) == verdict

@@ -19,6 +19,7 @@ from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult
 __all__ = ["Case", "Expected", "Group", "Part", "case_names", "compare", "read_case", "run_group"]
 
 _AGREES = 0.1
+_TOO_WIDE = 0.6
 
 
 class _Table(BaseModel):
@@ -242,11 +243,13 @@ def compare(expected: Expected, row: CoordinateModulus) -> str:
 
     Returns:
         "agrees", "faster than the bound", "slower than proved", "flat where a rate is proved", "not flat", "no
-        statement" or "not measured".
+        statement", "not settled" if the band is too wide to tell, or "not measured".
     """
     found = row.modulo if expected.modulo and row.modulo is not None else row
     if not found.is_flat and found.exponent != found.exponent:
         return "not measured"
+    if not found.is_flat and found.high - found.low > _TOO_WIDE:
+        return "not settled"
     if expected.proved is None:
         return "no statement"
     if expected.proved == "flat":

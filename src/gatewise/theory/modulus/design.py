@@ -89,13 +89,13 @@ class Extrapolation(_Table):
     Attributes:
         power: slopes are fitted by α + c δ^power; the box moves with √δ, so slopes drift with it.
         floor_ratio: distances below this multiple of the rounding floor are left out.
-        points: how many of the smallest usable δ are used.
+        points: how many slopes are used, those at the smallest usable δ.
         least_band: the least half-width of the band, for what the fit does not see.
     """
 
     power: float = Field(default=0.5, gt=0)
     floor_ratio: float = Field(default=300.0, ge=1)
-    points: int = Field(default=5, ge=4)
+    points: int = Field(default=4, ge=3)
     least_band: float = Field(default=0.02, ge=0)
 
 

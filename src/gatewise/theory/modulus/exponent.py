@@ -1,6 +1,5 @@
 """From w(δ) to the exponent of w(δ) ~ δ^α, with a band and with what speaks against it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +11,7 @@ __all__ = ["Exponent", "fit_exponent", "local_slopes"]
 
 _JUMP = 0.35
 _SETTLED = 0.1
+_STEEP = 12.0
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ def local_slopes(deltas: ArrayLike, values: ArrayLike) -> np.ndarray:
         return np.diff(np.log(values)) / np.diff(np.log(deltas))
 
 
-def fit_exponent(deltas: Sequence[float], values: Sequence[float], floor: float, rule: Extrapolation) -> Exponent:
+def fit_exponent(deltas: ArrayLike, values: ArrayLike, floor: float, rule: Extrapolation) -> Exponent:
     """The exponent by the rule that was fixed before.
 
     The slopes at the smallest usable δ are fitted by α + c δ^power. The band holds that value, the same with δ instead
@@ -66,12 +66,20 @@ def fit_exponent(deltas: Sequence[float], values: Sequence[float], floor: float,
     delta, value = np.asarray(deltas, float), np.asarray(values, float)
     above = value / floor
     usable = above > rule.floor_ratio
-    # What comes after the first distance at the floor is rounding.
-    count = len(usable) if usable.all() else int(np.argmin(usable))
     slopes = local_slopes(delta, value)
     everything = (tuple(slopes.tolist()), above)
+    first = int(np.argmax(usable))
+    if first and usable[first:][:3].sum() == 3:
+        # Zero at large displacements only is another copy of the truth within the box, and not about the limit.
+        found = fit_exponent(delta[first:], value[first:], floor, rule)
+        flags = (f"zero from δ = {delta[first - 1]:.2g} on: a copy of the truth within the box", *found.flags)
+        return _result(found.value, found.low, found.high, False, flags, everything, delta, value)
+    # What comes after the first distance at the floor is rounding.
+    count = len(usable) if usable.all() else int(np.argmin(usable))
     if count < 3:
-        is_flat = bool((~usable[:4]).all()) and len(usable) >= 3
+        # No power of δ falls to the floor between neighbours and stays there; a search that first failed does.
+        fell = count == 0 or slopes[count - 1] > _STEEP
+        is_flat = bool(fell and len(usable) - count >= 3 and not usable[count:].any())
         flags = () if is_flat else ("too few distances above the rounding floor",)
         return _result(np.nan, np.nan, np.nan, is_flat, flags, everything, delta, value)
     middle = np.sqrt(delta[: count - 1] * delta[1:count])[-rule.points :]

@@ -1,5 +1,6 @@
 """The modulus of a mixture of experts, coordinate by coordinate."""
 
+import dataclasses
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from threadpoolctl import threadpool_limits
 from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.modulus.coordinates import Label
-from gatewise.theory.modulus.design import ModulusDesign
+from gatewise.theory.modulus.design import Extrapolation, ModulusDesign
 from gatewise.theory.modulus.distance import check_truth
 from gatewise.theory.modulus.exponent import Exponent, fit_exponent
 from gatewise.theory.modulus.kinks import Places
@@ -26,9 +27,10 @@ from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult, Wit
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.store import read_row, write_row
 
-__all__ = ["measure_coordinate", "modulus"]
+__all__ = ["measure_coordinate", "modulus", "refitted"]
 
 _COARSE = 0.05
+_FINER = "on a finer grid"
 
 
 def modulus(
@@ -105,7 +107,8 @@ def modulus(
         missing = [name for name in parameters if name not in measured]
         if missing:
             raise InputError(f"no allocation has the coordinate {missing[0]!r}")
-    done = {i: row for i, task in enumerate(tasks) if (row := read_row(out, task.identity)) is not None}
+    stored = {i: read_row(out, task.identity) for i, task in enumerate(tasks)}
+    done = {i: refitted(row, design.extrapolation) for i, row in stored.items() if row is not None}
     rest = [i for i in range(len(tasks)) if i not in done]
     workers = Parallel(n_jobs=min(jobs, max(len(rest), 1)), return_as="generator")
     fresh: Any = workers(delayed(_finish)(tasks[i], out) for i in rest)
@@ -143,7 +146,8 @@ class _Task:
             "hold": list(self.hold),
             "models": described,
             "parameters": parameters,
-            "design": self.design.model_dump(mode="json"),
+            # How the exponent is read off is applied to a stored row when it is taken up.
+            "design": self.design.model_dump(mode="json", exclude={"extrapolation"}),
         }
 
 
@@ -212,6 +216,25 @@ def _further(problem: Problem) -> list[dict[str, float]]:
     ]
 
 
+def refitted(row: CoordinateModulus, rule: Extrapolation) -> CoordinateModulus:
+    """The same distances, and the exponent by this rule."""
+    if row.modulo is not None:
+        row = dataclasses.replace(row, modulo=refitted(row.modulo, rule))
+    if not row.slopes or row.is_flat:
+        return row
+    found = fit_exponent(row.deltas, row.distances, row.distances[0] / row.above_floor[0], rule)
+    kept = tuple(flag for flag in row.flags if _FINER in flag)
+    return dataclasses.replace(
+        row,
+        exponent=found.value,
+        low=found.low,
+        high=found.high,
+        is_flat=found.is_flat,
+        scaled=found.scaled,
+        flags=(*found.flags, *kept),
+    )
+
+
 def measure_coordinate(problem: Problem, displaced: int) -> CoordinateModulus:
     """The modulus of one coordinate, with a witness if it is flat."""
     begun = time.process_time()
@@ -227,7 +250,8 @@ def _searched(problem: Problem, displaced: int, held: list[int], begun: float) -
     found = profile(problem.distance, problem.space(displaced, held), design)
     exponent = fit_exponent(found.deltas, found.values, problem.distance.floor, design.extrapolation)
     if exponent.is_flat:
-        witness = _witness(problem, found.points[0], found.deltas[0], None)
+        longest = int(np.argmax(np.array(exponent.above_floor) <= design.extrapolation.floor_ratio))
+        witness = _witness(problem, found.points[longest], found.deltas[longest], None)
         return _row(problem, displaced, held, found, exponent, (), witness, None, 0.0, begun)
     change = max(
         (
@@ -237,7 +261,7 @@ def _searched(problem: Problem, displaced: int, held: list[int], begun: float) -
         ),
         default=0.0,
     )
-    flags = (f"distances change by {change:.0%} on a finer grid",) if change > _COARSE else ()
+    flags = (f"distances change by {change:.0%} {_FINER}",) if change > _COARSE else ()
     return _row(problem, displaced, held, found, exponent, flags, None, None, change, begun)
 
 

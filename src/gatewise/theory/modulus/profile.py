@@ -100,7 +100,7 @@ def _one_side(
         candidates.sort(key=lambda minimum: minimum.value)
         found[delta] = run(candidates[0].point, delta, search.steps, search.polish)
         below = below + 1 if found[delta].value < limit else 0
-        if below == (_FLAT_IN_A_ROW if place < _FLAT_IN_A_ROW else 2):
+        if below >= (_FLAT_IN_A_ROW if place < _FLAT_IN_A_ROW else 2):
             break
     passed: dict[float, Minimum] = {}
     for delta in reversed(list(found)):

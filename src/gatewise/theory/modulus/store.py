@@ -44,11 +44,12 @@ def write_row(folder: Path | None, identity: dict[str, object], row: CoordinateM
     if folder is None:
         return
     path = _path(folder, identity)
+    text = json.dumps(row.to_dict(), indent=1)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=folder, prefix=".", suffix=".part")
         with os.fdopen(handle, "w", encoding="utf-8") as file:
-            json.dump(row.to_dict(), file, indent=1)
+            file.write(text)
         os.replace(name, path)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}") from None
