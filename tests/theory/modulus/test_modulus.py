@@ -8,9 +8,10 @@ import torch
 from scipy import stats
 
 from gatewise.exceptions import InputError
-from gatewise.theory.modulus import BoxInputs, ModulusDesign, TargetGrid, modulus
+from gatewise.theory.modulus import BoxInputs, CoordinateModulus, ModulusDesign, Search, TargetGrid, modulus
 from gatewise.theory.modulus.problem import Problem, fitted_at_truth
 from gatewise.theory.modulus.special import LONG
+from gatewise.theory.modulus.store import read_row, write_row
 from tests.theory.modulus.helpers import LINE, SLOPE, mixture, quick
 
 
@@ -142,20 +143,22 @@ def test_experts_that_can_be_split_freely(activation):
     assert (free_split(problem, along) < 1e-16) == (activation == "relu")
 
 
+@pytest.mark.slow
 def test_kinks_give_a_fractional_exponent():
     truth = mixture("laplace", {"centre": [[0.2], [3.0]], "bias": [0.5, 0.0]}, expert_values=LINE)
-    design = quick(nodes=5, largest=0.03, smallest=1e-4, per_decade=2)
+    design = quick(nodes=4, largest=0.03, smallest=3e-4, per_decade=2)
     found = modulus(truth, 3, ["gate.centre"], cells=[0, 0, 1], design=design)
     assert abs(found["gate.centre[0,0]"].exponent - 1.5) < 0.1
 
 
+@pytest.mark.slow
 def test_every_allocation_is_measured_and_held_parameters_stay():
     truth = mixture("softmax", SLOPE)
     design = ModulusDesign(
         distance="l2",
         inputs=BoxInputs(nodes=16),
-        window=quick(largest=0.1, smallest=1e-2, per_decade=3).window,
-        search=quick().search,
+        window=quick(largest=0.1, smallest=1e-2).window,
+        search=Search(starts=1, polish=1),
     )
     found = modulus(truth, 3, ["gate.weight"], design=design, hold=["experts.weight", "experts.bias"])
     assert [row.cells for row in found] == [(0, 0, 1), (0, 1, 1)]
@@ -177,13 +180,16 @@ def test_workers_and_the_store_do_not_change_a_bit(tmp_path):
 
 
 def test_a_damaged_file_is_named(tmp_path):
-    truth = mixture("softmax", SLOPE)
-    design = quick(largest=0.1, smallest=2e-2)
-    modulus(truth, parameters=["experts.bias[0]"], design=design, out=tmp_path)
+    row = CoordinateModulus("b", (0,), 4.0, 3.9, math.nan, False, *[()] * 10)
+    write_row(tmp_path, {"name": "b"}, row)
+    again = read_row(tmp_path, {"name": "b"})
+    assert math.isnan(again.high)
+    assert (again.exponent, again.cells, again.deltas) == (row.exponent, row.cells, row.deltas)
+    assert read_row(tmp_path, {"name": "b", "cells": [0]}) is None
     (file,) = tmp_path.iterdir()
     file.write_text("{}")
     with pytest.raises(InputError, match="delete it"):
-        modulus(truth, parameters=["experts.bias[0]"], design=design, out=tmp_path)
+        read_row(tmp_path, {"name": "b"})
 
 
 @pytest.mark.parametrize(
