@@ -3,7 +3,6 @@
 import os
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -12,6 +11,7 @@ from gatewise.estimators.base import GatedEstimator
 from gatewise.io.atomic import write_file
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
+from gatewise.report.rendering import rendered
 from gatewise.report.sections import sections
 
 __all__ = ["render_report", "write_report"]
@@ -53,14 +53,8 @@ def render_report(
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
     directions = identification.directions(result)
-    environment = Environment(
-        loader=PackageLoader("gatewise.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return rendered(
+        "report.html",
         version=gatewise.__version__,
         title=title or wording.title(evidence),
         subtitle=wording.subtitle(evidence, data_name),

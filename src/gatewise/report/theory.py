@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
@@ -14,6 +13,7 @@ import gatewise
 from gatewise.io.atomic import write_file
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
+from gatewise.report.rendering import rendered
 from gatewise.theory.identifiability import Identifiability, Identity
 from gatewise.theory.identifiability.identities import grouped
 
@@ -54,15 +54,9 @@ def render_theory(page: TheoryPage) -> str:
 
     Everything in it is escaped. The same finding gives the same text.
     """
-    environment = Environment(
-        loader=PackageLoader("gatewise.report", "templates"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     has_figures = any(section.panels for section in page.sections)
-    return environment.get_template("theory.html").render(
+    return rendered(
+        "theory.html",
         version=gatewise.__version__,
         page=page,
         has_figures=has_figures,

@@ -1,0 +1,19 @@
+"""Templates filled in, with everything escaped."""
+
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+__all__ = ["rendered"]
+
+
+def rendered(template: str, **values: Any) -> str:
+    """The template of that name as text. A value that it needs and does not get is an error."""
+    environment = Environment(
+        loader=PackageLoader("gatewise.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
