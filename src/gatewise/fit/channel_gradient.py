@@ -25,7 +25,11 @@ class Channels(nn.Module):
         """Of rows (n, d') and (n, d) with offsets (n,): (n, k), (n, k) or (n, k, m), and the experts' dispersions."""
         location, log_scale = self.experts(x)
         added = offset.reshape(-1, *([1] * (location.ndim - 1)))
-        return self.gate.logits(gate_x), location + added, log_scale
+        return self.logits(gate_x), location + added, log_scale
+
+    def logits(self, gate_x: Tensor) -> Tensor:
+        """The gate's logits (n, k)."""
+        return self.gate.logits(gate_x)
 
 
 @dataclass(frozen=True)

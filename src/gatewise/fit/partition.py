@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.fit.boundary import boundary_intervals
+from gatewise.fit.channel_gradient import Channels
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
@@ -28,26 +29,19 @@ def selects(gate: Gate) -> bool:
     return gate.own_top_k is not None and gate.own_top_k < gate.n_experts
 
 
-class _PartitionedChannels(nn.Module):
+class _PartitionedChannels(Channels):
     """The channels; with k more columns of the gate's inputs these say which experts a row keeps, whatever the scores.
 
     Without them the gate selects.
     """
 
-    def __init__(self, model: MixtureOfExperts) -> None:
-        super().__init__()
-        self.gate = model.gate
-        self.experts = model.experts
-
-    def forward(self, gate_x: Tensor, x: Tensor, offset: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        location, log_scale = self.experts(x)
-        added = offset.reshape(-1, *([1] * (location.ndim - 1)))
+    def logits(self, gate_x: Tensor) -> Tensor:
+        """The gate's logits (n, k), −∞ for the experts that a row does not keep."""
         gate = cast(TopKGate, self.gate)
         d = gate.n_features
         if gate_x.shape[-1] == d:
-            return gate.logits(gate_x), location + added, log_scale
-        logits = gate.inner.logits(gate_x[:, :d])
-        return logits.masked_fill(gate_x[:, d:] == 0.0, -torch.inf), location + added, log_scale
+            return gate.logits(gate_x)
+        return gate.inner.logits(gate_x[:, :d]).masked_fill(gate_x[:, d:] == 0.0, -torch.inf)
 
 
 class _Scores(nn.Module):

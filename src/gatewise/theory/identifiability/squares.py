@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
+from gatewise.fit.null_space import orthonormal_rows
 from gatewise.theory.identifiability.atom import Order
 from gatewise.theory.identifiability.parts import Numbers
 
@@ -78,7 +79,7 @@ def hidden_squares(null: Numbers, orders: Sequence[Order], labels: Sequence[str]
                 i, j = order
                 matrix[i, j] = matrix[j, i] = float(value) * (2.0 if i == j else 1.0)
         matrices.append(matrix.reshape(-1))
-    basis = _basis(np.array(matrices).reshape(len(matrices), p * p))
+    basis = orthonormal_rows(np.array(matrices).reshape(len(matrices), p * p))
 
     def outside(matrix: np.ndarray) -> np.ndarray:
         flat = matrix.reshape(-1)
@@ -124,13 +125,3 @@ def hidden_squares(null: Numbers, orders: Sequence[Order], labels: Sequence[str]
     if values[0] > _CERTAIN * values[-1]:
         return Squares(True, (), float(values[0] / values[-1]))
     return Squares(None, (), float(values[0] / values[-1]))
-
-
-def _basis(rows: np.ndarray) -> np.ndarray:
-    """Orthonormal rows that span the same space."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows[lengths[:, 0] > 0.0] / lengths[lengths[:, 0] > 0.0]
-    if not len(rows):
-        return rows
-    _, values, vectors = np.linalg.svd(rows, full_matrices=False)
-    return vectors[values > 1e-9]
