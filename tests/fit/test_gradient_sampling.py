@@ -9,7 +9,7 @@ from gatewise.experts import LinearExperts, build_experts
 from gatewise.families import Gaussian, Laplace
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.build import build_problem
-from gatewise.fit.gradient_sampling import gradient_sampling, shortest_in_hull
+from gatewise.fit.gradient_sampling import gradient_sampling, has_kink, shortest_in_hull
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.start import run_start
@@ -231,6 +231,30 @@ def polished_gain(problem, theta, evaluations):
         options = {"initial_simplex": simplex, "maxfev": evaluations, "adaptive": True, "xatol": 1e-12, "fatol": 1e-15}
         best = max(best, -minimize(descent, theta, method="Nelder-Mead", options=options).fun)
     return (best - here) * problem.total_weight
+
+
+BOWL = Function(
+    lambda t: -50.0 * (t[0] - 1.0) ** 2 - 1e-3 * (t[1] + 2.0) ** 2 - (t[0] - 1.0) ** 4,
+    lambda t: [-100.0 * (t[0] - 1.0) - 4.0 * (t[0] - 1.0) ** 3, -2e-3 * (t[1] + 2.0)],
+    lambda t: [[-100.0 - 12.0 * (t[0] - 1.0) ** 2, 0.0], [0.0, -2e-3]],
+    2,
+)
+
+
+@pytest.mark.parametrize(
+    ("function", "theta", "kinked"),
+    [
+        (PYRAMID, [1.0, -3.0, 1.0], True),
+        (PYRAMID, [1.5, -2.0, 1.0], False),
+        (VALLEY, [1.0, 1.0], True),
+        (VALLEY, [1.0, 0.5], False),
+        # A smooth climb that stalled before its top has a gradient of its own, which bends as its Hessian says.
+        (BOWL, [1.0 + 1e-7, -2.0], False),
+        (BOWL, [1.3, 4.0], False),
+    ],
+)
+def test_a_gradient_that_jumps_is_told_from_one_that_bends(function, theta, kinked):
+    assert has_kink(function, np.array(theta), np.random.default_rng(0)) is kinked
 
 
 @pytest.mark.parametrize("kind", ["relu", "laplace gate"])

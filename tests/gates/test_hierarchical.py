@@ -9,7 +9,16 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import GaussianGate, HierarchicalGate, LaplaceGate, QuadraticGate, SoftmaxGate, TopKGate, build_gate
+from gatewise.gates import (
+    CosineGate,
+    GaussianGate,
+    HierarchicalGate,
+    LaplaceGate,
+    QuadraticGate,
+    SoftmaxGate,
+    TopKGate,
+    build_gate,
+)
 from gatewise.gates.base import Gate
 from tests.gates.helpers import (
     check_all,
@@ -278,6 +287,17 @@ def test_wrong_parts_are_refused():
     tied = SoftmaxGate(1, 2)
     tied.bias = shared.bias
     refused("inner gate 1 and inner gate 2 share", SoftmaxGate(1, 2), [shared, tied])
+
+
+def test_directions_of_a_part_settle_at_length_one():
+    gate = randomise(HierarchicalGate(SoftmaxGate(2, 2), [CosineGate(2, 2), SoftmaxGate(2, 1)]))
+    own, x = gate.own_parameters(), inputs(gate)
+    scales = [symmetry for symmetry in gate.symmetries() if symmetry.settles is not None]
+    assert [symmetry.name for symmetry in scales] == ["scale"]
+    settled = scales[0].act(own, scales[0].settling(own))
+    torch.testing.assert_close(settled["inner.0.weight"].norm(dim=1), torch.ones(2).double())
+    assert not torch.allclose(own["inner.0.weight"].norm(dim=1), torch.ones(2).double(), rtol=1e-2)
+    torch.testing.assert_close(log_weights_at(gate, settled, x), gate(x).detach(), rtol=1e-12, atol=1e-12)
 
 
 def test_translations_pin_the_last_expert_of_each_part():
