@@ -20,6 +20,7 @@ from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
 from gatewise.fit.constraints import Constraints
+from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
 from gatewise.inference import (
@@ -84,7 +85,7 @@ class GatedEstimator(BaseEstimator, ABC):
         standardise: str,
         constraints: Constraints | None,
         n_starts: int,
-        init: str | np.ndarray,
+        init: Init,
         max_iter: int,
         tol: float,
         time_limit: float | None,

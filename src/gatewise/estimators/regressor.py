@@ -15,6 +15,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.families import Categorical, Family, MultivariateGaussian
 from gatewise.fit.constraints import Constraints
+from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
 
@@ -48,7 +49,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             standardisation is stored in the model. "off": columns as they are.
         constraints: parameters of a prototype that are held or tied, `gatewise.fit.constraints.Constraints`, or None.
         n_starts: how many starts are followed to their end; the best is kept.
-        init: "auto", a name in `gatewise.fit.STRATEGIES`, or responsibilities (n, k) where the first start begins.
+        init: "auto", a name in `gatewise.fit.STRATEGIES`, responsibilities (n, k) where the first start begins, or a
+            model or several at whose parameters the first starts begin.
         max_iter: solver iterations per start.
         tol: bound on the largest gradient component of the mean objective, in standardised units.
         time_limit: seconds for the whole fit, or None.
@@ -130,7 +132,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         standardise: str = "auto",
         constraints: Constraints | None = None,
         n_starts: int = 20,
-        init: str | np.ndarray = "auto",
+        init: Init = "auto",
         max_iter: int = 500,
         tol: float = 1e-8,
         time_limit: float | None = None,

@@ -167,6 +167,15 @@ class LinearCoordinates:
         user_coefficients[:, 1:] += self.baseline_slope
         return gate @ self.gate_features.matrix().T, user_coefficients, self.target_scale * np.exp(log_scale)
 
+    def from_user(self, gate: np.ndarray, coefficients: np.ndarray, scale: np.ndarray) -> np.ndarray:
+        """The inverse of `to_user`; the gate is taken relative to its last row."""
+        internal = coefficients.copy()
+        internal[:, 0] -= self.baseline_intercept
+        internal[:, 1:] -= self.baseline_slope
+        internal = np.linalg.solve(self._expert_matrix(), internal.T).T / self.target_scale
+        contrasts = np.linalg.solve(self.gate_features.matrix(), gate.T).T
+        return self.layout.pack(contrasts, internal, np.log(scale / self.target_scale))
+
     @property
     def size(self) -> int:
         """The number of free parameters."""

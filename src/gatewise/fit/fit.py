@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 from threadpoolctl import threadpool_limits
 
-from gatewise.exceptions import InputError
 from gatewise.fit.assess import distinct_optima, examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
@@ -24,7 +23,7 @@ from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.start import EndPoint, run_start
-from gatewise.fit.starts import STRATEGIES
+from gatewise.fit.starts import checked_init
 from gatewise.fit.status import FitStatus
 from gatewise.model import MixtureOfExperts
 
@@ -81,7 +80,7 @@ def fit(
     deadline = None if options.time_limit is None else began + options.time_limit
     with single_threaded(), deferred_interrupt() as interrupted:
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
-        options = dataclasses.replace(options, init=_checked_init(options.init, model.n_experts, len(rows.kept)))
+        options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
         problem = build_problem(model, rows, options)
         if model.n_experts == 1:
             options = dataclasses.replace(options, n_starts=1)
@@ -107,30 +106,6 @@ def single_threaded() -> Generator[None, None, None]:
             yield
     finally:
         torch.set_num_threads(before)
-
-
-def _checked_init(init: str | np.ndarray, n_experts: int, n_rows: int) -> str | np.ndarray:
-    if isinstance(init, str):
-        if init != "auto" and init not in STRATEGIES:
-            raise InputError(
-                f"unknown init {init!r}: choose one of auto, {', '.join(STRATEGIES)}, or pass responsibilities (n, k)"
-            )
-        return init
-    try:
-        array = np.asarray(init, dtype=float)
-    except (TypeError, ValueError):
-        raise InputError("init must be the name of a strategy or responsibilities (n, k), a table of numbers") from None
-    if array.shape != (n_rows, n_experts):
-        raise InputError(
-            f"init has shape {array.shape}; responsibilities need one row per row of X and one column per expert, "
-            f"{(n_rows, n_experts)}"
-        )
-    totals = array.sum(axis=1)
-    bad = ~(np.isfinite(totals) & (array >= 0.0).all(axis=1) & (totals > 0.0))
-    if bad.any():
-        row = int(np.flatnonzero(bad)[0])
-        raise InputError(f"init has no valid responsibilities in row {row}: they must be non-negative and not all zero")
-    return array / totals[:, None]
 
 
 def _run_here(

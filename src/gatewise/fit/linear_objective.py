@@ -154,6 +154,14 @@ class LinearObjective(Problem):
         """The closed M-step of the experts, and some Newton steps for the gate."""
         return maximise_expectation(self, responsibilities, np.zeros(self.size), gate_steps=_GATE_STEPS_AT_START)
 
+    def locate(self, model: MixtureOfExperts) -> np.ndarray:
+        """θ of a model with linear or constant experts."""
+        gate, experts = model.gate, model.experts
+        coefficients = experts.coefficients(experts.own_parameters()).double().numpy()
+        scale = experts.log_scale.detach().double().exp().expand(self.n_experts).numpy()
+        gate_coefficients = gate.coefficients(gate.own_parameters()).double().numpy()
+        return self.data.coordinates.from_user(gate_coefficients, coefficients, scale)
+
     def improve(self, theta: np.ndarray, steps: int, check: Callable[[], None]) -> np.ndarray:
         """θ after EM steps."""
         state = expectation(self, theta)

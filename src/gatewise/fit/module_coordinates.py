@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.rows import FitRows
 from gatewise.model import MixtureOfExperts
@@ -160,6 +161,31 @@ class ModuleCoordinates:
             factor = scale.reshape(()) if model.family.event_size == 0 else scale
             experts["log_scale"] = model.family.rescale_dispersion(experts["log_scale"], factor)
         return gate, experts
+
+    def locate(self, model: MixtureOfExperts) -> np.ndarray:
+        """θ of a model of the same parts, the inverse of `build`.
+
+        Raises:
+            InputError: a fit would store a standardisation that the model does not have.
+        """
+        units = self.units
+        gate, experts = model.gate.own_parameters(), model.experts.own_parameters()
+        if (units.gate is not None and units.gate_is_stored) or (units.experts is not None and units.experts_is_stored):
+            raise InputError(
+                "a model to start at has its parameters for the inputs as they are, and this fit standardises the "
+                'inputs of a part that is another model on other units: set standardise="off", or fit that model as '
+                "the prototype, with the standardisation that it stores"
+            )
+        if units.target is not None:
+            shift, scale = units.target
+            experts = model.experts.change_output(experts, -shift / scale, 1.0 / scale)
+            factor = 1.0 / (scale.reshape(()) if model.family.event_size == 0 else scale)
+            experts["log_scale"] = model.family.rescale_dispersion(experts["log_scale"], factor)
+        if units.gate is not None:
+            gate = model.gate.unstandardise(gate, -units.gate[0] / units.gate[1], 1.0 / units.gate[1])
+        if units.experts is not None:
+            experts = model.experts.unstandardise(experts, -units.experts[0] / units.experts[1], 1.0 / units.experts[1])
+        return self.collapse(self.flat(gate, experts).numpy())
 
     def _estimates(self, theta: Tensor) -> Tensor:
         gate, experts = self.user_parameters(self.full(theta))

@@ -386,6 +386,10 @@ class ModuleProblem(Problem):
 
         return ascend(expected, theta, self.lower, _EXPECTATION_STEPS)
 
+    def locate(self, model: MixtureOfExperts) -> np.ndarray:
+        """θ of a model of the same parts."""
+        return self.coordinates.locate(model)
+
     @property
     def _starts_at_maximum(self) -> bool:
         """Whether regressions of gate and experts are the whole M-step."""

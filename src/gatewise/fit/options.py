@@ -8,11 +8,15 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
+from gatewise.model import MixtureOfExperts
 
 if TYPE_CHECKING:
     from gatewise.fit.constraints import Constraints
 
-__all__ = ["FitOptions"]
+__all__ = ["FitOptions", "Init"]
+
+Init = str | np.ndarray | MixtureOfExperts | Sequence[MixtureOfExperts]
+"""Where to start: the name of a strategy, responsibilities, or models."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,8 +25,9 @@ class FitOptions:
 
     Attributes:
         n_starts: how many starts are followed to their end.
-        init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, or responsibilities
-            (n, k): with an array the first start is exactly there and the others are "auto".
+        init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, responsibilities (n, k),
+            or a model or several, of the same parts as the prototype: with an array the first start is exactly there,
+            with models the first starts are at their parameters, and the others are "auto".
         em_steps: EM steps before the second-order solver takes over.
         solver: "newton" (exact Hessian, trust region), "quasi-newton" (L-BFGS-B), or "auto": Newton; above 600
             parameters after an approach by L-BFGS-B; above 3,000 L-BFGS-B alone.
@@ -52,7 +57,7 @@ class FitOptions:
     """
 
     n_starts: int = 20
-    init: str | np.ndarray = "auto"
+    init: Init = "auto"
     em_steps: int = 3
     solver: str = "auto"
     tol: float = 1e-8

@@ -177,6 +177,14 @@ class Problem(ABC):
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """θ from the responsibilities (k, n) of start number `index`: an M-step."""
 
+    @abstractmethod
+    def locate(self, model: MixtureOfExperts) -> np.ndarray:
+        """θ of a model of the same parts: the inverse of `build_model`, up to symmetries.
+
+        Raises:
+            InputError: the model's numbers are in other units than those that this problem's models store.
+        """
+
     def improve(self, theta: np.ndarray, steps: int, check: Callable[[], None]) -> np.ndarray:
         """θ after some EM steps, where they are closed; `check` may raise to end them."""
         return theta

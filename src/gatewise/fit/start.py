@@ -17,7 +17,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.quasi_newton import quasi_newton
-from gatewise.fit.starts import responsibilities_of_start, strategy_of_start
+from gatewise.fit.starts import model_of_start, responsibilities_of_start, strategy_of_start
 from gatewise.fit.status import FitStatus
 from gatewise.fit.top_k_search import top_k_search
 
@@ -80,15 +80,19 @@ def run_start(
     deadline: float | None = None,
     interrupted: Callable[[], bool] = never,
 ) -> EndPoint:
-    """Follow one start: an M-step from its responsibilities, some EM steps, then Newton or quasi-Newton.
+    """Follow one start: a model's parameters or an M-step from responsibilities, EM steps, Newton or quasi-Newton.
 
     The user and the clock may end it early; the best point so far is returned with the status that says so.
     """
     began = time.monotonic()
     evaluated = problem.n_evaluations
-    responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed)
+    given = model_of_start(options.init, index)
+    if given is None:
+        responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed)
+        theta = problem.begin(responsibilities, index, options.seed)
+    else:
+        theta = np.maximum(problem.locate(given), problem.lower)
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
-    theta = problem.begin(responsibilities, index, options.seed)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
     remainder, at = None, "interior"
     try:

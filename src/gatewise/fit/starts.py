@@ -5,14 +5,18 @@ were repetitions: permuting or duplicating rows gives the same start. They look 
 one-expert residual), in which units no longer matter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import torch
 
+from gatewise.exceptions import InputError
+from gatewise.fit.options import Init
 from gatewise.fit.problem import StartRows
+from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
-__all__ = ["STRATEGIES", "responsibilities_of_start", "strategy_of_start"]
+__all__ = ["STRATEGIES", "checked_init", "model_of_start", "responsibilities_of_start", "strategy_of_start"]
 
 Strategy = Callable[[StartRows, np.random.Generator], np.ndarray]
 
@@ -85,16 +89,87 @@ STRATEGIES: dict[str, Strategy] = {"split": _split, "kmeans": _kmeans, "lines": 
 """The strategies by name; "auto" takes them in turn."""
 
 
-def strategy_of_start(init: str | np.ndarray, index: int) -> str:
-    """Which strategy start number `index` uses: the named one, or all in turn; "given" for a caller's array."""
-    if isinstance(init, np.ndarray):
-        if index == 0:
-            return "given"
-        init = "auto"
-    return list(STRATEGIES)[index % len(STRATEGIES)] if init == "auto" else init
+def checked_init(init: Init, model: MixtureOfExperts, n_rows: int) -> str | np.ndarray | tuple[MixtureOfExperts, ...]:
+    """What `FitOptions.init` says, in one form: a strategy's name, responsibilities whose rows sum to 1, or models.
+
+    Raises:
+        InputError: the name is unknown, the responsibilities have another shape or are none, or a model has other parts
+            than the prototype.
+    """
+    if isinstance(init, str):
+        if init != "auto" and init not in STRATEGIES:
+            raise InputError(
+                f"unknown init {init!r}: choose one of auto, {', '.join(STRATEGIES)}, or pass responsibilities (n, k) "
+                "or a model"
+            )
+        return init
+    models = (init,) if isinstance(init, MixtureOfExperts) else init
+    if isinstance(models, Sequence) and models and all(isinstance(each, MixtureOfExperts) for each in models):
+        for each in models:
+            _check_same_parts(each, model)
+        return tuple(models)
+    return _shares(init, n_rows, model.n_experts)
 
 
-def responsibilities_of_start(data: StartRows, init: str | np.ndarray, index: int, seed: int) -> np.ndarray:
+def _check_same_parts(start: MixtureOfExperts, model: MixtureOfExperts) -> None:
+    for what, own, asked in (
+        ("gate", start.gate, model.gate),
+        ("experts", start.experts, model.experts),
+        ("family", start.family, model.family),
+    ):
+        if type(own) is not type(asked) or repr(own) != repr(asked):
+            raise InputError(
+                f"init is a model whose {what} is {own!r}, and {asked!r} is to be fitted: a start must have the same "
+                "parts, each with the same sizes and options"
+            )
+    for what, own, asked in (
+        ("gate", start.gate_scaler, model.gate_scaler),
+        ("experts", start.expert_scaler, model.expert_scaler),
+    ):
+        known = {} if own is None else own.state_dict()
+        wanted = {} if asked is None else asked.state_dict()
+        if known.keys() != wanted.keys() or any(not torch.equal(known[name], wanted[name]) for name in known):
+            raise InputError(
+                f"init is a model that standardises the inputs of its {what} in another way than the model to be "
+                "fitted: a start must have the same standardisation, or none where that has none"
+            )
+
+
+def _shares(init: object, n_rows: int, n_experts: int) -> np.ndarray:
+    """Responsibilities (n, k) as given, with rows that sum to 1."""
+    try:
+        array = np.asarray(init, dtype=float)
+    except (TypeError, ValueError):
+        raise InputError(
+            "init must be the name of a strategy, responsibilities (n, k), a table of numbers, or a model or several"
+        ) from None
+    if array.shape != (n_rows, n_experts):
+        raise InputError(
+            f"init has shape {array.shape}; responsibilities need one row per row of X and one column per expert, "
+            f"{(n_rows, n_experts)}"
+        )
+    totals = array.sum(axis=1)
+    bad = ~(np.isfinite(totals) & (array >= 0.0).all(axis=1) & (totals > 0.0))
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(f"init has no valid responsibilities in row {row}: they must be non-negative and not all zero")
+    return array / totals[:, None]
+
+
+def strategy_of_start(init: Init, index: int) -> str:
+    """Which strategy start number `index` uses: the named one, or all in turn; "given" for what the caller gives."""
+    if isinstance(init, str):
+        return list(STRATEGIES)[index % len(STRATEGIES)] if init == "auto" else init
+    given = len(init) if isinstance(init, tuple) else 1
+    return "given" if index < given else strategy_of_start("auto", index)
+
+
+def model_of_start(init: Init, index: int) -> MixtureOfExperts | None:
+    """The model at whose parameters start number `index` begins, or None."""
+    return init[index] if isinstance(init, tuple) and index < len(init) else None
+
+
+def responsibilities_of_start(data: StartRows, init: Init, index: int, seed: int) -> np.ndarray:
     """Responsibilities (k, n) of one start, from a generator keyed by (seed, index)."""
     name = strategy_of_start(init, index)
     if isinstance(init, np.ndarray) and name == "given":
