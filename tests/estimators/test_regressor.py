@@ -323,7 +323,7 @@ def test_nothing_works_before_fit_nor_after_a_fit_that_failed(sample, call):
         ({"init": "magic"}, "unknown init 'magic': choose one of auto, split, kmeans, lines, partition"),
         (
             {"init": [["a", "b"]] * 200},
-            r"init must be the name of a strategy or responsibilities \(n, k\), a table of num",
+            r"init must be the name of a strategy, responsibilities \(n, k\), a table of num",
         ),
         ({"init": np.ones((3, 2))}, r"init has shape \(3, 2\); responsibilities need .* \(200, 2\)"),
         ({"init": -np.ones((200, 2))}, "init has no valid responsibilities in row 0"),

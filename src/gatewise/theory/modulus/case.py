@@ -2,7 +2,7 @@
 
 import importlib.resources
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -16,7 +16,7 @@ from gatewise.theory.modulus.design import ModulusDesign, problem_of
 from gatewise.theory.modulus.measure import modulus
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult
 
-__all__ = ["Case", "Expected", "Group", "Part", "case_names", "compare", "read_case", "run_group"]
+__all__ = ["Case", "Expected", "Group", "Part", "assign_values", "case_names", "compare", "read_case", "run_group"]
 
 _AGREES = 0.1
 _TOO_WIDE = 0.6
@@ -157,8 +157,8 @@ class Case(_Table):
             expert_options=experts.options,
             family_options=self.family.options,
         ).double()
-        _assign("gate", model.gate, gate.parameters)
-        _assign("experts", model.experts, experts.parameters)
+        assign_values("gate", model.gate, gate.parameters)
+        assign_values("experts", model.experts, experts.parameters)
         return model
 
 
@@ -175,7 +175,12 @@ def _repeated(part: Part, cells: Sequence[int]) -> Part:
     return part.model_copy(update={"parameters": parameters})
 
 
-def _assign(what: str, module: Component, values: dict[str, Any]) -> None:
+def assign_values(what: str, module: Component, values: Mapping[str, Any]) -> None:
+    """Set the parameters that are named, leave the others as they are.
+
+    Raises:
+        InputError: a name is unknown, or a value is no array of its parameter's shape.
+    """
     own = module.own_parameters()
     unknown = sorted(set(values) - set(own))
     if unknown:
