@@ -1,0 +1,74 @@
+"""What is measured of a fit: the losses of the design, and how far each kind of parameter is from the truth."""
+
+import numpy as np
+
+from gatewise.study.tables import LossTable
+from gatewise.theory import MixingMeasure, VoronoiLoss, voronoi_loss
+
+__all__ = ["MEASURES", "anchored", "measure_fit"]
+
+MEASURES = ("loss.", "exact.", "over.")
+"""How names of measured columns begin.
+
+"loss.NAME" is a loss. "exact.PARAMETER" is the largest distance of this parameter from its true value in cells of one
+fitted atom, "over.PARAMETER" in cells of several, both without weights and powers, at the translation of the first
+loss. "exact.weight" and "over.weight" are the differences of the cells' weights.
+"""
+
+
+def measure_fit(
+    estimate: MixingMeasure, truth: MixingMeasure, losses: list[LossTable]
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """The measures by name, and the sizes of the cells of the first loss."""
+    found: dict[str, float] = {}
+    cells: tuple[int, ...] = ()
+    for place, table in enumerate(losses):
+        loss = _loss(estimate, truth, table)
+        found[f"loss.{table.name}"] = loss.value
+        if place == 0:
+            cells = tuple(len(cell) for cell in loss.cells)
+            found.update(_distances(loss))
+    return found, cells
+
+
+def _loss(estimate: MixingMeasure, truth: MixingMeasure, table: LossTable) -> VoronoiLoss:
+    options = {"kind": table.kind, "r": table.exponents(), "top_k": table.top_k, "cells": table.cells}
+    if table.symmetry == "anchored":
+        return voronoi_loss(anchored(estimate, truth), truth, symmetry="none", **options)
+    return voronoi_loss(estimate, truth, symmetry=table.symmetry, **options)
+
+
+def _distances(loss: VoronoiLoss) -> dict[str, float]:
+    """The largest distance by parameter, in cells of one atom and of several."""
+    found: dict[str, float] = {}
+
+    def note(size: int, parameter: str, value: float) -> None:
+        name = f"{'exact' if size == 1 else 'over'}.{parameter}"
+        found[name] = max(found.get(name, 0.0), value)
+
+    for (cell, parameter), distance in loss.distances.items():
+        if len(loss.cells[cell]):
+            note(len(loss.cells[cell]), parameter, float(distance))
+    for term in loss.terms:
+        if term.parameter == "weight" and term.size > 0 and term.inner is None:
+            note(term.size, "weight", term.value)
+    return found
+
+
+def anchored(estimate: MixingMeasure, truth: MixingMeasure) -> MixingMeasure:
+    """The estimate, translated so that the gate of one atom is that of the last true atom.
+
+    The atom is the one whose expert is nearest to the last true one. Authors who fix the last fitted expert, and start
+    it at the last true one, compare parameters so, without an infimum over translations.
+    """
+    experts = [name for name in truth.parameters if not name.startswith("gate_")]
+    distance = np.zeros(estimate.n_atoms)
+    for name in experts:
+        distance += ((estimate.parameters[name] - truth.parameters[name][-1]) ** 2).reshape(estimate.n_atoms, -1).sum(1)
+    reference = int(distance.argmin())
+    moves = [name for name in (estimate.translations or ()) if name != "bias"]
+    shifts = {name: truth.parameters[name][-1] - estimate.parameters[name][reference] for name in moves}
+    bias = 0.0
+    if "bias" in (estimate.translations or ()):
+        bias = float(np.log(truth.weights[-1]) - np.log(estimate.weights[reference]))
+    return estimate.translated(bias=bias, **shifts)
