@@ -29,6 +29,8 @@ def modulus(
             "--out", metavar="DIR", help="Keep every finished coordinate and the pictures here; take up what is there."
         ),
     ] = None,
+    report: Annotated[Path | None, typer.Option("--report", metavar="FILE", help="Write an HTML page.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --report if it exists.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Measure the local modulus: the exponent of the least distance when one parameter is displaced.
@@ -47,10 +49,16 @@ def modulus(
     if case is None:
         raise InputError("say which case: one of `gatewise theory modulus --list`, or a TOML file")
     found = read_case(case)
-    answer = []
+    if report is not None:
+        from gatewise.report.theory import check_page
+
+        # What would be refused at the end is refused before minutes of measuring.
+        check_page(report, overwrite=overwrite)
+    answer, results = [], []
     with ends_on_interrupt():
         for place, group in enumerate(found.groups):
             result = run_group(found, group, jobs=jobs, out=None if out is None else out / "rows")
+            results.append(result)
             verdicts = [compare(expected, row) for expected, row in zip(group.rows, result, strict=True)]
             answer.append(
                 {
@@ -66,10 +74,18 @@ def modulus(
                 print(f"{found.title}: {group.title}", *_lines(result), sep="\n", end="\n\n")
             if out is not None:
                 _draw(result, out / f"{place + 1}.html")
+    if report is not None:
+        from gatewise.report.theory import write_theory
+        from gatewise.report.theory_modulus import case_page
+
+        write_theory(report, case_page(found, results, case), overwrite=overwrite)
     if as_json:
         print(json.dumps({"title": found.title, "groups": answer}, ensure_ascii=False, indent=1))
-    elif out is not None:
-        print(f"written: {out}")
+    else:
+        if out is not None:
+            print(f"written: {out}")
+        if report is not None:
+            print(report)
     sys.stdout.flush()
 
 
