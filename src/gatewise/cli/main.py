@@ -12,6 +12,7 @@ from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
+from gatewise.cli.study import study
 from gatewise.cli.theory import theory
 from gatewise.exceptions import GatewiseError
 
@@ -33,6 +34,7 @@ _application.command("experts", short_help="List the kinds of experts, with form
 _application.command("families", short_help="List the families, with formulas and options.")(families)
 _application.command("datasets", short_help="List the shipped data sets.")(datasets)
 _application.add_typer(theory)
+_application.add_typer(study)
 
 
 def _show_version(wanted: bool) -> None:
