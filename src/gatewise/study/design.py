@@ -6,7 +6,7 @@ import json
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Self
 
 from pydantic import Field, ValidationError, model_validator
 
@@ -64,7 +64,7 @@ class StudyDesign(Table):
     n_features: int = Field(ge=1)
     covariates: Covariates = Covariates()
     truth: Truth
-    sizes: list[Annotated[int, Field(ge=2)] | SizeGrid] = Field(min_length=1)
+    sizes: list[SizeGrid] = Field(min_length=1)
     replicates: int = Field(ge=1)
     methods: list[Method] = Field(min_length=1)
     losses: list[LossTable] = Field(min_length=1)
@@ -120,8 +120,7 @@ class StudyDesign(Table):
 
     def all_sizes(self) -> list[int]:
         """The sizes, rising, each once."""
-        values = [entry.values() if isinstance(entry, SizeGrid) else [entry] for entry in self.sizes]
-        return sorted({size for part in values for size in part})
+        return sorted({size for grid in self.sizes for size in grid.values()})
 
     def method(self, name: str) -> Method:
         """The method of that name.

@@ -6,7 +6,8 @@
     DIR/.lock               held by the one process that writes
 
 Whatever happens to a run, a power cut included, what has been stored stays, and no part is ever half there: a crash
-loses the batches that were being worked on. Pages of a part carry checksums, so that a damaged part is known as such.
+loses the batches that were being worked on. A part's name is the SHA-256 of its bytes, so that a damaged one is known as
+such, wherever the damage is.
 """
 
 import hashlib
@@ -86,6 +87,7 @@ class Store:
         self.design = StudyDesign.model_validate(manifest["design"])
         self.digest = self.design.digest()
         self._known: dict[str, pa.Table] = {}
+        self._left_out: set[str] = set()
 
     @classmethod
     def create(cls, folder: Path, design: StudyDesign) -> Self:
@@ -209,10 +211,9 @@ class Store:
         columns = {name: pa.array([row.get(name) for row in rows], kind) for name, kind in types.items()}
         table = pa.table(columns).replace_schema_metadata({"gatewise_study": self.digest})
         buffer = io.BytesIO()
-        pq.write_table(table, buffer, compression="zstd", write_page_checksum=True)
-        # The name follows from the keys: the same batch run twice would have the same name, and is never overwritten.
-        name = hashlib.sha256("\n".join(str(row["key"]) for row in rows).encode()).hexdigest()[:20]
-        write_file(self.folder / "parts" / f"{name}.parquet", buffer.getvalue())
+        pq.write_table(table, buffer, compression="zstd")
+        content = buffer.getvalue()
+        write_file(self.folder / "parts" / f"{_checksum(content)}.parquet", content)
 
     # --- reading
 
@@ -249,20 +250,21 @@ class Store:
         return [task for task in tasks if task.key not in known]
 
     def quarantined(self) -> list[str]:
-        """The names of parts that could not be read."""
+        """The names of parts that could not be read, in quarantine or left out where they are."""
         folder = self.folder / "quarantine"
-        return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+        moved = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+        return sorted([*moved, *self._left_out])
 
     def _readable(self) -> list[Path]:
         """The parts that can be read, now in memory."""
         found = []
         for path in sorted((self.folder / "parts").glob("[!.]*.parquet")):
             if path.name not in self._known:
-                try:
-                    table = pq.read_table(path, page_checksum_verification=True)
-                except (pa.ArrowException, OSError):
-                    self._quarantine(path)
+                content = path.read_bytes()
+                if _checksum(content) != path.stem:
+                    self._quarantine(path, content)
                     continue
+                table = pq.read_table(io.BytesIO(content))
                 whose = (table.schema.metadata or {}).get(b"gatewise_study", b"").decode()
                 if whose != self.digest or not set(first_columns) <= set(table.column_names):
                     raise InputError(f"{path} is no part of this study: move it out of the folder")
@@ -270,14 +272,18 @@ class Store:
             found.append(path)
         return found
 
-    def _quarantine(self, path: Path) -> None:
-        """Move a part out of the way, under a name of its own; where that is not allowed it is only left out."""
+    def _quarantine(self, path: Path, content: bytes) -> None:
+        """Move a part out of the way, under a name of its own; who may not write here only leaves it out."""
         folder = self.folder / "quarantine"
-        content = path.read_bytes() if os.access(path, os.R_OK) else b""
-        target = folder / f"{path.stem}-{hashlib.sha256(content).hexdigest()[:12]}.parquet"
-        if os.access(self.folder, os.W_OK) and os.access(path.parent, os.W_OK):
+        try:
             folder.mkdir(exist_ok=True)
-            os.replace(path, target)
+            os.replace(path, folder / f"{path.stem}-{_checksum(content)}.parquet")
+        except OSError:
+            self._left_out.add(path.name)
+
+
+def _checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:32]
 
 
 def _refuse_strangers(folder: Path) -> None:

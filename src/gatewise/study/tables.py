@@ -57,7 +57,7 @@ class Covariates(Table):
 
 
 class SizeGrid(Table):
-    """Sample sizes from low to high.
+    """Sample sizes from low to high; a whole number stands for itself.
 
     Attributes:
         low: the smallest.
@@ -70,6 +70,12 @@ class SizeGrid(Table):
     high: int = Field(ge=2)
     count: int = Field(ge=1, le=10_000)
     spacing: Literal["log", "linear"] = "log"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_a_number(cls, value: Any) -> Any:
+        is_number = isinstance(value, int) and not isinstance(value, bool)
+        return {"low": value, "high": value, "count": 1} if is_number else value
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:
