@@ -212,18 +212,18 @@ def test_a_folder_without_permission_to_write(copy):
     for path in everything:
         path.chmod(0o555 if path.is_dir() else 0o444)
     is_root = os.geteuid() == 0
-    parents = [path for path in copy.parents if path.stat().st_uid == 0 and (path.stat().st_mode & 0o005) != 0o005]
+    parents = [path for path in copy.parents if path.stat().st_uid == 0 and (path.stat().st_mode & 0o055) != 0o055]
     if is_root:
         for path in parents:
-            path.chmod(path.stat().st_mode | 0o005)
+            path.chmod(path.stat().st_mode | 0o055)
         os.seteuid(65534)
     try:
         store = Store.open(copy)
         assert len(store.rows()) < 24
         assert store.quarantined() == [victim.name]
-        with pytest.raises(OutputError, match="cannot write the study .*: permission denied"):
+        with pytest.raises(OutputError, match=r"cannot write the study .*: permission denied"):
             run_study(Store.open(copy))
-        with pytest.raises(OutputError, match="cannot write the study .*: permission denied"):
+        with pytest.raises(OutputError, match=r"cannot write the study .*: permission denied"):
             Store.create(copy / "parts" / "new", store.design)
     finally:
         if is_root:

@@ -6,8 +6,8 @@
     DIR/.lock               held by the one process that writes
 
 Whatever happens to a run, a power cut included, what has been stored stays, and no part is ever half there: a crash
-loses the batches that were being worked on. A part's name is the SHA-256 of its bytes, so that a damaged one is known as
-such, wherever the damage is.
+loses the batches that were being worked on. A part's name is the SHA-256 of its bytes, so that a damaged one is known
+as such, wherever the damage is.
 """
 
 import hashlib
