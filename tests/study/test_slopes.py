@@ -104,14 +104,15 @@ def test_lines_and_parabolas_are_those_of_least_squares():
 
 
 def test_intervals_cover_the_true_slope():
-    # Sizes stay 10 with 20 replicates, log-normal noise of 0.5: the bootstrap's variance is 19/20 of the true one, so
-    # that 94.4% are to be expected. Of 200 studies the standard error is 1.6%; four of them are allowed below.
-    sizes, generator = SIZES[::-1][:10][::-1], np.random.default_rng(8)
+    # Of 20 replicates the bootstrap's variance is 19/20 of the true one: 94.4% are to be expected, a little less for
+    # means of skew noise, a little more for medians. Of 2,000 such studies 93.0, 96.9 and 94.7% were covered; of 200 the
+    # standard error is at most 1.8%, and three of them are allowed below.
+    sizes, generator = SIZES[-10:], np.random.default_rng(8)
     covered = np.zeros(3)
     for study in range(200):
         samples = [Sample(n, 2.0 * n**-0.3 * generator.lognormal(0.0, 0.5, size=(20, 1))) for n in sizes]
         covered += [line.slope.covers(-0.3) for line in fit_lines(samples, 0.1, 400, 0.95, study)]
-    assert (covered / 200 >= 0.88).all()
+    assert (covered / 200 >= 0.876).all()
     assert (covered / 200 <= 0.995).all()
     # And a false exponent, as far away as the published ones are from each other, is not covered.
     assert not any(line.slope.covers(-0.5) for line in fit_lines(samples, 0.1, 400, 0.95, 0))
@@ -123,7 +124,7 @@ def test_flags_of_curvature_are_as_rare_as_the_level_says():
     for study in range(200):
         samples = [Sample(n, n**-0.5 * generator.lognormal(0.0, 0.5, size=(20, 1))) for n in SIZES]
         flagged += [line.is_curved for line in fit_lines(samples, 0.1, 400, 0.95, study)]
-    # 5.6% are to be expected, as above.
+    # 5.6% are to be expected, and 7% of means, as above; three standard errors more are 12%.
     assert (flagged / 200 <= 0.12).all()
 
 
