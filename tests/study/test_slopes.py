@@ -105,8 +105,8 @@ def test_lines_and_parabolas_are_those_of_least_squares():
 
 def test_intervals_cover_the_true_slope():
     # Of 20 replicates the bootstrap's variance is 19/20 of the true one: 94.4% are to be expected, a little less for
-    # means of skew noise, a little more for medians. Of 2,000 such studies 93.0, 96.9 and 94.7% were covered; of 200 the
-    # standard error is at most 1.8%, and three of them are allowed below.
+    # means of skew noise, a little more for medians. Of 2,000 such studies 93.0, 96.9 and 94.7% were covered; of 200
+    # the standard error is at most 1.8%, and three of them are allowed below.
     sizes, generator = SIZES[-10:], np.random.default_rng(8)
     covered = np.zeros(3)
     for study in range(200):

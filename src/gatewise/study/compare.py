@@ -291,7 +291,7 @@ def _paired(
     for sample in samples:
         here = np.stack([statistics_of(column, rule.trim)[0] for column in sample.values.T])[None]
         draws = resampled(sample, rule.trim, rule.resamples, generator_of_resamples(seed, sample.n))
-        used = (here > 0.0).all(axis=1, keepdims=True)
+        used = np.asarray((here > 0.0).all(axis=1, keepdims=True))
         observed.add(sample.n, here, used)
         drawn.add(sample.n, draws, used)
         sizes += used[0, 0]
@@ -322,7 +322,7 @@ def _independent(
         count = np.zeros(3, dtype=int)
         for sample in samples:
             here = statistics_of(sample.values[:, 0], rule.trim)
-            positive = np.asarray(here > 0.0)
+            positive = here > 0.0
             generator = generator_of_resamples(designs[0].seed, sample.n, 1 + stream)
             observed.add(sample.n, here, positive)
             drawn.add(sample.n, resampled(sample, rule.trim, rule.resamples, generator)[:, 0], positive)
