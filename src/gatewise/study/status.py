@@ -18,7 +18,7 @@ class MethodStatus:
         statuses: how many ended in each way.
         below_truth: fits whose objective stayed below the truth's.
         outside_box: fits with a number outside the design's box.
-        seconds: processor seconds of the rows together, data included.
+        seconds: processor seconds of the rows together, data and losses included.
     """
 
     rows: int
