@@ -287,8 +287,9 @@ def test_what_nobody_states_is_not_compared():
     assert row.verdict == "no statement"
     flat = {"measure": "loss.D1", "proved_text": "slower than any polynomial"}
     found = slopes(designed([flat]), rows_of(power()))
-    assert found.slope("k2", "loss.D1").against_proved == "no power proved"
-    assert "slower than any polynomial" in found.to_text()
+    assert found.slope("k2", "loss.D1").against_proved == "no number proved"
+    assert "-0.500 [-0.500, -0.500]  (1)     -        no number proved" in found.to_text()
+    assert "\n(1) slower than any polynomial\n" in found.to_text()
     unmeasured = slopes(designed([{"measure": "loss.other", "proved": -1.0}]), rows_of(power()))
     assert "The design expects something of loss.other, which no row has." in unmeasured.notes
 

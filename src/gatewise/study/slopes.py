@@ -84,7 +84,7 @@ class Slope:
         """How the slope stands to the proved bound, which bounds slowness: an error may shrink faster, not slower.
 
         "consistent" if the interval covers it, "faster than the bound" or "slower than proved" if it lies on one side,
-        "inconclusive" if it is too wide, "no power proved" if what is proved is no number, "no statement", "no slope".
+        "inconclusive" if it is too wide, "no number proved" if what is proved is no number, "no statement", "no slope".
         """
         if self.expected is None or (self.expected.proved is None and not self.expected.proved_text):
             return "no statement" if self.line is not None else "no slope"
@@ -93,7 +93,7 @@ class Slope:
         if self.is_inconclusive:
             return "inconclusive"
         if self.expected.proved is None:
-            return "no power proved"
+            return "no number proved"
         if self.line.slope.is_above(self.expected.proved):
             return "slower than proved"
         return "faster than the bound" if self.line.slope.is_below(self.expected.proved) else "consistent"
@@ -116,16 +116,22 @@ class Slope:
         return "agrees" if self.line.slope.covers(value) else "differs"
 
     @property
-    def verdict(self) -> str:
-        """All of it in a few words."""
+    def outcome(self) -> str:
+        """How the slope stands to what others say of it, in a few words; "" if nobody says anything."""
         if self.line is None:
             return f"no slope: {self.reason}"
-        parts = ["inconclusive"] if self.is_inconclusive else []
-        if not parts:
-            parts += [] if self.against_proved == "no statement" else [self.against_proved]
-            parts += [f"published {self.against_published}"] if self.against_published else []
-            parts += [f"modulus {self.against_modulus}"] if self.against_modulus else []
-        parts += ["curved"] if self.line.is_curved else []
+        if self.is_inconclusive:
+            return "inconclusive"
+        parts = [] if self.against_proved == "no statement" else [self.against_proved]
+        parts += [f"published {self.against_published}"] if self.against_published else []
+        parts += [f"modulus {self.against_modulus}"] if self.against_modulus else []
+        return ", ".join(parts)
+
+    @property
+    def verdict(self) -> str:
+        """The outcome, whether the line is curved, and why the row does not count."""
+        parts = [self.outcome] if self.outcome else []
+        parts += ["curved"] if self.line is not None and self.line.is_curved else []
         parts += [f"does not count: {self.short}"] if self.short else []
         return ", ".join(parts) or "no statement"
 
@@ -206,7 +212,9 @@ class StudySlopes:
     def to_text(self) -> str:
         """A table, one line per method, measure and statistic; then the totals and notes."""
         head = ("method", "measure", "statistic", "published", "ours", "proved", "modulus", "verdict")
-        lines = [head, *(_line(row) for row in self.slopes)]
+        texts = list(dict.fromkeys(row.expected.proved_text for row in self.slopes if row.expected is not None))
+        marks = {text: f"({place})" for place, text in enumerate(filter(None, texts), start=1)}
+        lines = [head, *(_line(row, marks) for row in self.slopes)]
         widths = [max(len(line[place]) for line in lines) for place in range(len(head) - 1)]
         table = [
             "  ".join([*(cell.ljust(width) for cell, width in zip(line, widths, strict=False)), line[-1]]).rstrip()
@@ -217,6 +225,7 @@ class StudySlopes:
             "",
             *table,
         ]
+        said += [f"{mark} {text}" for text, mark in marks.items()]
         said += ["", *(each.to_text() for each in self.totals)]
         return "\n".join([*said, *([""] if self.notes else []), *self.notes])
 
@@ -420,9 +429,11 @@ def _left_out(points: Points) -> Iterator[str]:
         yield f"{name}: {points.not_positive} values are 0; where a statistic is 0 its size is left out of the line."
 
 
-def _line(row: Slope) -> tuple[str, ...]:
+def _line(row: Slope, marks: dict[str, str]) -> tuple[str, ...]:
+    """A row of the table; what is proved in words is marked, since words need more room."""
     said = row.expected
-    proved = "-" if said is None else said.proved_text if said.proved is None else f"{said.proved:.3f}"
+    number = None if said is None or said.proved is None else f"{said.proved:.3f}"
+    proved = " ".join(filter(None, (number, marks.get(said.proved_text) if said is not None else None)))
     return (
         row.method,
         row.measure,

@@ -1,5 +1,16 @@
 (function () {
   "use strict";
+  function saver(format, icon) {
+    return {
+      name: "save-" + format,
+      title: "Save as " + format.toUpperCase(),
+      icon: Plotly.Icons[icon],
+      click: function (plot) {
+        Plotly.downloadImage(plot, { format: format, filename: plot.id, scale: format === "png" ? 2 : 1 });
+      }
+    };
+  }
+  var savers = [saver("svg", "camera"), saver("png", "disk")];
   var sources = Array.prototype.slice.call(document.querySelectorAll("script[data-figure]"));
   var drawn = sources.map(function (source) {
     var name = source.getAttribute("data-figure");
@@ -11,8 +22,7 @@
       responsive: true,
       showSendToCloud: false,
       plotlyServerURL: "",
-      modeBarButtons: [["toImage", "zoom2d", "pan2d", "resetScale2d"]],
-      toImageButtonOptions: { format: "svg", filename: name }
+      modeBarButtons: [savers.concat(["zoom2d", "pan2d", "resetScale2d"])]
     });
   });
   Promise.all(drawn).then(function () {
