@@ -5,6 +5,7 @@ seeds. A batch is what one worker does before its rows are stored, about `BATCH_
 batches in flight and nothing else.
 """
 
+import bisect
 import os
 import signal
 import threading
@@ -60,19 +61,26 @@ class _Plan:
     def __init__(self, tasks: list[Task], n_workers: int) -> None:
         self._waiting = deque(tasks)
         self._n_workers = n_workers
-        self._pace: dict[str, float] = {}
+        self._known: dict[str, dict[int, float]] = {}
+        self._sizes: dict[str, list[int]] = {}
 
     def predicted(self, task: Task) -> float:
-        """Seconds that a task will take, by the slowest row of its method so far; by size alone before there is one."""
-        return task.n * self._pace.get(task.method, max(self._pace.values(), default=1e-4))
+        """Seconds that a task will take: what the last row of its method and size took, or the nearest size, scaled."""
+        sizes = self._sizes.get(task.method)
+        if not sizes:
+            return 0.0
+        place = bisect.bisect_left(sizes, task.n)
+        nearest = min(sizes[max(place - 1, 0) : place + 1], key=lambda size: abs(size - task.n))
+        return self._known[task.method][nearest] * max(1.0, task.n / nearest)
 
     def learn(self, rows: list[Row]) -> None:
         """Take note of how long tasks took."""
         for row in rows:
-            method, pace = str(row["method"]), float(row["seconds"]) / float(row["n"])
-            known = self._pace.get(method)
-            # Small sizes have a cost of their own, which must not be taken for that of large ones.
-            self._pace[method] = pace if known is None else 0.8 * known + 0.2 * pace
+            method, n = str(row["method"]), int(row["n"])
+            known = self._known.setdefault(method, {})
+            if n not in known:
+                bisect.insort(self._sizes.setdefault(method, []), n)
+            known[n] = float(row["seconds"])
 
     def seconds_left(self) -> float:
         """What the tasks that no batch has yet will take together."""
@@ -86,7 +94,7 @@ class _Plan:
             most = min(_MOST_TASKS, max(1, len(self._waiting) // (2 * self._n_workers)))
             while self._waiting and len(batch) < most:
                 seconds += self.predicted(self._waiting[0])
-                if batch and (seconds > BATCH_SECONDS or not self._pace):
+                if batch and (seconds > BATCH_SECONDS or self._waiting[0].method not in self._known):
                     break
                 batch.append(self._waiting.popleft())
             yield batch
