@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from gatewise.cli.study_slopes import compare_studies, report, show_slopes
+
 __all__ = ["study"]
 
 study = typer.Typer(
@@ -160,6 +162,11 @@ def replay(
             print(f"  {name}: stored {stored!r}, now {again!r}")
     if not found.same:
         raise typer.Exit(1)
+
+
+study.command("slopes", short_help="Slopes, with intervals, beside what is published and proved.")(show_slopes)
+study.command("report", short_help="Write an HTML page.")(report)
+study.command("compare", short_help="Compare two studies, or two methods of one.")(compare_studies)
 
 
 def _numbers(texts: list[str] | None) -> list[int] | None:
