@@ -207,6 +207,16 @@ def test_failures_attempts_and_keys_to_look_at():
     assert "Rows to look at" not in words(page_of(design, rows_of((-0.5, -0.25), design)))
 
 
+def test_a_study_in_which_all_failed():
+    design = designed(expected=EXPECTED)
+    rows = rows_of((-0.5, -0.25), design).assign(status="FAILED", error="ArithmeticError: no").drop(columns="loss.D1")
+    page = page_of(design, rows)
+    assert page.verdict == "0 of 0 slopes have enough sizes, decades and replicates to count."
+    assert page.remarks[0] == "192 rows failed and are left out."
+    assert "Rows to look at, 20 of 192" in words(page)
+    assert list(Page(render_theory(page)).figures()) == ["seconds"]
+
+
 def test_times_by_method_and_size():
     design = designed()
     rows = rows_of((-0.5, -0.25), design)

@@ -221,6 +221,12 @@ def test_measures():
         compare((designed(), first), (designed(), second.rename(columns={"loss.D1": "loss.D2"})))
 
 
+def test_small_ratios_keep_their_digits():
+    noise = noise_of()
+    found = compare((designed(), rows_of(-0.5, noise, factor=1e-6)), (designed(), rows_of(-0.5, noise)))
+    assert "1e-06 [1e-06, 1e-06]" in found.to_text()
+
+
 def test_the_table_and_the_data_say_the_same():
     found = compare((designed(), rows_of(-0.25, noise_of())), (designed(), rows_of(-0.5, noise_of(seed=1))))
     data = json.loads(json.dumps(found.to_dict(), allow_nan=False))
@@ -229,5 +235,5 @@ def test_the_table_and_the_data_say_the_same():
         assert "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["difference"]) in text
         assert row["verdict"] in text
     assert "15 of 21 ratios." in text
-    shown = [row for row in data["ratios"] if "{value:.3f} [{low:.3f}, {high:.3f}]".format(**row["ratio"]) in text]
+    shown = [row for row in data["ratios"] if "{value:.3g} [{low:.3g}, {high:.3g}]".format(**row["ratio"]) in text]
     assert {row["n"] for row in shown} == {100, 500, 1000, 2000, 10_000}

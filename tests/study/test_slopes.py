@@ -188,6 +188,15 @@ def test_failed_rows_are_left_out_and_counted():
     assert totals.seconds == pytest.approx(24.0)
 
 
+def test_a_study_in_which_all_failed():
+    rows = rows_of(power()).assign(status="FAILED", error="ArithmeticError: no").drop(columns="loss.D1")
+    found = slopes(designed([EXPECTED]), rows)
+    assert found.slopes == ()
+    assert found.totals[0].failed == 96
+    assert "The design expects something of loss.D1, which no row has." in found.notes
+    assert "96 FAILED" in found.to_text()
+
+
 def test_totals_count_what_fits_did():
     rows = rows_of(power(), sizes=[100, 200], replicates=2).assign(
         below_truth=[True, False, None, False], outside_box=[0.0, 3.0, np.nan, 1.0], attempts=[3, 1, np.nan, 2]
@@ -281,6 +290,19 @@ def test_verdicts(exponent, noise, proved, agrees):
     assert row.is_inconclusive == (proved == "inconclusive") == (row.line.slope.half_width > 0.05)
 
 
+def test_logarithms_are_remembered_where_a_slope_is_too_flat():
+    # √(log n / n) keeps every promise of a rate n^(-1/2) "up to logarithms", and looks slower.
+    found = slopes(designed([EXPECTED]), rows_of(lambda n: math.sqrt(math.log(n) / n), noise=0.02))
+    row = found.slope("k2", "loss.D1")
+    assert row.against_proved == "slower than proved"
+    (note,) = [note for note in found.notes if "√(log n)" in note]
+    flatter = float(note.split("up to ")[1].rstrip("."))
+    assert row.line.slope.covers(-0.5 + flatter)
+    # Between the local slopes 1/(2 log n) of log √(log n) at both ends.
+    assert 0.5 / math.log(10_000) < flatter < 0.5 / math.log(100)
+    assert not any("log n" in note for note in slopes(designed([EXPECTED]), rows_of(power(), noise=0.02)).notes)
+
+
 def test_what_nobody_states_is_not_compared():
     row = slopes(designed(), rows_of(power())).slope("k2", "loss.D1")
     assert (row.against_proved, row.against_published, row.against_modulus) == ("no statement", "", "")
@@ -297,12 +319,19 @@ def test_what_nobody_states_is_not_compared():
 def test_what_is_said_of_a_method_goes_before_what_is_said_of_all():
     said = [
         {"measure": "loss.D1", "proved": -0.5, "published": -0.7, "published_source": "of all"},
-        {"measure": "loss.D1", "method": "k3", "proved_text": "slower than any polynomial"},
+        {
+            "measure": "loss.D1",
+            "method": "k3",
+            "proved_text": "slower than any polynomial",
+            "modulus_source": "none yet",
+        },
+        {"measure": "loss.D1", "modulus": -0.25, "modulus_source": "a case"},
     ]
     rows = pd.concat([rows_of(power()), rows_of(power(), method="k3")])
     found = slopes(designed(said), rows)
     k2, k3 = (found.slope(method, "loss.D1").expected for method in ("k2", "k3"))
     assert (k2.proved, k2.published) == (-0.5, -0.7)
+    assert (k3.modulus, k3.modulus_source) == (-0.25, "a case")
     assert (k3.proved, k3.proved_text, k3.published, k3.published_source) == (
         None,
         "slower than any polynomial",
@@ -326,7 +355,8 @@ def test_the_table_and_the_data_say_the_same():
         assert row["verdict"] in text
     assert data["points"][0]["by_size"][0]["replicates"] == 8
     assert (data["planned"], len(rows)) == (192, 192)
-    assert data["notes"] == []
+    assert len(data["notes"]) == 1
+    assert data["notes"][0] in text
 
 
 def test_an_unfinished_study_says_so():

@@ -128,8 +128,9 @@ def _slopes_section(found: StudySlopes) -> Section:
     rule = found.rule
     caption = (
         f"Slopes of log(measure) against log(n) with {100 * rule.level:g}% intervals of {rule.resamples} bootstrap "
-        "resamples of the replicates at every size. A proved rate bounds slowness: a slope may be steeper. An interval "
-        f"wider than ±{rule.widest:g} is inconclusive. The trimmed mean leaves out {100 * rule.trim:g}% at each end."
+        "resamples of the replicates at every size. A proved rate bounds slowness, up to factors of log n: a slope may "
+        f"be steeper. An interval wider than ±{rule.widest:g} is inconclusive. The trimmed mean leaves out "
+        f"{100 * rule.trim:g}% at each end."
     )
     columns = [("Method", False), ("Measure", False), ("Statistic", False), ("Published", True), ("Ours", True)]
     columns += [("Proved", True), ("Modulus", True), ("Outcome", False)]

@@ -403,7 +403,7 @@ def _spread(ratios: Sequence[Ratio]) -> Iterator[tuple[str, ...]]:
     for rows in groups.values():
         places = np.unique(np.linspace(0, len(rows) - 1, _SHOWN_RATIOS).round().astype(int))
         for row in (rows[place] for place in places):
-            value = "-" if row.value is None else row.value.to_text()
+            value = "-" if row.value is None else row.value.to_text(".3g")
             yield (_both(row.methods), row.measure, row.statistic, str(row.n), str(row.pairs), value)
 
 

@@ -87,14 +87,14 @@ class Estimate:
         """The three numbers by name."""
         return {"value": self.value, "low": self.low, "high": self.high}
 
-    def to_text(self) -> str:
-        """The number with its interval in brackets.
+    def to_text(self, form: str = ".3f") -> str:
+        """The number with its interval in brackets, all three in a format.
 
         Example:
             >>> Estimate(-0.5, -0.52, -0.47).to_text()
             '-0.500 [-0.520, -0.470]'
         """
-        return f"{self.value:.3f} [{self.low:.3f}, {self.high:.3f}]"
+        return f"{self.value:{form}} [{self.low:{form}}, {self.high:{form}}]"
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class Slope:
 
         "consistent" if the interval covers it, "faster than the bound" or "slower than proved" if it lies on one side,
         "inconclusive" if it is too wide, "no number proved" if what is proved is no number, "no statement", "no slope".
+        Factors of log n, which proved rates leave out, can make a slope flatter: √(log n) by about 1/(2 log n).
         """
         if self.expected is None or (self.expected.proved is None and not self.expected.proved_text):
             return "no statement" if self.line is not None else "no slope"
@@ -262,7 +263,6 @@ def slopes(design: StudyDesign, rows: pd.DataFrame, measures: Sequence[str] | No
     """
     rows = checked_rows(design, rows)
     wanted = measures_of(design, rows) if measures is None else list(measures)
-    asked = {row.measure for row in design.expected} if measures is None else set(wanted)
     there = measures_of(design, rows)
     if measures is not None and (unknown := [name for name in wanted if name not in there]):
         raise InputError(f"no row has the measure {unknown[0]!r}: there are {', '.join(there) or 'none'}")
@@ -274,12 +274,16 @@ def slopes(design: StudyDesign, rows: pd.DataFrame, measures: Sequence[str] | No
         for measure in wanted:
             expected = _expectation(design, method.name, measure)
             values = values_by_size(own, measure, design.slopes)
-            if not any(len(each) for each in values.values()) and (expected is None or measure not in asked):
+            if not any(len(each) for each in values.values()) and expected is None:
                 continue
             point = _points(method.name, measure, values, own, design.slopes)
             points.append(point)
             found += _slopes_of(point, values, design, expected)
-    notes = (*_notes(design, rows, there), *(note for point in points for note in _left_out(point)))
+    notes = (
+        *_notes(design, rows, there),
+        *(note for point in points for note in _left_out(point)),
+        *_logarithms(found),
+    )
     totals = tuple(
         totals_of(method.name, chosen(rows, np.array(rows["method"] == method.name))) for method in design.methods
     )
@@ -395,10 +399,10 @@ def _expectation(design: StudyDesign, method: str, measure: str) -> Expected | N
     merged: dict[str, Any] = {"measure": measure, "method": method}
     for row in sorted(said, key=lambda row: row.method is None):
         for kind in ("published", "proved", "modulus"):
-            if any(name in merged for name in (kind, f"{kind}_text")):
+            if kind in merged:
                 continue
             own = {name: value for name, value in row.model_dump().items() if name.startswith(kind)}
-            if any(value is not None and value != "" for value in own.values()):
+            if own[kind] is not None or own.get(f"{kind}_text"):
                 merged |= own
     return Expected.model_validate(merged)
 
@@ -427,6 +431,23 @@ def _left_out(points: Points) -> Iterator[str]:
         yield f"{name}: {points.scarce} sizes with fewer than 2 values are left out."
     if points.not_positive:
         yield f"{name}: {points.not_positive} values are 0; where a statistic is 0 its size is left out of the line."
+
+
+def _logarithms(found: Sequence[Slope]) -> Iterator[str]:
+    """What a factor that rates leave out does to a slope, if one is flatter than proved."""
+    slower = [row.line for row in found if row.line is not None and row.against_proved == "slower than proved"]
+    if slower:
+        most = max(_slope_of_root_log(line.sizes) for line in slower)
+        yield (
+            "Slower than proved: proved slopes leave out factors of log n; one of √(log n) makes a line through these "
+            f"sizes flatter by up to {most:.3f}."
+        )
+
+
+def _slope_of_root_log(sizes: Sequence[int]) -> float:
+    """The slope of the line through log √(log n)."""
+    x = np.log(np.asarray(sizes, dtype=float))
+    return float(np.polyfit(x - x.mean(), 0.5 * np.log(x), 1)[0])
 
 
 def _line(row: Slope, marks: dict[str, str]) -> tuple[str, ...]:
