@@ -195,6 +195,9 @@ def test_descent_ends_where_its_epochs_end(small_text):
     assert (row["status"], row["attempts"], row["starts"]) == ("DESCENT", 1, 1)
     assert math.isfinite(row["objective"])
     assert plain(row) == plain(laboratory.run(Task("exact", 90, 0)))
+    start = Laboratory(StudyDesign.parse(text.replace("epochs = 2", "epochs = 0"), "start")).run(Task("exact", 90, 0))
+    assert start["status"] == "START"
+    assert start["objective"] < row["objective"]
     wild = Laboratory(StudyDesign.parse(text.replace("rate = 0.05", "rate = 1e9"), "descent"))
     failed = wild.run(Task("exact", 90, 0))
     assert failed["status"] == "FAILED"

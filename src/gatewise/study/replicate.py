@@ -164,7 +164,8 @@ class Laboratory:
             )
             held = holds(method, models[0])
             model = descend(models[0], held, x, y, method.objective, method.descent, generator)
-            ended: Row = {"status": "DESCENT", "starts": 1, "iterations": 0, "kept_start": "given"}
+            status = "DESCENT" if method.descent.epochs else "START"
+            ended: Row = {"status": status, "starts": 1, "iterations": 0, "kept_start": "given"}
             return objective_at(model, x, y, method.objective), model, ended
         blank = models[0] if models else prototype(self.design, method)
         n_starts = len(models) + method.starts.data

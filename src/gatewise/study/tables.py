@@ -149,12 +149,12 @@ class Descent(Table):
     """Stochastic gradient descent from the first start, as a control of what an optimiser does to a slope.
 
     Attributes:
-        epochs: passes over the data.
+        epochs: passes over the data; 0 to measure the start itself.
         rate: the step's factor.
         batch: rows of one step.
     """
 
-    epochs: int = Field(default=10, ge=1)
+    epochs: int = Field(default=10, ge=0)
     rate: float = Field(default=0.1, gt=0)
     batch: int = Field(default=128, ge=1)
 
