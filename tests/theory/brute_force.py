@@ -67,16 +67,21 @@ class Pair:
         if self.move == "none":
             return self.scaled(1.0, terms, mass)
         ratios = mass[mass > 0] / self.masses[mass > 0]
-        kinks = [0.0, *(ratios if self.move == "truth" else 1.0 / ratios)]
-        if not self.top:
-            # Convex and piecewise linear in the scale: one of the kinks is best.
-            return min(self.scaled(tau, terms, mass) for tau in kinks)
-        low, high = 0.0, 2.0 * max(kinks)
-        while high - low > 1e-11 * max(kinks):
-            grid = np.linspace(low, high, 33)
-            best = int(np.argmin(self.scaled(grid[:, None], terms, mass)))
-            low, high = grid[max(best - 1, 0)], grid[min(best + 1, 32)]
-        return self.scaled(0.5 * (low + high), terms, mass)
+        kinks = np.array([0.0, *(ratios if self.move == "truth" else 1.0 / ratios)])
+        # Piecewise linear in the scale, and growing with it at last: one of the corners is best.
+        corners = np.append(kinks, self.crossings(terms, mass)) if self.top else kinks
+        return self.scaled(corners[:, None], terms, mass).min()
+
+    def crossings(self, terms, mass):
+        """The scales at which two cells may be equal, so that another one may be among the largest."""
+        signs = np.array([1.0, -1.0])[:, None]
+        if self.move == "truth":
+            constant, rate = (terms + signs * mass).ravel(), (-signs * self.masses).ravel()
+        else:
+            constant, rate = (-signs * self.masses).ravel(), (terms + signs * mass).ravel()
+        with np.errstate(divide="ignore", invalid="ignore"):
+            found = (constant[:, None] - constant) / (rate - rate[:, None])
+        return found[np.isfinite(found) & (found > 0.0)]
 
     def cells(self, t):
         distance = sum((gap**2).sum(2) for gap in self.gaps[1:]) + ((self.gaps[0] - t) ** 2).sum(2)
