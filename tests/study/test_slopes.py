@@ -136,6 +136,11 @@ def test_a_second_term_bends_the_line(statistic):
     assert row.line.is_curved
     assert row.line.curvature.low > 0.0
     assert "curved" in row.verdict
+    down = slopes(designed(), rows_of(lambda n: math.exp(-0.1 * math.log(n) ** 2), noise=0.1)).slope(
+        "k2", "loss.D1", statistic
+    )
+    assert down.line.is_curved
+    assert down.line.curvature.covers(-0.1)
     straight = slopes(designed(), rows_of(power(), noise=0.1)).slope("k2", "loss.D1", statistic)
     assert "curved" not in straight.verdict
 
@@ -221,6 +226,14 @@ def test_missing_measures_are_counted_and_scarce_sizes_left_out():
     assert "k2 over.bias: 1 sizes with fewer than 2 values are left out." in found.notes
 
 
+def test_values_that_are_no_numbers_are_left_out_and_counted():
+    rows = rows_of(power())
+    rows.loc[rows["replicate"] == 0, "loss.D1"] = np.inf
+    found = slopes(designed(), rows)
+    assert found.slope("k2", "loss.D1").line.slope.value == pytest.approx(-0.5, abs=1e-12)
+    assert "k2 loss.D1: 12 replicates have no such value, 84 are used." in found.notes
+
+
 def test_a_method_without_a_measure_has_no_row_unless_it_is_expected():
     rows = pd.concat([rows_of(power()), rows_of(power(), method="k3", measure="over.bias")])
     found = slopes(designed(), rows)
@@ -288,6 +301,17 @@ def test_verdicts(exponent, noise, proved, agrees):
     assert (row.against_proved, row.against_published, row.against_modulus) == (proved, agrees, agrees)
     assert proved in row.verdict
     assert row.is_inconclusive == (proved == "inconclusive") == (row.line.slope.half_width > 0.05)
+
+
+def test_an_interval_is_inconclusive_just_above_the_designs_half_width():
+    rows = rows_of(power(), noise=0.5)
+    half_width = slopes(designed(), rows).slope("k2", "loss.D1").line.slope.half_width
+    wide, narrow = (
+        slopes(designed(widest=half_width * factor), rows).slope("k2", "loss.D1") for factor in (1.01, 0.99)
+    )
+    assert not wide.is_inconclusive
+    assert narrow.is_inconclusive
+    assert narrow.verdict == "inconclusive"
 
 
 def test_logarithms_are_remembered_where_a_slope_is_too_flat():
