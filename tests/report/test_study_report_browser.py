@@ -87,3 +87,14 @@ def test_the_buttons_save_pictures(browser, path, button, kind):
     assert name == f"losses-1.{kind.split('/')[1].split('+')[0]}"
     assert found == kind
     assert bytes(first) == (b"<svg" if "svg" in kind else b"\x89PNG")
+
+
+def test_narrow_windows_keep_everything_inside(browser, path):
+    metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        test_browser._open(browser, path)
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 400
+        assert all(count["width"] <= count["room"] + 1 for count in test_browser._traces(browser).values())
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
