@@ -226,6 +226,14 @@ def test_missing_measures_are_counted_and_scarce_sizes_left_out():
     assert "k2 over.bias: 1 sizes with fewer than 2 values are left out." in found.notes
 
 
+def test_measures_of_one_fate_are_one_note():
+    rows = rows_of(power()).assign(**{"exact.bias": 1.0, "exact.weight": 2.0})
+    rows.loc[0, ["exact.bias", "exact.weight"]] = np.nan
+    assert (
+        "k2 exact.bias, exact.weight: 1 replicates have no such value, 95 are used." in slopes(designed(), rows).notes
+    )
+
+
 def test_values_that_are_no_numbers_are_left_out_and_counted():
     rows = rows_of(power())
     rows.loc[rows["replicate"] == 0, "loss.D1"] = np.inf
@@ -244,6 +252,12 @@ def test_a_method_without_a_measure_has_no_row_unless_it_is_expected():
     assert row.verdict == "no slope: 0 usable sizes, 3 needed, 12 with fewer than 2 values"
     assert row.against_proved == "no slope"
     assert row.to_dict()["slope"] is None
+    # In the table the three statistics without a slope are one row; the data have all.
+    assert [(name, row.measure) for name, row in told.told() if row.method == "k2"] == [
+        *((statistic, "loss.D1") for statistic in STATISTICS),
+        ("all", "over.bias"),
+    ]
+    assert len(told.to_dict()["slopes"]) == 9
 
 
 def test_zeros_have_no_logarithm_and_are_counted():

@@ -14,6 +14,7 @@ from gatewise.report.palette import expert_colour
 from gatewise.report.study_figures import measure_panel, seconds_panel
 from gatewise.report.theory import TheoryPage
 from gatewise.study.design import StudyDesign
+from gatewise.study.slope_fit import LEAST_SIZES
 from gatewise.study.slopes import Slope, StudySlopes
 from gatewise.study.totals import chosen, numbers
 
@@ -136,14 +137,14 @@ def _slopes_section(found: StudySlopes) -> Section:
     columns += [("Proved", True), ("Modulus", True), ("Outcome", False)]
     rows = [
         [
-            *_names(found, row),
+            *_names(found, row, statistic),
             Cell(_stated(row, "published")),
             Cell("–" if row.line is None else row.line.slope.to_text(), strong=row.counts and not row.is_inconclusive),
             Cell("in words" if _is_in_words(row) else _stated(row, "proved")),
             Cell(_stated(row, "modulus")),
             Cell(row.outcome or "–", strong=row.counts and row.against_proved == "slower than proved"),
         ]
-        for row in found.slopes
+        for statistic, row in found.told()
     ]
     grids = [Grid(caption, columns, rows)]
     caption = (
@@ -155,7 +156,7 @@ def _slopes_section(found: StudySlopes) -> Section:
     columns += [("From", True), ("To", True), ("Counts", False)]
     rows = [
         [
-            *_names(found, row),
+            *_names(found, row, row.statistic),
             Cell(row.line.curvature.to_text(), strong=row.line.is_curved),
             Cell(f"{len(row.line.sizes):,}"),
             Cell(f"{row.line.sizes[0]:,}"),
@@ -173,9 +174,9 @@ def _slopes_section(found: StudySlopes) -> Section:
     return Section("slopes", "Slopes", "Slopes", [], grids=grids)
 
 
-def _names(found: StudySlopes, row: Slope) -> list[Cell]:
+def _names(found: StudySlopes, row: Slope, statistic: str) -> list[Cell]:
     methods = list(dict.fromkeys(each.method for each in found.points))
-    return [Cell(row.method, colour=expert_colour(methods.index(row.method))), Cell(row.measure), Cell(row.statistic)]
+    return [Cell(row.method, colour=expert_colour(methods.index(row.method))), Cell(row.measure), Cell(statistic)]
 
 
 def _is_in_words(row: Slope) -> bool:
@@ -203,7 +204,7 @@ def _sources(found: StudySlopes) -> Iterator[list[Cell]]:
 
 
 def _figure_sections(found: StudySlopes) -> Iterator[Section]:
-    measures = list(dict.fromkeys(each.measure for each in found.points if each.sizes))
+    measures = list(dict.fromkeys(each.measure for each in found.points if len(each.sizes) >= LEAST_SIZES))
     for prefix, identifier, short, heading in _PARTS:
         own = [measure for measure in measures if measure.startswith(prefix)]
         panels = [measure_panel(found, measure, f"{identifier}-{i}") for i, measure in enumerate(own, start=1)]
