@@ -224,7 +224,7 @@ def test_times_by_method_and_size():
     text = words(page)
     assert "k2 100 8 0.1 0.1 0.8" in text
     assert "k3 10,000 8 10 10 80" in text
-    assert f"All tasks took {rows['seconds'].sum():,.1f} seconds" in text
+    assert f"All tasks took {rows['seconds'].sum():,.1f} processor seconds" in text
     traces = {
         trace["name"]: trace for trace in Page(render_theory(page)).figures()["seconds"]["data"] if "name" in trace
     }

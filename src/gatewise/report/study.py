@@ -215,7 +215,7 @@ def _figure_sections(found: StudySlopes) -> Iterator[Section]:
 
 def _fits(rows: pd.DataFrame, found: StudySlopes) -> Section:
     columns = [("Method", False), ("Rows", True), ("Statuses", False), ("Failed", True), ("Below the truth", True)]
-    columns += [("Outside the box", True), ("Attempts", True), ("Started again", True), ("Seconds", True)]
+    columns += [("Outside the box", True), ("Attempts", True), ("Started again", True), ("Processor seconds", True)]
     table = [
         [
             Cell(each.method),
@@ -276,11 +276,11 @@ def _time(design: StudyDesign, rows: pd.DataFrame) -> Section:
                     Cell(f"{here.sum():.4g}"),
                 ]
             )
-    caption = f"Seconds by method and size, {len(some)} of {len(sizes)} sizes."
+    caption = f"Processor seconds by method and size, {len(some)} of {len(sizes)} sizes."
     total = float(numbers(rows, "seconds").sum())
     note = (
-        f"All tasks took {total:,.1f} seconds, one after the other. A task runs in one thread and covers simulation, "
-        "all starts and the measures; its time is that of a clock, and waiting for a busy processor is in it."
+        f"All tasks took {total:,.1f} processor seconds. A task runs in one thread and covers simulation, all starts and "
+        "the measures."
     )
     panels = [seconds_panel(rows, methods, "seconds")]
     return Section("time", "Time", "Time", panels, note, grids=[Grid(caption, columns, table)])

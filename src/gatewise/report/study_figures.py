@@ -180,9 +180,11 @@ def seconds_panel(rows: pd.DataFrame, methods: Sequence[str], identifier: str) -
             marker={"color": colour, "size": 5},
             hovertemplate=f"{label(method)}<br>n %{{x}}<br>median %{{y:.3g}} s<extra></extra>",
         )
-    name_axes(figure, "sample size n", "seconds")
+    name_axes(figure, "sample size n", "processor seconds")
     figure.update_xaxes(type="log", exponentformat="power")
     figure.update_yaxes(type="log", exponentformat="power")
     return Panel(
-        identifier, figure, "Seconds of one task in one thread: median and interquartile range of the replicates."
+        identifier,
+        figure,
+        "Processor seconds of one task, in one thread: median and interquartile range of the replicates.",
     )

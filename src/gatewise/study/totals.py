@@ -24,7 +24,7 @@ class Totals:
         outside_box: fits with a number outside the design's box.
         attempts: how often fits were begun.
         started_again: fits that were begun more than once.
-        seconds: of all, one after the other.
+        seconds: of a processor, of all rows.
         errors: the first different errors, each with how often it occurred.
     """
 
