@@ -279,8 +279,8 @@ def _time(design: StudyDesign, rows: pd.DataFrame) -> Section:
     caption = f"Processor seconds by method and size, {len(some)} of {len(sizes)} sizes."
     total = float(numbers(rows, "seconds").sum())
     note = (
-        f"All tasks took {total:,.1f} processor seconds. A task runs in one thread and covers simulation, all starts and "
-        "the measures."
+        f"All tasks took {total:,.1f} processor seconds. A task runs in one thread and covers simulation, all starts "
+        "and the measures."
     )
     panels = [seconds_panel(rows, methods, "seconds")]
     return Section("time", "Time", "Time", panels, note, grids=[Grid(caption, columns, table)])
