@@ -96,9 +96,10 @@ def _one_side(
     for place, delta in enumerate(deltas):
         starts = [_random(generator, space, delta) for _ in range(search.starts if place < 3 else 1)]
         candidates = [run(start, delta, search.start_steps, 0) for start in starts]
-        candidates += [run(start, delta, search.start_steps, 0) for start in _ahead(found, space, delta)]
-        candidates.sort(key=lambda minimum: minimum.value)
-        found[delta] = run(candidates[0].point, delta, search.steps, search.polish)
+        # Both are followed to their ends: a low valley that is entered from its neighbour may begin above a higher one.
+        begun = [min(candidates, key=lambda minimum: minimum.value).point, *_ahead(found, space, delta)]
+        ends = [run(start, delta, search.steps, search.polish) for start in begun]
+        found[delta] = min(ends, key=lambda minimum: minimum.value)
         below = below + 1 if found[delta].value < limit else 0
         if below >= (_FLAT_IN_A_ROW if place < _FLAT_IN_A_ROW else 2):
             break
@@ -106,11 +107,8 @@ def _one_side(
     for delta in reversed(list(found)):
         present = found[delta]
         if present.value > objective.floor:
-            candidates = [run(start, delta, search.start_steps, 1) for start in _ahead(passed, space, delta)]
-            least = min([present, *candidates], key=lambda minimum: minimum.value)
-            if least.value < present.value * (1 - 1e-6):
-                least = run(least.point, delta, search.steps, search.polish)
-                found[delta] = min([present, least], key=lambda minimum: minimum.value)
+            ends = [run(start, delta, search.steps, search.polish) for start in _ahead(passed, space, delta)]
+            found[delta] = min([present, *ends], key=lambda minimum: minimum.value)
         passed[delta] = found[delta]
     return found
 
@@ -125,7 +123,7 @@ def _random(generator: np.random.Generator, space: Space, delta: float) -> np.nd
 
 
 def _ahead(found: dict[float, Minimum], space: Space, delta: float) -> list[np.ndarray]:
-    """Starts from the last one or two minimisers: as it is, and followed along powers of δ."""
+    """The start that follows the last one or two minimisers along powers of δ, if there are any."""
     if not found:
         return []
     passed = list(found)
