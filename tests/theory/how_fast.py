@@ -1,16 +1,22 @@
-"""The table of the page on how fast each parameter can be learned; `python -m tests.theory.how_fast` writes it."""
+"""The table of the page on how fast each parameter can be learned, and the figures in the table of proved rates.
+
+`python -m tests.theory.how_fast` writes both from the table of moduli.
+"""
 
 import json
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
 
-from gatewise.theory.rate_table import Theorem, rate_table
+from gatewise.theory.rate_table import Finding, Theorem, rate_table
 from gatewise.theory.rates import RateRow
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-fast.md"
 ROWS = Path(__file__).with_name("how_fast.toml")
 MEASURED = PAGE.with_name("modulus-table.json")
+PROVED = Path(__file__).parents[2] / "src" / "gatewise" / "theory" / "proved_rates.toml"
+FIGURE = re.compile(r"flat|\d+\.\d{3} \[-?\d+\.\d{3}, -?\d+\.\d{3}\]")
 START, END = "<!-- the table: written by tests/theory/how_fast.py -->\n", "<!-- end of the table -->\n"
 HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated |"
 
@@ -20,14 +26,10 @@ def rows() -> list[dict[str, Any]]:
     return tomllib.loads(ROWS.read_text(encoding="utf-8"))["rows"]
 
 
-def measurements() -> dict[tuple[str, str, str], str]:
-    """What the table of moduli says, by case, setting and parameter; nothing if it is not there."""
-    if not MEASURED.exists():
-        return {}
-    return {
-        (entry["case"], entry["setting"], entry["parameter"]): entry["measured"]["verdict"]
-        for entry in json.loads(MEASURED.read_text(encoding="utf-8"))
-    }
+def measurements() -> dict[tuple[str, ...], dict[str, Any]]:
+    """The rows of the table of moduli by case, setting and parameter."""
+    entries = json.loads(MEASURED.read_text(encoding="utf-8"))
+    return {(entry["case"], entry["setting"], entry["parameter"]): entry for entry in entries}
 
 
 def table() -> str:
@@ -44,12 +46,13 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
-def measured(row: dict[str, Any], known: dict[tuple[str, str, str], str]) -> str:
-    """The exponents with their bands, one for each parameter; the prototype's without; or a dash."""
-    found = [known.get((case, setting, parameter)) for case, setting, parameter in row["measured"]]
-    if all(found):
-        return "; ".join(str(verdict) for verdict in found)
-    return f"{row['prototype']} (prototype)" if "prototype" in row else "–"
+def measured(row: dict[str, Any], known: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """The exponents with their bands, one for each parameter; those that did not settle are named so."""
+    found = [known[tuple(place)] for place in row["measured"]]
+    return "; ".join(
+        entry["agree"] if entry["agree"] in ("not settled", "not measured") else entry["measured"]["verdict"]
+        for entry in found
+    )
 
 
 def proved(theorem: Theorem, parameters: list[str], atoms: int) -> str:
@@ -81,5 +84,24 @@ def with_table(page: str) -> str:
     return before + START + table() + END + after
 
 
+def with_figures(finding: Finding, known: dict[tuple[str, ...], dict[str, Any]]) -> str:
+    """The text of a finding with the figures of the table of moduli, one for each of its rows in their order."""
+    figures = iter([known[place]["measured"]["verdict"] for place in finding.measured])
+    if len(FIGURE.findall(finding.text)) != len(finding.measured):
+        raise ValueError(f"{finding.text!r} must have {len(finding.measured)} figures, one for each row it rests on")
+    return FIGURE.sub(lambda _: next(figures), finding.text)
+
+
+def refreshed_rates(text: str) -> str:
+    """The table of proved rates with present figures."""
+    known = measurements()
+    for theorem in rate_table().theorems:
+        for finding in theorem.findings:
+            if finding.measured:
+                text = text.replace(finding.text, with_figures(finding, known))
+    return text
+
+
 if __name__ == "__main__":
+    PROVED.write_text(refreshed_rates(PROVED.read_text(encoding="utf-8")), encoding="utf-8")
     PAGE.write_text(with_table(PAGE.read_text(encoding="utf-8")), encoding="utf-8")

@@ -3,8 +3,8 @@
 import pytest
 
 from gatewise.theory.modulus.case import read_case
-from gatewise.theory.rate_table import rate_table
-from tests.theory.how_fast import PAGE, measured, proved, rows, with_table
+from gatewise.theory.rate_table import Finding, rate_table
+from tests.theory.how_fast import PAGE, measured, measurements, proved, rows, with_figures, with_table
 
 
 def test_the_page_holds_the_table():
@@ -20,11 +20,45 @@ def test_each_row_names_cases_of_the_library():
             assert parameter in [expected.parameter for group in groups for expected in group.rows]
 
 
-def test_measured_figures_come_before_the_prototypes():
-    row = {"measured": [["c", "s", "p"], ["c", "s", "q"]], "prototype": "4"}
-    assert measured(row, {("c", "s", "p"): "3.99 [3.97, 4.01]", ("c", "s", "q"): "flat"}) == "3.99 [3.97, 4.01]; flat"
-    assert measured(row, {("c", "s", "p"): "flat"}) == "4 (prototype)"
-    assert measured({"measured": [["c", "s", "p"]]}, {}) == "–"
+def test_what_did_not_settle_is_no_figure():
+    known = {
+        ("c", "s", "p"): {"agree": "agrees", "measured": {"verdict": "3.99 [3.97, 4.01]"}},
+        ("c", "s", "q"): {"agree": "not settled", "measured": {"verdict": "1.09 [-0.06, 2.24]"}},
+    }
+    row = {"measured": [["c", "s", "p"], ["c", "s", "q"]]}
+    assert measured(row, known) == "3.99 [3.97, 4.01]; not settled"
+    with pytest.raises(KeyError):
+        measured({"measured": [["c", "s", "r"]]}, known)
+
+
+def test_findings_of_moduli_say_what_was_measured():
+    """Each figure with its band stands in the table, and differs or agrees as the table says."""
+    known, count = measurements(), 0
+    for theorem in rate_table().theorems:
+        for finding in theorem.findings:
+            assert bool(finding.measured) == (finding.kind == "modulus"), (theorem.id, finding.parameter)
+            if finding.measured:
+                assert finding.text == with_figures(finding, known), "run python -m tests.theory.how_fast"
+            for place in finding.measured:
+                outcome = known[place]["agree"]
+                assert outcome not in ("not settled", "not measured"), (theorem.id, place)
+                if outcome != "no statement":
+                    assert (outcome == "agrees") == finding.agrees, (theorem.id, place)
+                count += 1
+    assert count > 50
+
+
+def test_figures_are_put_in_their_places():
+    known = {
+        ("c", "s", "p"): {"measured": {"verdict": "3.990 [3.970, 4.010]"}},
+        ("c", "s", "q"): {"measured": {"verdict": "flat"}},
+    }
+    rows = [("c", "s", "q"), ("c", "s", "p")]
+    text = "2.000 [1.980, 2.020] for b, and flat for a"
+    finding = Finding(kind="modulus", parameter="a, b", agrees=True, text=text, measured=rows)
+    assert with_figures(finding, known) == "flat for b, and 3.990 [3.970, 4.010] for a"
+    with pytest.raises(ValueError, match="must have 1 figures"):
+        with_figures(finding.model_copy(update={"measured": rows[:1]}), known)
 
 
 def test_rows_that_mix_rates_are_refused():

@@ -120,6 +120,89 @@ def test_constant_class_experts_mix_exactly(gate):
     assert (shown - model.log_prob(ROWS, y)).abs().max() > 1e-3
 
 
+@pytest.mark.parametrize("gate", ["softmax", "modified_softmax"])
+def test_slopes_of_class_experts_mix_exactly_where_half_of_the_probability_lies_in_some_classes(gate):
+    """multinomial-over-regime-2 and -modified-over, witness a: σ(z) + σ(−z) = 1."""
+    for name in ("multinomial-over-regime-2", "multinomial-modified-over"):
+        assert any(f.kind == "witness" and f.parameter == "a" for f in theorem(name).findings)
+    model = random_model(gate, "linear", "categorical", family_options={"n_classes": 3})
+    model.gate.assign_parameters(split(model.gate.own_parameters()))
+    own = {name: value.clone() for name, value in model.experts.own_parameters().items()}
+    y = torch.arange(len(ROWS)) % 3
+    # Class probabilities (1/2, 1/4, 1/4), and others none of which add up to a half.
+    for bias, same in (([math.log(2.0), 0.0], True), ([0.3, -0.4], False)):
+        own["bias"][:2] = torch.tensor(bias, dtype=torch.float64)
+        densities = []
+        for by in (0.0, 0.5):
+            own["weight"][:2] = 0.0
+            own["weight"][0, 0], own["weight"][1, 0] = by, -by
+            model.experts.assign_parameters(own)
+            densities.append(model.log_prob(ROWS, y))
+        gap = (densities[0] - densities[1]).abs().max()
+        assert gap < 1e-12 if same else gap > 1e-3
+
+
+def test_the_second_order_of_a_doubled_constant_class_expert():
+    """multinomial-over-regime-2, algebra: p_s ((a_s − ā)² − Var a), 0 for all s only between groups of probability ½.
+
+    The sum over classes of what is of second order in Δβ₁ and a is Σ w Δβ₁², so Δβ₁ = 0 before anything else.
+    """
+    beta, x, *slopes = sympy.symbols("beta x a1 a2 a3", real=True)
+    p = sympy.symbols("p1 p2 p3", positive=True)
+    scores = [share * sympy.exp(slope * x) for share, slope in zip(p, slopes, strict=True)]
+    atom = [sympy.exp(beta * x) * score / sum(scores) for score in scores]
+    one = {p[2]: 1 - p[0] - p[1]}
+    second = [sympy.diff(each, x, 2).subs(x, 0).subs(one) for each in atom]
+    assert sympy.simplify(sum(second) - beta**2) == 0
+    shares = [each.subs(one) for each in p]
+    mean = sum(share * slope for share, slope in zip(shares, slopes, strict=True))
+    variance = sum(share * (slope - mean) ** 2 for share, slope in zip(shares, slopes, strict=True))
+    for share, slope, each in zip(shares, slopes, second, strict=True):
+        assert sympy.simplify(each.subs(beta, 0) - share * ((slope - mean) ** 2 - variance)) == 0
+
+    def least(probabilities):
+        """Of the norm of the second-order term over slopes of length 1, the last class's slope being 0."""
+        weights = np.array(probabilities)
+        angle = np.linspace(0.0, np.pi, 100_001)
+        slope = np.stack([np.cos(angle), np.sin(angle), np.zeros_like(angle)])
+        centred = slope - weights @ slope
+        return np.linalg.norm(weights[:, None] * (centred**2 - weights @ centred**2), axis=0).min()
+
+    assert least([0.5, 0.25, 0.25]) < 1e-12
+    assert least([0.447, 0.222, 0.331]) > 1e-2
+    assert least([0.62, 0.15, 0.23]) > least([0.447, 0.222, 0.331])
+
+
+def test_an_expert_without_input_is_flat_behind_a_sigmoid_gate_of_one_half():
+    """sigmoid-sparse-input-free, witness: ½ tanh b = w tanh(b + δᵀx) + σ(−2b − 2δᵀx) tanh b with w = ½ tanh b."""
+    assert any(f.kind == "witness" for f in theorem("sigmoid-sparse-input-free").findings)
+    options = {"gate_options": {"normalised": False}, "expert_options": {"hidden": 1, "activation": "tanh"}}
+    model = MixtureOfExperts.build("sigmoid", "feed_forward", "gaussian", n_features=2, n_experts=2, **options)
+    model.double().requires_grad_(False)
+    b, delta = 0.4, torch.tensor([0.3, -0.2], dtype=torch.float64)
+    own = model.experts.own_parameters()
+    moved = torch.stack([delta, torch.zeros(2, dtype=torch.float64)]).reshape(own["inner_weight"].shape)
+    model.experts.assign_parameters(
+        {
+            **own,
+            "inner_weight": moved,
+            "inner_bias": torch.full_like(own["inner_bias"], b),
+            "outer_weight": torch.ones_like(own["outer_weight"]),
+        }
+    )
+    ranges = []
+    for weight in (0.5 * math.tanh(b), 0.6 * math.tanh(b)):
+        bias = torch.tensor([math.log(weight / (1.0 - weight)), -2.0 * b], dtype=torch.float64)
+        model.gate.assign_parameters({"weight": torch.stack([torch.zeros_like(delta), -2.0 * delta]), "bias": bias})
+        mean = model.mean(ROWS)
+        ranges.append(float(mean.max() - mean.min()))
+        if weight == 0.5 * math.tanh(b):
+            assert torch.allclose(mean, torch.full_like(mean, 0.5 * math.tanh(b)), rtol=0.0, atol=1e-12)
+    # With another weight it depends on x.
+    assert ranges[0] < 1e-12
+    assert ranges[1] > 1e-3
+
+
 def test_gate_and_class_experts_do_not_interact_over_all_classes():
     """multinomial-over-regime-2, algebra: ∂u/∂β₁ = C ∂u/∂a at a = 0 class by class, with a factor for each."""
     assert any(f.kind == "algebra" for f in theorem("multinomial-over-regime-2").findings)

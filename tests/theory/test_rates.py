@@ -172,7 +172,7 @@ def test_what_was_not_read_says_so():
     assert recalled.checked.startswith("RECALLED")
     both = next(theorem for theorem in TABLE.theorems if theorem.id == "softmax-gaussian-over")
     assert "modulus agrees (b, a, σ²)" in both.checked
-    assert "modulus differs (β₁)" in both.checked
+    assert "modulus differs (β₁, a)" in both.checked
 
 
 @pytest.mark.parametrize("theorem", [t for t in TABLE.theorems if t.slow], ids=lambda theorem: theorem.id)

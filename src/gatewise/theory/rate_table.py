@@ -94,12 +94,14 @@ class Finding(_Row):
         parameter: the parameters it is about.
         agrees: whether it agrees with the theorem, or with the rate that the theorem's loss states.
         text: what was found.
+        measured: rows of docs/theory/modulus-table.json that a modulus rests on: case, setting, coordinate.
     """
 
     kind: Literal["modulus", "algebra", "witness"]
     parameter: str
     agrees: bool
     text: str
+    measured: list[tuple[str, str, str]] = Field(default_factory=list)
 
 
 class Theorem(_Row):
