@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: install demo test test-slow lint bench docs clean
+.PHONY: install demo test test-slow lint bench bench-modulus docs clean
 
 install: $(INSTALLED)
 
@@ -33,6 +33,10 @@ lint: install
 
 bench: install
 	$(BIN)/python benchmarks/fit.py
+
+# Goes on where it was stopped; --fresh measures everything anew.
+bench-modulus: install
+	$(BIN)/python benchmarks/modulus.py
 
 docs: install
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
