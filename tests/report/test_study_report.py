@@ -203,7 +203,7 @@ def test_failures_attempts_and_keys_to_look_at():
         assert line in text
     assert "1 rows failed and are left out." in page.remarks
     assert "1 fits ended below the truth's objective; they are in the numbers." in page.remarks
-    assert "7 replicates at a size, 8 needed" in text
+    assert "sizes with 8 replicates do not span 2 decades" in text
     assert "Rows to look at" not in words(page_of(design, rows_of((-0.5, -0.25), design)))
 
 

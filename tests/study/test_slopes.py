@@ -173,8 +173,14 @@ def test_the_window_of_the_design_is_used():
 def test_a_row_counts_by_the_designs_rule():
     rows = rows_of(power())
     assert slopes(designed(), rows).slope("k2", "loss.D1").short == ""
-    least = rows[(rows["n"] != 1233) | (rows["replicate"] < 5)]
-    assert slopes(designed(), least).slope("k2", "loss.D1").short == "5 replicates at a size, 8 needed"
+    # Twelve sizes over two decades: two may have fewer replicates, but not so that the others span less.
+    middle = rows[~rows["n"].isin([1233, 1874]) | (rows["replicate"] < 5)]
+    assert slopes(designed(), middle).slope("k2", "loss.D1").short == ""
+    edge = rows[(rows["n"] != 100) | (rows["replicate"] < 5)]
+    told = "sizes with 8 replicates do not span 2 decades"
+    assert slopes(designed(), edge).slope("k2", "loss.D1").short == told
+    three = rows[~rows["n"].isin([811, 1233, 1874]) | (rows["replicate"] < 5)]
+    assert slopes(designed(), three).slope("k2", "loss.D1").short == "9 sizes with 8 replicates, 10 needed"
     assert slopes(designed(decades=2.5), rows).slope("k2", "loss.D1").short == "2.00 decades, 2.5 needed"
 
 
@@ -445,5 +451,5 @@ def test_a_study_that_was_run():
     assert {each.measure for each in found.points} >= {"loss.D1", "exact.weight"}
     row = found.slope("k2", "loss.D1", "median")
     assert row.line.sizes == (100, 159, 252, 400)
-    assert row.short == "4 sizes, 10 needed; 0.60 decades, 2 needed; 3 replicates at a size, 8 needed"
+    assert row.short == "4 sizes, 10 needed; 0.60 decades, 2 needed; 0 sizes with 8 replicates, 10 needed"
     assert row.line.slope.low < row.line.slope.high

@@ -2,11 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from typing import cast
 
 import joblib
 
-import gatewise
 from gatewise.exceptions import InputError
 
 __all__ = ["dask_backend"]
@@ -45,13 +45,13 @@ def dask_backend(address: str) -> Iterator[int]:
 
 def _version() -> str:
     """Runs on a worker."""
-    return gatewise.__version__
+    return version("gatewise")
 
 
 def _check_versions(found: dict[str, str]) -> None:
-    for worker, version in found.items():
-        if version != gatewise.__version__:
+    own = _version()
+    for worker, its in found.items():
+        if its != own:
             raise InputError(
-                f"the worker {worker} has Gatewise {version} and this machine {gatewise.__version__}: install the same "
-                "version everywhere"
+                f"the worker {worker} has Gatewise {its} and this machine {own}: install the same version everywhere"
             )

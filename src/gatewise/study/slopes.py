@@ -169,15 +169,17 @@ def _slopes_of(
 
 
 def _short(line: FittedLine, counts: dict[int, int], rule: SlopeRule) -> str:
-    """Why a row does not meet the design's rule."""
-    least = min(counts[n] for n in line.sizes)
+    """Why a row does not meet the design's rule: so many sizes, over so many decades, with so many replicates each."""
+    enough = [n for n in line.sizes if counts[n] >= rule.replicates]
     found = []
     if len(line.sizes) < rule.sizes:
         found.append(f"{len(line.sizes)} sizes, {rule.sizes} needed")
     if line.decades < rule.decades - 1e-9:
         found.append(f"{line.decades:.2f} decades, {rule.decades:g} needed")
-    if least < rule.replicates:
-        found.append(f"{least} replicates at a size, {rule.replicates} needed")
+    if len(enough) < min(rule.sizes, len(line.sizes)):
+        found.append(f"{len(enough)} sizes with {rule.replicates} replicates, {rule.sizes} needed")
+    elif not found and math.log10(enough[-1] / enough[0]) < rule.decades - 1e-9:
+        found.append(f"sizes with {rule.replicates} replicates do not span {rule.decades:g} decades")
     return "; ".join(found)
 
 

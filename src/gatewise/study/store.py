@@ -28,7 +28,6 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-import gatewise
 from gatewise.exceptions import InputError, OutputError
 from gatewise.io.atomic import write_file
 from gatewise.study.design import StudyDesign
@@ -40,7 +39,7 @@ _VERSION = 1
 """Raised when the meaning of a stored row changes; older folders are then read by name of their version."""
 
 _MANIFEST = "study.json"
-_PACKAGES = ("numpy", "scipy", "torch", "numba", "pandas", "pyarrow", "joblib")
+_PACKAGES = ("gatewise", "numpy", "scipy", "torch", "numba", "pandas", "pyarrow", "joblib")
 first_columns = {
     "key": pa.string(),
     "method": pa.string(),
@@ -108,8 +107,9 @@ class Store:
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "digest": design.digest(),
             "seeds": "SeedSequence(seed, spawn_key=(0, n, replicate)) for data, shared by all methods; "
-            "(1, crc32(method), n, replicate, attempt) for starts; (2, crc32(parameter)) for drawn true parameters",
-            "versions": {"gatewise": gatewise.__version__, **{name: version(name) for name in _PACKAGES}},
+            "(1, crc32(method), n, replicate, attempt) for starts; (2, crc32(parameter)) for drawn true parameters; "
+            "(3, n, stream) for the bootstrap of slopes",
+            "versions": {name: version(name) for name in _PACKAGES},
             "machine": {
                 "python": sys.version.split()[0],
                 "system": platform.platform(),
