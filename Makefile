@@ -15,6 +15,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 demo: install
 	$(BIN)/gatewise fit tone --target tuned --features stretchratio --experts 2 --seed 0 --out demo-output --overwrite
+	$(BIN)/gatewise study run quick --out demo-study --jobs 2
+	$(BIN)/gatewise study report demo-study --overwrite
 
 # One thread in each of two workers; a file stays in one worker, since its tests share fitted models.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -43,4 +45,4 @@ docs: install
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) site demo-output
+	rm -rf $(VENV) site demo-output demo-study

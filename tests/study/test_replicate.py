@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 
+from gatewise.exceptions import InputError
 from gatewise.study import Laboratory, StudyDesign, Task
-from gatewise.study.measures import anchored, measure_fit
+from gatewise.study.measures import anchored, measure_fit, measure_model
 from gatewise.study.models import allocation, at_truth, near
 from gatewise.study.replicate import UNREPEATABLE
 from gatewise.study.simulate import simulate
@@ -172,6 +173,21 @@ def test_measures_are_those_of_the_losses(design):
     assert found["loss.D1"] == voronoi_loss(moved, truth, "D1", symmetry="estimate").value
     assert found["exact.expert_intercept"] == pytest.approx(0.1, abs=1e-12)
     assert found["exact.variance"] == pytest.approx(0.0, abs=1e-12)
+
+
+def test_biases_whose_exponentials_are_no_numbers(design):
+    laboratory = Laboratory(design)
+    far = at_truth(design, laboratory.truth, design.method("exact"), [0, 1])
+    with torch.no_grad():
+        far.gate.bias.copy_(torch.tensor([6000.0, 0.0]))
+    infimum = design.losses[1].model_copy(update={"name": "infimum", "symmetry": "infimum"})
+    found, cells = measure_model(far, laboratory.true_measure, [design.losses[0], infimum])
+    assert cells == (1, 1)
+    assert "loss.infimum" not in found
+    # One expert has all the weight: the weight of the other true one is missing.
+    assert found["loss.D1"] == pytest.approx(laboratory.true_measure.weights[1], rel=1e-9)
+    with pytest.raises(InputError, match="whose exponential is no number"):
+        measure_model(far, laboratory.true_measure, [infimum])
 
 
 def test_anchoring_compares_as_if_the_last_gate_were_known(design):

@@ -1,11 +1,16 @@
 """What is measured of a fit: the losses of the design, and how far each kind of parameter is from the truth."""
 
-import numpy as np
+import copy
 
+import numpy as np
+import torch
+
+from gatewise.exceptions import InputError
+from gatewise.model import MixtureOfExperts
 from gatewise.study.tables import LossTable
 from gatewise.theory import MixingMeasure, VoronoiLoss, voronoi_loss
 
-__all__ = ["MEASURES", "anchored", "measure_fit"]
+__all__ = ["MEASURES", "anchored", "measure_fit", "measure_model"]
 
 MEASURES = ("loss.", "exact.", "over.")
 """How names of measured columns begin.
@@ -14,6 +19,27 @@ MEASURES = ("loss.", "exact.", "over.")
 fitted atom, "over.PARAMETER" in cells of several, both without weights and powers, at the translation of the first
 loss. "exact.weight" and "over.weight" are the differences of the cells' weights.
 """
+
+
+def measure_model(
+    model: MixtureOfExperts, truth: MixingMeasure, losses: list[LossTable]
+) -> tuple[dict[str, float], tuple[int, ...]]:
+    """The measures of a fitted model, and the sizes of the cells of the first loss.
+
+    A gate that nearly separates can have biases whose exponentials are no numbers. Then the largest is set to 0, which
+    is the same model, and only losses that do not depend on such a shift (symmetry "estimate") are measured.
+    """
+    try:
+        return measure_fit(MixingMeasure.of(model), truth, losses)
+    except InputError:
+        free = [table for table in losses if table.symmetry == "estimate"]
+        if "bias" not in model.gate.own_parameters() or not free:
+            raise
+        shifted = copy.deepcopy(model)
+        bias = shifted.gate.own_parameters()["bias"]
+        with torch.no_grad():
+            bias.sub_(bias.max().clone())
+        return measure_fit(MixingMeasure.of(shifted), truth, free)
 
 
 def measure_fit(

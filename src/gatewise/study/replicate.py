@@ -15,7 +15,7 @@ from gatewise.fit.fit import single_threaded
 from gatewise.model import MixtureOfExperts
 from gatewise.study.descent import descend, objective_at
 from gatewise.study.design import StudyDesign
-from gatewise.study.measures import measure_fit
+from gatewise.study.measures import measure_fit, measure_model
 from gatewise.study.models import allocation, at_truth, constraints_of, holds, near, prototype, true_model
 from gatewise.study.simulate import generator_of_starts, simulate
 from gatewise.study.tables import Method
@@ -139,7 +139,7 @@ class Laboratory:
                 break
         assert best is not None
         objective, model, outcome = best
-        measures, cells = measure_fit(MixingMeasure.of(model), self.true_measure, self.design.losses)
+        measures, cells = measure_model(model, self.true_measure, self.design.losses)
         return {
             **outcome,
             "objective": objective,

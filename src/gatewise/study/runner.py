@@ -61,6 +61,7 @@ class _Plan:
     def __init__(self, tasks: list[Task], n_workers: int) -> None:
         self._waiting = deque(tasks)
         self._n_workers = n_workers
+        self._done = 0.0
         self._known: dict[str, dict[int, float]] = {}
         self._sizes: dict[str, list[int]] = {}
 
@@ -81,10 +82,12 @@ class _Plan:
             if n not in known:
                 bisect.insort(self._sizes.setdefault(method, []), n)
             known[n] = float(row["seconds"])
+            self._done += known[n]
 
-    def seconds_left(self) -> float:
-        """What the tasks that no batch has yet will take together."""
-        return sum(map(self.predicted, list(self._waiting)))
+    def seconds_left(self, elapsed: float) -> float:
+        """How long what no batch has yet will take, if it goes on as it went: rows count processor seconds."""
+        work = sum(map(self.predicted, list(self._waiting)))
+        return work * elapsed / self._done if self._done > 0.0 else work / self._n_workers
 
     def batches(self, stop: Callable[[], bool]) -> Iterator[list[Task]]:
         """Batches until nothing is left or it is time to stop."""
@@ -158,7 +161,7 @@ def run_study(
                     plan.learn(finished)
                     added += len(finished)
                     failed += sum(row["status"] == "FAILED" for row in finished)
-                    report.update(finished, plan.seconds_left() / workers.count)
+                    report.update(finished, plan.seconds_left(time.monotonic() - began))
             except TerminatedWorkerError:
                 raise OutputError(
                     "a worker process was killed, by the system if memory ran out: take fewer with --jobs. "
