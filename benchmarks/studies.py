@@ -20,8 +20,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from gatewise.io.atomic import write_file
 from gatewise.study import Store, read_design, run_study, slopes
 from gatewise.study.progress import live_progress
@@ -31,13 +29,30 @@ ROWS = ROOT / "benchmarks" / "out" / "studies"
 KEPT = ROOT / "docs" / "theory" / "simulated.json"
 STATISTICS = ("mean", "median")
 
-TWELVE = [int(value) for value in np.round(np.geomspace(1000, 100_000, 12))]
-TWELVE_LOWER = [int(value) for value in np.round(np.geomspace(300, 30_000, 12))]
 PLANS: dict[str, dict[str, Any]] = {
     "softmax-gaussian-exact": {},
+    "softmax-gaussian-moderate": {},
+    "least-squares-softmax-tanh": {},
+    "least-squares-softmax-linear": {},
+    "activation-gaussian": {},
+    "dense-to-sparse-gaussian": {},
     "softmax-gaussian-over-3": {},
+    "laplace-gate": {},
+    "cosine-gate": {},
+    "perturbed-cosine-gate": {},
+    "cosine-small": {},
+    "perturbed-cosine-small": {},
+    "sigmoid-regime-1-gelu": {},
+    "sigmoid-regime-1-linear": {},
+    "sigmoid-regime-2-relu": {},
+    "sigmoid-regime-2-linear": {},
+    "top-k-slope-deviation": {},
+    "multinomial-regime-2": {},
+    "multinomial-modified-regime-2": {},
+    "gaussian-gate-model-1": {},
+    "gaussian-gate-model-2": {},
 }
-"""For each study what is changed in its design; {} for the design as it is."""
+"""The studies in the order in which they are run, and what is changed in their designs: {} for nothing."""
 
 
 def rounded(value: float | None) -> float | None:

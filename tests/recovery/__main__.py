@@ -5,6 +5,7 @@ of the truths and the picture from them. `--only TITLE` measures the truths whos
 """
 
 import argparse
+import importlib.util
 import json
 from pathlib import Path
 
@@ -45,6 +46,9 @@ if __name__ == "__main__":
     parser.add_argument("--draw", action="store_true", help="measure nothing")
     parser.add_argument("--only", default="", metavar="TITLE", help="measure the truths whose titles begin so")
     arguments = parser.parse_args()
+    # The picture is drawn last: what it needs should not be missing only then.
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the picture needs matplotlib: pip install -c constraints.txt -e '.[docs]'")
     if not arguments.draw:
         measure(arguments.only)
     figures = json.loads(FIGURES.read_text(encoding="utf-8"))
