@@ -84,8 +84,8 @@ def _distances(loss: VoronoiLoss) -> dict[str, float]:
 def anchored(estimate: MixingMeasure, truth: MixingMeasure) -> MixingMeasure:
     """The estimate, translated so that the gate of one atom is that of the last true atom.
 
-    The atom is the one with weight whose expert is nearest to the last true one. Authors who fix the last fitted expert, and start
-    it at the last true one, compare parameters so, without an infimum over translations.
+    The atom is the one with weight whose expert is nearest to the last true one. Authors who fix the last fitted
+    expert, and start it at the last true one, compare parameters so, without an infimum over translations.
     """
     experts = [name for name in truth.parameters if not name.startswith("gate_")]
     distance = np.where(estimate.weights > 0.0, 0.0, np.inf)
