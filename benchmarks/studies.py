@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from gatewise.io.atomic import write_file
-from gatewise.study import Store, read_design, run_study, slopes
+from gatewise.study import Store, StudySlopes, read_design, run_study, slopes
 from gatewise.study.progress import live_progress
 
 ROOT = Path(__file__).parents[1]
@@ -76,10 +76,27 @@ def short(slope: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+def points(found: StudySlopes, loss: str) -> list[dict[str, Any]]:
+    """What pictures need of a loss: mean, median and quartiles at every size."""
+    return [
+        {
+            "method": each.method,
+            "measure": each.measure,
+            "sizes": list(each.sizes),
+            "mean": [rounded(float(row[0])) for row in each.statistics],
+            "median": [rounded(float(row[1])) for row in each.statistics],
+            "quartiles": [[rounded(float(value)) for value in row] for row in each.quartiles],
+        }
+        for each in found.points
+        if each.measure == loss
+    ]
+
+
 def summary(name: str, store: Store) -> dict[str, Any]:
     """Plan, totals and slopes of a finished study."""
     design = store.design
-    found = slopes(design, store.rows()).to_dict()
+    result = slopes(design, store.rows())
+    found = result.to_dict()
     sizes = design.all_sizes()
     return {
         "study": name,
@@ -94,6 +111,7 @@ def summary(name: str, store: Store) -> dict[str, Any]:
         "versions": store.manifest["versions"],
         "totals": found["totals"],
         "slopes": [short(slope) for slope in found["slopes"] if slope["statistic"] in STATISTICS],
+        "points": points(result, f"loss.{design.losses[0].name}"),
     }
 
 

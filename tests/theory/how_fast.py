@@ -11,6 +11,7 @@ from typing import Any
 
 from gatewise.theory.rate_table import Finding, Theorem, rate_table
 from gatewise.theory.rates import RateRow
+from tests.study.simulated import entries, interval
 
 PAGE = Path(__file__).parents[2] / "docs" / "theory" / "how-fast.md"
 ROWS = Path(__file__).with_name("how_fast.toml")
@@ -18,7 +19,7 @@ MEASURED = PAGE.with_name("modulus-table.json")
 PROVED = Path(__file__).parents[2] / "src" / "gatewise" / "theory" / "proved_rates.toml"
 FIGURE = re.compile(r"flat|\d+\.\d{3} \[-?\d+\.\d{3}, -?\d+\.\d{3}\]")
 START, END = "<!-- the table: written by tests/theory/how_fast.py -->\n", "<!-- end of the table -->\n"
-HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated |"
+HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated: slope |"
 
 
 def rows() -> list[dict[str, Any]]:
@@ -35,15 +36,25 @@ def measurements() -> dict[tuple[str, ...], dict[str, Any]]:
 def table() -> str:
     """The table in Markdown."""
     lines = [HEADER, "|---|---:|---|---|---|---|"]
-    known = measurements()
+    known, studied = measurements(), entries()
     for row in rows():
         theorem = next(t for t in rate_table().theorems if t.id == row["theorem"])
         lines.append(
             f"| {row['model']} | {row['atoms']} | {', '.join(row['parameters'])} | "
             f"{row.get('outside') or proved(theorem, row['parameters'], row['atoms'])} | {measured(row, known)} | "
-            "to be filled by the rate studies |"
+            f"{simulated(row, studied)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def simulated(row: dict[str, Any], studied: dict[str, Any]) -> str:
+    """The slopes of the mean with their intervals, one for each parameter, and the study; or a dash."""
+    found = []
+    for study, method, measure in row.get("simulated", []):
+        for slope in studied.get(study, {"slopes": []})["slopes"]:
+            if (slope["method"], slope["measure"], slope["statistic"]) == (method, measure, "mean") and slope["slope"]:
+                found.append(f"{interval(slope)}{'' if slope['counts'] else ' (does not count)'}")
+    return f"{'; '.join(found)} ({row['simulated'][0][0]})" if found else "–"
 
 
 def measured(row: dict[str, Any], known: dict[tuple[str, ...], dict[str, Any]]) -> str:
@@ -94,7 +105,7 @@ def with_figures(finding: Finding, known: dict[tuple[str, ...], dict[str, Any]])
 
 def refreshed_rates(text: str) -> str:
     """The table of proved rates with present figures."""
-    known = measurements()
+    known, studied = measurements(), entries()
     for theorem in rate_table().theorems:
         for finding in theorem.findings:
             if finding.measured:
