@@ -105,7 +105,7 @@ def with_figures(finding: Finding, known: dict[tuple[str, ...], dict[str, Any]])
 
 def refreshed_rates(text: str) -> str:
     """The table of proved rates with present figures."""
-    known, studied = measurements(), entries()
+    known = measurements()
     for theorem in rate_table().theorems:
         for finding in theorem.findings:
             if finding.measured:
