@@ -11,35 +11,14 @@ from gatewise.cli.study_slopes import compare_studies, report, show_slopes
 from gatewise.exceptions import InputError, OutputError
 from gatewise.report.study import study_page
 from gatewise.report.theory import render_theory, write_theory
-from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Laboratory, all_tasks
 from gatewise.study.slope_fit import STATISTICS
 from gatewise.study.slopes import slopes
 from gatewise.study.store import Store
 from tests.report.pages import Page
+from tests.study.designs import SIZES, design_of
 
 NASTY = "</script><script>alert(1)</script> <b>x</b> {{ 7 * 7 }}"
-SIZES = [round(n) for n in np.geomspace(100, 10_000, 12)]
-
-
-def designed(**changes) -> StudyDesign:
-    gate = {"name": "softmax", "parameters": {"weight": [[2.0], [0.0]], "bias": [-1.0, 0.0]}}
-    experts = {
-        "name": "linear",
-        "parameters": {"weight": [[-2.0], [2.0]], "bias": [1.0, -1.0], "log_scale": [-1.0, -1.0]},
-    }
-    table = {
-        "title": "A study",
-        "seed": 11,
-        "n_features": 1,
-        "truth": {"n_experts": 2, "gate": gate, "experts": experts},
-        "sizes": SIZES,
-        "replicates": 8,
-        "methods": [{"name": "k2", "n_experts": 2}, {"name": "k3", "n_experts": 3}],
-        "losses": [{"name": "D1", "kind": "D1"}],
-        "slopes": {"resamples": 300, "replicates": 8},
-    }
-    return StudyDesign.model_validate({**table, **changes})
 
 
 def rows_of(exponents, design, measure="loss.D1", noise=0.05, **more) -> pd.DataFrame:
@@ -92,7 +71,7 @@ def words(page) -> str:
 
 
 def test_every_slope_stands_there_with_its_interval_and_what_others_say():
-    design = designed(expected=EXPECTED)
+    design = design_of(expected=EXPECTED)
     rows = rows_of((-0.5, -0.25), design)
     text = words(page_of(design, rows))
     found = slopes(design, rows)
@@ -112,7 +91,7 @@ def test_every_slope_stands_there_with_its_interval_and_what_others_say():
 
 
 def test_the_figure_shows_points_quartiles_lines_and_references():
-    design = designed(expected=EXPECTED)
+    design = design_of(expected=EXPECTED)
     rows = rows_of((-0.5, -0.25), design)
     figure = Page(render_theory(page_of(design, rows))).figures()["losses-1"]
     own = rows[rows["method"] == "k2"].groupby("n")["loss.D1"]
@@ -138,7 +117,7 @@ def test_the_figure_shows_points_quartiles_lines_and_references():
 
 
 def test_the_menu_shows_one_statistic_at_a_time():
-    design = designed(expected=EXPECTED)
+    design = design_of(expected=EXPECTED)
     figure = Page(render_theory(page_of(design, rows_of((-0.5, -0.25), design)))).figures()["losses-1"]
     buttons = figure["layout"]["updatemenus"][0]["buttons"]
     assert [button["label"] for button in buttons] == list(STATISTICS)
@@ -154,7 +133,7 @@ def test_the_menu_shows_one_statistic_at_a_time():
 
 
 def test_logarithmic_axes_have_no_place_for_zeros():
-    design = designed()
+    design = design_of()
     rows = rows_of((-0.5, -0.25), design)
     rows.loc[(rows["method"] == "k2") & (rows["n"] == 100), "loss.D1"] = 0.0
     rows.loc[(rows["method"] == "k2") & (rows["n"] == SIZES[1]) & (rows["replicate"] < 4), "loss.D1"] = 0.0
@@ -167,7 +146,7 @@ def test_logarithmic_axes_have_no_place_for_zeros():
 
 
 def test_measures_of_parameters_have_sections_of_their_own():
-    design = designed()
+    design = design_of()
     rows = rows_of((-0.5, -0.25), design, **{"exact.bias": 0.5, "over.bias": np.nan})
     rows.loc[rows["method"] == "k3", ["exact.bias", "over.bias"]] = [np.nan, 0.25]
     page = page_of(design, rows)
@@ -187,7 +166,7 @@ def test_measures_of_parameters_have_sections_of_their_own():
 
 
 def test_failures_attempts_and_keys_to_look_at():
-    design = designed()
+    design = design_of()
     rows = rows_of((-0.5, -0.25), design)
     rows.loc[0, ["status", "error", "loss.D1"]] = ["FAILED", "ArithmeticError: no numbers", np.nan]
     rows.loc[1, "below_truth"] = True
@@ -208,7 +187,7 @@ def test_failures_attempts_and_keys_to_look_at():
 
 
 def test_a_study_in_which_all_failed():
-    design = designed(expected=EXPECTED)
+    design = design_of(expected=EXPECTED)
     rows = rows_of((-0.5, -0.25), design).assign(status="FAILED", error="ArithmeticError: no").drop(columns="loss.D1")
     page = page_of(design, rows)
     assert page.verdict == "0 of 0 slopes have enough sizes, decades and replicates to count."
@@ -218,7 +197,7 @@ def test_a_study_in_which_all_failed():
 
 
 def test_times_by_method_and_size():
-    design = designed()
+    design = design_of()
     rows = rows_of((-0.5, -0.25), design)
     page = page_of(design, rows)
     text = words(page)
@@ -236,7 +215,9 @@ def test_the_design_its_sources_and_versions():
         {"item": "inputs", "paper": "uniform", "chosen": "a grid", "status": "read in the code"},
         {"item": "seed", "chosen": "11", "status": "chosen here"},
     ]
-    design = designed(provenance=provenance, notes="What should be known.", paper="a paper", box={"gate.bias": (-9, 9)})
+    design = design_of(
+        provenance=provenance, notes="What should be known.", paper="a paper", box={"gate.bias": (-9, 9)}
+    )
     page = page_of(design, rows_of((-0.5, -0.25), design), name="a folder", versions={"versions": {"numpy": "2.1"}})
     text = words(page)
     assert "inputs uniform – a grid read in the code" in text
@@ -262,7 +243,7 @@ def test_the_design_its_sources_and_versions():
 )
 def test_verdicts(exponents, changes, badge, severity):
     noise = changes.pop("noise", 0.05)
-    design = designed(**{"expected": EXPECTED[:1], **changes})
+    design = design_of(**{"expected": EXPECTED[:1], **changes})
     page = page_of(design, rows_of(exponents, design, noise=noise))
     assert (page.badge, page.severity) == (badge, severity)
     counting = 0 if badge == "Too little" else 6
@@ -270,7 +251,7 @@ def test_verdicts(exponents, changes, badge, severity):
 
 
 def test_curved_lines_are_said():
-    design = designed()
+    design = design_of()
     rows = rows_of((-0.5, -0.5), design)
     bent = rows["method"] == "k2"
     rows.loc[bent, "loss.D1"] *= 1 + 30 * rows.loc[bent, "n"] ** -0.5
@@ -279,7 +260,7 @@ def test_curved_lines_are_said():
 
 def test_everything_that_a_design_or_a_row_says_is_escaped():
     said = {"measure": "loss.D1", "proved": -0.5, "published_source": NASTY, "proved_source": NASTY, "published": -0.5}
-    design = designed(
+    design = design_of(
         title=NASTY,
         paper=NASTY,
         notes=NASTY,
@@ -302,7 +283,7 @@ def test_everything_that_a_design_or_a_row_says_is_escaped():
 def folder(tmp_path_factory):
     """A study that was run: 4 sizes, 3 replicates, two methods."""
     plan = {"sizes": [60, 90, 140, 200], "replicates": 3, "slopes": {"resamples": 200}}
-    design = designed(**plan, expected=EXPECTED)
+    design = design_of(**plan, expected=EXPECTED)
     store = Store.create(tmp_path_factory.mktemp("studies") / "one", design)
     laboratory = Laboratory(design)
     with store.writing():
@@ -372,7 +353,7 @@ def test_a_folder_without_a_study(tmp_path):
 
 
 def test_a_page_can_be_written_and_is_not_overwritten(tmp_path):
-    design = designed()
+    design = design_of()
     page = page_of(design, rows_of((-0.5, -0.25), design))
     write_theory(tmp_path / "a.html", page)
     with pytest.raises(OutputError, match="it exists"):

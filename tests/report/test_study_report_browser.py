@@ -6,14 +6,15 @@ from gatewise.report.study import study_page
 from gatewise.report.theory import write_theory
 from gatewise.study.slopes import slopes
 from tests.report import test_browser
-from tests.report.test_study_report import EXPECTED, designed, rows_of
+from tests.report.test_study_report import EXPECTED, rows_of
+from tests.study.designs import design_of
 
 browser = test_browser.browser
 
 
 @pytest.fixture(scope="module")
 def path(tmp_path_factory):
-    design = designed(expected=EXPECTED)
+    design = design_of(expected=EXPECTED)
     rows = rows_of((-0.5, -0.25), design)
     path = tmp_path_factory.mktemp("pages") / "study.html"
     write_theory(path, study_page(design, rows, slopes(design, rows)))

@@ -11,29 +11,16 @@ from gatewise.exceptions import InputError
 from gatewise.study.compare import compare, shared_data
 from gatewise.study.design import StudyDesign
 from gatewise.study.slopes import slopes
+from tests.study.designs import design_of
 
 SIZES = [100, 200, 500, 1000, 2000, 5000, 10_000]
 REPLICATES = 10
 
 
 def designed(methods=("k2",), **changes) -> StudyDesign:
-    gate = {"name": "softmax", "parameters": {"weight": [[2.0], [0.0]], "bias": [-1.0, 0.0]}}
-    experts = {
-        "name": "linear",
-        "parameters": {"weight": [[-2.0], [2.0]], "bias": [1.0, -1.0], "log_scale": [-1.0, -1.0]},
-    }
-    table = {
-        "title": "A study",
-        "seed": 11,
-        "n_features": 1,
-        "truth": {"n_experts": 2, "gate": gate, "experts": experts},
-        "sizes": SIZES,
-        "replicates": REPLICATES,
-        "methods": [{"name": name, "n_experts": 2} for name in methods],
-        "losses": [{"name": "D1", "kind": "D1"}],
-        "slopes": {"resamples": 500},
-    }
-    return StudyDesign.model_validate({**table, **changes})
+    named = [{"name": name, "n_experts": 2} for name in methods]
+    plan = {"sizes": SIZES, "replicates": REPLICATES, "methods": named, "slopes": {"resamples": 500}}
+    return design_of(**{**plan, **changes})
 
 
 def noise_of(sizes=SIZES, replicates=REPLICATES, seed=0) -> dict[tuple[int, int], float]:

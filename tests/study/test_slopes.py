@@ -14,30 +14,11 @@ from gatewise.study.replicate import Laboratory, all_tasks
 from gatewise.study.slope_fit import STATISTICS, Estimate, Sample, fit_lines, statistics_of
 from gatewise.study.slopes import slopes
 from gatewise.study.totals import totals_of
-
-SIZES = [round(n) for n in np.geomspace(100, 10_000, 12)]
+from tests.study.designs import SIZES, design_of
 
 
 def designed(expected=(), **rule) -> StudyDesign:
-    part = {"name": "softmax", "parameters": {"weight": [[2.0], [0.0]], "bias": [-1.0, 0.0]}}
-    experts = {
-        "name": "linear",
-        "parameters": {"weight": [[-2.0], [2.0]], "bias": [1.0, -1.0], "log_scale": [-1.0, -1.0]},
-    }
-    return StudyDesign.model_validate(
-        {
-            "title": "A study",
-            "seed": 11,
-            "n_features": 1,
-            "truth": {"n_experts": 2, "gate": part, "experts": experts},
-            "sizes": SIZES,
-            "replicates": 8,
-            "methods": [{"name": "k2", "n_experts": 2}, {"name": "k3", "n_experts": 3}],
-            "losses": [{"name": "D1", "kind": "D1"}],
-            "slopes": {"resamples": 400, "replicates": 8, **rule},
-            "expected": list(expected),
-        }
-    )
+    return design_of(slopes={"resamples": 400, "replicates": 8, **rule}, expected=list(expected))
 
 
 def rows_of(law, sizes=SIZES, replicates=8, method="k2", measure="loss.D1", noise=0.0, seed=0) -> pd.DataFrame:
