@@ -14,6 +14,7 @@ import os
 os.environ.update(OPENBLAS_NUM_THREADS="1", OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", NUMBA_NUM_THREADS="1")
 
 import argparse
+import importlib.util
 import json
 import sys
 import time
@@ -234,6 +235,9 @@ def main() -> None:
     parser.add_argument("--problem", choices=NAMES, help="run one problem only")
     parser.add_argument("--picture", action="store_true", help="run none: table and picture from the last runs")
     arguments = parser.parse_args()
+    # The picture is drawn last: what it needs should not be missing only then.
+    if importlib.util.find_spec("matplotlib") is None:
+        parser.error("the picture needs matplotlib: pip install -c constraints.txt -e '.[docs]'")
     console = Console(width=None if sys.stdout.isatty() else 160)
     warnings.simplefilter("ignore", GatewiseWarning)
     wanted = () if arguments.picture else NAMES if arguments.problem is None else (arguments.problem,)
