@@ -49,7 +49,7 @@ def slopes(design: StudyDesign, rows: pd.DataFrame, measures: Sequence[str] | No
         ... )
         >>> found = slopes(design, rows).slope("k2", "loss.D1")
         >>> round(found.line.slope.value, 12), found.short
-        (-0.5, '3 sizes, 10 needed; 5 replicates at a size, 40 needed')
+        (-0.5, '3 sizes, 10 needed; 0 sizes with 40 replicates, 10 needed')
     """
     rows = checked_rows(design, rows)
     wanted = measures_of(design, rows) if measures is None else list(measures)
