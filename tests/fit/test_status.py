@@ -11,6 +11,7 @@ import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit import start as start_module
+from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.inference import Names, parameter_table, summarise
 from tests.helpers import mixture, simulate
 
@@ -239,3 +240,24 @@ def test_canonical_order_and_reference(table):
     assert (np.diff(result.effective_rows) <= 0).all()
     assert result.model.gate.bias[-1] == 0.0
     assert (result.model.gate.weight[-1] == 0.0).all()
+
+
+def test_of_nested_blocks_the_outermost_is_told():
+    with deferred_interrupt() as outer:
+        with deferred_interrupt() as inner:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert (outer(), inner()) == (True, False)
+        with pytest.raises(KeyboardInterrupt), deferred_interrupt():
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_where_sigint_is_ignored_it_stays_so():
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with deferred_interrupt() as interrupted:
+            os.kill(os.getpid(), signal.SIGINT)
+            assert not interrupted()
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -4,12 +4,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pandas as pd
 import pytest
 
 from gatewise.exceptions import InputError, OutputError
+from gatewise.fit import start as start_module
 from gatewise.study import Store, all_tasks, run_study
 from gatewise.study import runner as runner_module
 from gatewise.study.replicate import Laboratory
@@ -101,6 +103,37 @@ def test_jobs_and_schedulers_that_cannot_be_used(design, tmp_path):
         run_study(store, scheduler="nonsense")
     monkeypatch.undo()
     assert len(store.rows()) == 0
+
+
+def test_an_interrupt_within_a_fit_is_the_study_s_and_spoils_no_row(design, tmp_path, monkeypatch):
+    whole = Store.create(tmp_path / "whole", design)
+    run_study(whole)
+    # As pyarrow's threads do: the system may give the signal to any of them, Python runs its handler in the main one.
+    asked, sent = threading.Event(), threading.Event()
+
+    def another_thread():
+        asked.wait()
+        signal.raise_signal(signal.SIGINT)
+        sent.set()
+
+    threading.Thread(target=another_thread, daemon=True).start()
+    climb, climbs = start_module.newton, []
+
+    def interrupted_once(*arguments, **options):
+        if len(climbs) == 2:
+            asked.set()
+            assert sent.wait(timeout=60)
+        climbs.append(1)
+        return climb(*arguments, **options)
+
+    monkeypatch.setattr(start_module, "newton", interrupted_once)
+    store = Store.create(tmp_path / "study", design)
+    outcome = run_study(store)
+    assert outcome.reason == "interrupted"
+    assert 0 < outcome.added < 24
+    assert outcome.remaining == 24 - outcome.added
+    assert run_study(store).reason == "finished"
+    pd.testing.assert_frame_equal(rows_of(whole.folder), rows_of(store.folder), check_exact=True)
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")

@@ -8,7 +8,6 @@ batches in flight and nothing else.
 import bisect
 import os
 import signal
-import threading
 import time
 import warnings
 from collections import deque
@@ -33,7 +32,6 @@ BATCH_SECONDS = 4.0
 """About how long a batch takes, once it is known how long tasks take."""
 
 _MOST_TASKS = 200
-_INTERRUPTED = "INTERRUPTED"
 
 
 @dataclass(frozen=True)
@@ -156,12 +154,11 @@ def run_study(
             report.begin(len(tasks), len(tasks) - len(todo))
             try:
                 for rows in workers.run(store.design.model_dump_json(), plan.batches(stop)):
-                    finished = [row for row in rows if row.get("status") != _INTERRUPTED]
-                    store.add(finished)
-                    plan.learn(finished)
-                    added += len(finished)
-                    failed += sum(row["status"] == "FAILED" for row in finished)
-                    report.update(finished, plan.seconds_left(time.monotonic() - began))
+                    store.add(rows)
+                    plan.learn(rows)
+                    added += len(rows)
+                    failed += sum(row["status"] == "FAILED" for row in rows)
+                    report.update(rows, plan.seconds_left(time.monotonic() - began))
             except TerminatedWorkerError:
                 raise OutputError(
                     "a worker process was killed, by the system if memory ran out: take fewer with --jobs. "
@@ -188,9 +185,7 @@ class _Workers:
     def run(self, design_json: str, batches: Iterator[list[Task]]) -> Iterator[list[Row]]:
         """The rows of each batch, in any order of the batches."""
         for batch in batches:
-            with _signals_wait():
-                rows = _run_batch(design_json, batch)
-            yield rows
+            yield _run_batch(design_json, batch)
 
 
 class _JoblibWorkers(_Workers):
@@ -240,19 +235,4 @@ def _run_batch(design_json: str, batch: list[Task]) -> list[Row]:
 def _run_in_process(design_json: str, batch: list[Task]) -> list[Row]:
     """A batch in a process of its own: a terminal's Ctrl-C reaches it too, and is the parent's to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with _signals_wait():
-        return _run_batch(design_json, batch)
-
-
-@contextmanager
-def _signals_wait() -> Iterator[None]:
-    """SIGINT is kept back within the block: a fit would end early on it, with a row that no other run would have."""
-    in_main = threading.current_thread() is threading.main_thread()
-    if not in_main or not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    return _run_batch(design_json, batch)

@@ -234,6 +234,9 @@ class Store:
                 f"{self.folder} has two rows of the task {frame.loc[doubled, 'key'].iloc[0]}: a part was copied into "
                 "it, or two processes without a common lock wrote into it"
             )
+        common = [name for name in (*first_columns, *_OTHER) if name in frame]
+        # Parts differ in their measures, and their order is that of their checksums: columns get an order of their own.
+        frame = frame[common + sorted(set(frame.columns) - set(common))]
         return frame.sort_values(["method", "n", "replicate"], ignore_index=True)
 
     def keys(self) -> set[str]:
