@@ -44,7 +44,7 @@ class StudyDesign(Table):
         sizes: sample sizes, or grids of them.
         replicates: data sets of each size.
         methods: the fits.
-        losses: what is measured of a fit.
+        losses: what is measured of a fit; the cells are those of the first, which is therefore one between atoms.
         box: by parameter, "gate.weight", the lower and the upper end of the theory's compact set. Fits are not kept in
             it; how many numbers lie outside is counted in each row.
         slopes: how slopes are read off.
@@ -81,6 +81,8 @@ class StudyDesign(Table):
         ):
             if doubled := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"two {what} are called {doubled[0]!r}")
+        if self.losses[0].is_distance:
+            raise ValueError(f"the first loss must be one between atoms, for its cells, not {self.losses[0].kind}")
         known = {method.name for method in self.methods}
         for row in self.expected:
             if row.method is not None and row.method not in known:

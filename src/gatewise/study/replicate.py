@@ -15,6 +15,7 @@ from gatewise.fit.fit import single_threaded
 from gatewise.model import MixtureOfExperts
 from gatewise.study.descent import descend, objective_at
 from gatewise.study.design import StudyDesign
+from gatewise.study.distances import distance_of
 from gatewise.study.measures import measure_fit, measure_model
 from gatewise.study.models import allocation, at_truth, constraints_of, holds, near, prototype, true_model
 from gatewise.study.simulate import generator_of_starts, simulate
@@ -106,7 +107,11 @@ class Laboratory:
             self._options(method, model, "auto", 1, 0)
             if method.starts.near or method.descent is not None:
                 self._near(method, 2, 0, 0, at_the_truth=True)
-        measure_fit(self.true_measure, self.true_measure, design.losses)
+        self._losses = [table for table in design.losses if not table.is_distance]
+        self._distances = {
+            table.name: distance_of(design, self.truth, table) for table in design.losses if table.is_distance
+        }
+        measure_fit(self.true_measure, self.true_measure, self._losses)
         named = {name for name, _ in self.truth.named_parameters()}
         if unknown := sorted(set(design.box) - named):
             raise InputError(f"box speaks of {unknown[0]!r}: there are {', '.join(sorted(named))}")
@@ -139,7 +144,7 @@ class Laboratory:
                 break
         assert best is not None
         objective, model, outcome = best
-        measures, cells = measure_model(model, self.true_measure, self.design.losses)
+        measures, cells = measure_model(model, self.true_measure, self._losses)
         return {
             **outcome,
             "objective": objective,
@@ -149,6 +154,7 @@ class Laboratory:
             "outside_box": self._outside(model),
             "cells": ",".join(map(str, cells)),
             **measures,
+            **{f"loss.{name}": distance(model) for name, distance in self._distances.items()},
         }
 
     def _attempt(

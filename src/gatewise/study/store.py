@@ -108,7 +108,7 @@ class Store:
             "digest": design.digest(),
             "seeds": "SeedSequence(seed, spawn_key=(0, n, replicate)) for data, shared by all methods; "
             "(1, crc32(method), n, replicate, attempt) for starts; (2, crc32(parameter)) for drawn true parameters; "
-            "(3, n, stream) for the bootstrap of slopes",
+            "(3, n, stream) for the bootstrap of slopes; (4,) for the points at which densities are compared",
             "versions": {name: version(name) for name in _PACKAGES},
             "machine": {
                 "python": sys.version.split()[0],

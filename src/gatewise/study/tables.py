@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from gatewise.theory.modulus.case import Part
 
 __all__ = [
+    "DISTANCES",
     "Covariates",
     "Descent",
     "Expected",
@@ -20,6 +21,9 @@ __all__ = [
     "Table",
     "Truth",
 ]
+
+DISTANCES = ("hellinger", "l2")
+"""Kinds of losses that compare densities or regression functions, not atoms."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
 
@@ -164,7 +168,8 @@ class LossTable(Table):
 
     Attributes:
         name: the measure is then called "loss.NAME".
-        kind: a name in `gatewise.theory.loss_kinds()`.
+        kind: a name in `gatewise.theory.loss_kinds()`; or "hellinger", the distance of the densities of y given x, or
+            "l2", that of the mixtures' means, both over the inputs' law: they need no atoms and take nothing else.
         symmetry: as in `voronoi_loss`, or "anchored": without an infimum, after the fit has been translated so that
             the gate of the atom nearest to the last true atom (in its expert) agrees with the truth's.
         cells: as in `voronoi_loss`.
@@ -183,7 +188,14 @@ class LossTable(Table):
     def _sizes_are_numbers(self) -> Self:
         if isinstance(self.r, dict) and not all(size.isdecimal() for size in self.r):
             raise ValueError(f"the keys of r must be sizes of cells, not {sorted(self.r)}")
+        if self.is_distance and self.model_fields_set - {"name", "kind"}:
+            raise ValueError(f'a loss of the kind "{self.kind}" takes a name and nothing else')
         return self
+
+    @property
+    def is_distance(self) -> bool:
+        """Whether it compares functions and not atoms."""
+        return self.kind in DISTANCES
 
     def exponents(self) -> float | dict[int, float] | None:
         """What `voronoi_loss` takes as r."""
