@@ -94,6 +94,7 @@ def test_lost_affinity_has_no_cancellation_and_no_overflow():
 def test_rows_have_the_distances():
     text = SMALL + '\n[[losses]]\nname = "density"\nkind = "hellinger"\n\n[[losses]]\nname = "mean"\nkind = "l2"\n'
     laboratory = Laboratory(StudyDesign.parse(text, "small"))
+    assert laboratory.design.with_plan(sizes=[40, 60, 90]).digest() == laboratory.design.digest()
     tasks = [task for task in all_tasks(laboratory.design) if task.n == 90]
     rows = [laboratory.run(task) for task in tasks]
     assert all(row["error"] == "" for row in rows)

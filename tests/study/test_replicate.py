@@ -12,6 +12,7 @@ from gatewise.study.measures import anchored, measure_fit, measure_model
 from gatewise.study.models import allocation, at_truth, near
 from gatewise.study.replicate import UNREPEATABLE
 from gatewise.study.simulate import simulate
+from gatewise.study.tables import LossTable
 from gatewise.theory import MixingMeasure, voronoi_loss
 
 
@@ -55,6 +56,34 @@ def test_an_over_specified_fit_has_a_cell_of_two_and_beats_the_exact_one(design)
         exact = laboratory.run(Task("exact", 90, replicate))
         assert sorted(over["cells"].split(",")) in (["1", "2"], ["0", "3"])
         assert over["objective"] >= exact["true_objective"]
+        assert not any(name.startswith("weighted.") for name in exact)
+
+
+def test_weighted_measures_are_roots_of_the_terms_of_the_first_loss(design):
+    # One true atom, three fitted ones: a cell of three, whose powers in D2 are r̄(3) = 6 and 3.
+    true = MixingMeasure(
+        [2.0], {"gate_slope": [0.0], "expert_slope": [1.0], "expert_intercept": [0.0], "variance": [1.0]}
+    )
+    fitted = MixingMeasure(
+        [0.5, 1.0, 0.5],
+        {
+            "gate_slope": [0.0, 0.0, 0.0],
+            "expert_slope": [1.2, 1.0, 0.9],
+            "expert_intercept": [0.3, -0.1, 0.0],
+            "variance": [1.0, 1.0, 1.1],
+        },
+    )
+    found, cells = measure_fit(fitted, true, [LossTable(name="D2", kind="D2", symmetry="none")])
+    assert cells == (3,)
+    weighted = {name: value for name, value in found.items() if name.startswith("weighted.")}
+    assert weighted == pytest.approx(
+        {
+            "weighted.gate_slope+expert_intercept": (0.5 * 0.3**6 + 1.0 * 0.1**6) ** (1 / 6),
+            "weighted.expert_slope+variance": (0.5 * 0.2**3 + 0.5 * (0.1**2 + 0.1**2) ** 1.5) ** (1 / 3),
+        },
+        rel=1e-12,
+    )
+    assert found["over.expert_intercept"] == pytest.approx(0.3, rel=1e-15)
 
 
 def test_fits_that_end_below_the_truth_are_started_again_there(small_text):

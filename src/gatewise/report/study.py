@@ -26,6 +26,7 @@ _PARTS = (
     ("loss.", "losses", "Losses", "Losses"),
     ("exact.", "exact", "Exact cells", "Parameters of atoms that are alone in their cell"),
     ("over.", "over", "Shared cells", "Parameters of atoms that share a cell"),
+    ("weighted.", "weighted", "Weighted", "Parameters of atoms that share a cell, weighted as in the first loss"),
 )
 
 

@@ -12,12 +12,14 @@ from gatewise.theory import MixingMeasure, VoronoiLoss, voronoi_loss
 
 __all__ = ["MEASURES", "anchored", "measure_fit", "measure_model"]
 
-MEASURES = ("loss.", "exact.", "over.")
+MEASURES = ("loss.", "exact.", "over.", "weighted.")
 """How names of measured columns begin.
 
 "loss.NAME" is a loss. "exact.PARAMETER" is the largest distance of this parameter from its true value in cells of one
 fitted atom, "over.PARAMETER" in cells of several, both without weights and powers, at the translation of the first
-loss. "exact.weight" and "over.weight" are the differences of the cells' weights.
+loss. "exact.weight" and "over.weight" are the differences of the cells' weights. "weighted.PARAMETERS" is the largest
+(Σᵢ wᵢ ‖Δᵢ‖^r)^(1/r) of a cell of several atoms, a term of the first loss with its weights w and its power r: where the
+loss falls like n^(−1/2), this falls at least like n^(−1/(2r)), also if an atom without weight stands far away.
 """
 
 
@@ -65,7 +67,7 @@ def _loss(estimate: MixingMeasure, truth: MixingMeasure, table: LossTable) -> Vo
 
 
 def _distances(loss: VoronoiLoss) -> dict[str, float]:
-    """The largest distance by parameter, in cells of one atom and of several."""
+    """The largest distance by parameter, in cells of one atom and of several, and the weighted ones of the latter."""
     found: dict[str, float] = {}
 
     def note(size: int, parameter: str, value: float) -> None:
@@ -76,8 +78,12 @@ def _distances(loss: VoronoiLoss) -> dict[str, float]:
         if len(loss.cells[cell]):
             note(len(loss.cells[cell]), parameter, float(distance))
     for term in loss.terms:
-        if term.parameter == "weight" and term.size > 0 and term.inner is None:
-            note(term.size, "weight", term.value)
+        if term.parameter == "weight":
+            if term.size > 0 and term.inner is None:
+                note(term.size, "weight", term.value)
+        elif term.size > 1 and term.counted:
+            name = f"weighted.{term.parameter.replace(' and ', '+')}"
+            found[name] = max(found.get(name, 0.0), term.value ** (1.0 / term.exponent))
     return found
 
 

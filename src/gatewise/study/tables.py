@@ -188,7 +188,7 @@ class LossTable(Table):
     def _sizes_are_numbers(self) -> Self:
         if isinstance(self.r, dict) and not all(size.isdecimal() for size in self.r):
             raise ValueError(f"the keys of r must be sizes of cells, not {sorted(self.r)}")
-        if self.is_distance and self.model_fields_set - {"name", "kind"}:
+        if self.is_distance and self.model_dump(exclude_defaults=True).keys() - {"name", "kind"}:
             raise ValueError(f'a loss of the kind "{self.kind}" takes a name and nothing else')
         return self
 
@@ -266,7 +266,8 @@ class Expected(Table):
     """What others say about a slope: that of log(measure) against log(n).
 
     Attributes:
-        measure: "loss.NAME", or "exact.PARAMETER" or "over.PARAMETER", see `gatewise.study.measures`.
+        measure: "loss.NAME", "exact.PARAMETER", "over.PARAMETER" or "weighted.PARAMETERS", see
+            `gatewise.study.measures`.
         method: the method's name; None for every method.
         published: the slope that a paper or its authors' results show.
         published_source: where.
