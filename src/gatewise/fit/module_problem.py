@@ -10,6 +10,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.fit.channel_gradient import Channels, channel_gradient
 from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.curved_channels import CurvedChannels
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, spread_of_target
 from gatewise.fit.linear_channels import LinearChannels
@@ -73,6 +74,7 @@ class ModuleProblem(Problem):
         self._check_columns()
         self._channels = Channels(self.prototype)
         self._linear = self._linear_channels()
+        self._curved = self._curved_channels()
         self._null_of_channels: np.ndarray | None = None
         self._ridge_hessian: Tensor | None = None
         experts = self.prototype.experts
@@ -112,6 +114,13 @@ class ModuleProblem(Problem):
             return None
         arrays = (self._y, self._offset, self._weight, bases[0], bases[1])
         return LinearChannels(self.coordinates, *arrays, self.options.n_threads)
+
+    def _curved_channels(self) -> CurvedChannels | None:
+        """Their exact curvature where they are not linear, and the compiled passes take the rows."""
+        if self._linear is not None or not self._is_fused or self.kind != "likelihood":
+            return None
+        arrays = (self._y, self._offset, self._weight, self._gate_x, self._x)
+        return CurvedChannels(self.coordinates, *arrays, self.options.n_threads)
 
     def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """For each entry of the full vector the free one that it stands for, −1 if it is held, and what it holds."""
@@ -241,7 +250,7 @@ class ModuleProblem(Problem):
         return max(256, _CHUNK // max(1, self.size * self.n_experts * self.prototype.family.n_outputs))
 
     def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
-        """The Hessian of the mean objective: by channels where they are linear, else by automatic differentiation.
+        """The Hessian of the mean objective, by channels; on other devices and dtypes by automatic differentiation.
 
         The rows are taken in chunks that bound the memory.
         """
@@ -254,7 +263,10 @@ class ModuleProblem(Problem):
             return 0.5 * (total + total.T) / self.total_weight
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
-            hessian = hessian + torch.func.hessian(lambda at, rows=rows: self._sum(at, rows))(point)
+            if self._curved is not None:
+                hessian = hessian + self._curved.hessian(point, rows)
+            else:
+                hessian = hessian + torch.func.hessian(lambda at, rows=rows: self._sum(at, rows))(point)
         hessian = hessian.cpu().numpy().astype(float) / self.total_weight
         return 0.5 * (hessian + hessian.T)
 

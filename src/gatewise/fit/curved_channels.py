@@ -1,0 +1,208 @@
+"""The Hessian of Σ w ℓ where gate logits or locations are curved in θ: the channels' Jacobians and curvatures.
+
+A row enters by its channels: logits γ, locations h and dispersions s. With Jᵢ = γᵢ + log fᵢ, responsibilities r and
+weights π the chain rule gives, dots for derivatives by θ,
+
+    ∇²ℓ = Σᵢ rᵢ J̇ᵢ J̇ᵢᵀ − (Σᵢ rᵢ J̇ᵢ)(Σᵢ rᵢ J̇ᵢ)ᵀ − [the same of γ̇ under π, if normalised]
+          + Σᵢ rᵢ (ḣᵢ, ṡᵢ)ᵀ ∇²log fᵢ (ḣᵢ, ṡᵢ) + Σᵢ (rᵢ − πᵢ) γ̈ᵢ + Σᵢ rᵢ (∂ log fᵢ / ∂hᵢ) ḧᵢ
+
+Only gate and experts are differentiated automatically, mixture and family by formula, which is several times as fast
+as to differentiate the whole. (Checked against that.)
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.experts import Experts
+from gatewise.fit.channel_gradient import family_derivatives
+from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.gates import Gate
+from gatewise.ops.component import Component
+from gatewise.ops.joint_pass import joint_rows
+from gatewise.ops.parameters import Parameters, prefixed, within
+
+__all__ = ["CurvedChannels"]
+
+_DISPERSION = "experts.log_scale"
+
+
+class _Logits(nn.Module):
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate.logits(x)
+
+
+class _Locations(nn.Module):
+    def __init__(self, experts: Experts) -> None:
+        super().__init__()
+        self.experts = experts
+
+    def forward(self, x: Tensor, offset: Tensor) -> Tensor:
+        location, _ = self.experts(x)
+        location = location.reshape(*location.shape[:1], self.experts.n_experts, -1)
+        return location + offset[:, None, None]
+
+
+@dataclass(frozen=True)
+class _Part:
+    """Channels of one kind as a function of those entries of θ that they depend on."""
+
+    channels: Callable[[Tensor], Tensor]
+    entries: Tensor
+    is_curved: bool
+
+    def values(self, theta: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.channels(theta)
+
+    def jacobian(self, theta: Tensor) -> Tensor:
+        """First derivatives by the entries, along a last axis."""
+        if not len(self.entries):
+            return self.values(theta).unsqueeze(-1)[..., :0]
+        return torch.func.jacfwd(lambda own: self._at(theta, own))(theta[self.entries])
+
+    def curvature(self, theta: Tensor, pull: Tensor) -> Tensor:
+        """Σ pull × second derivatives, by pairs of the entries."""
+
+        def pulled(own: Tensor) -> Tensor:
+            return torch.where(pull == 0.0, 0.0, pull * self._at(theta, own)).sum()
+
+        return torch.func.hessian(pulled)(theta[self.entries])
+
+    def _at(self, theta: Tensor, own: Tensor) -> Tensor:
+        return self.channels(theta.index_put((self.entries,), own))
+
+
+class CurvedChannels:
+    """Logits or locations curved in θ, dispersions linear in it: θ ↦ the Hessian of Σ w ℓ.
+
+    Args:
+        coordinates: θ to parameters.
+        y: targets in internal units (n,) or (n, e).
+        offset: added to the locations (n,).
+        weight: row weights (n,).
+        gate_x: the gate's inputs (n, d').
+        x: the experts' inputs (n, d).
+        n_threads: of a pass over the rows.
+    """
+
+    def __init__(
+        self,
+        coordinates: ModuleCoordinates,
+        y: Tensor,
+        offset: Tensor,
+        weight: Tensor,
+        gate_x: Tensor,
+        x: Tensor,
+        n_threads: int = 1,
+    ) -> None:
+        self.coordinates = coordinates
+        self.model = coordinates.prototype
+        self.y, self.offset, self.weight = y, offset, weight
+        self.gate_x, self.x = gate_x, x
+        self.n_threads = n_threads
+        self._logits, self._locations = _Logits(self.model.gate), _Locations(self.model.experts)
+        self._is_curved = [part.basis(rows[:1]) is None for part, rows in self._inputs()]
+
+    def _inputs(self) -> list[tuple[Component, Tensor]]:
+        return [(self.model.gate, self.gate_x), (self.model.experts, self.x)]
+
+    def _entries(self, belongs: Callable[[str], bool]) -> Tensor:
+        """Where the free entries of some parameters stand in θ."""
+        sizes = torch.tensor(self.coordinates.sizes)
+        chosen = torch.tensor([belongs(name) for name in self.coordinates.names])
+        column = self.coordinates.column[chosen.repeat_interleave(sizes)]
+        return column[column >= 0].unique()
+
+    def _parts(self, rows: slice) -> tuple[_Part, _Part, _Part]:
+        """Logits (n, k), locations (n, k, m) and dispersions (k, s) of some rows."""
+        k, family = self.model.n_experts, self.model.family
+
+        def named(theta: Tensor) -> Parameters:
+            return self.coordinates.parameters(self.coordinates.full(theta))
+
+        def logits(theta: Tensor) -> Tensor:
+            own = prefixed("gate", within("gate", named(theta)))
+            return torch.func.functional_call(self._logits, own, (self.gate_x[rows],))
+
+        def locations(theta: Tensor) -> Tensor:
+            own = prefixed("experts", within("experts", named(theta)))
+            return torch.func.functional_call(self._locations, own, (self.x[rows], self.offset[rows]))
+
+        def dispersions(theta: Tensor) -> Tensor:
+            log_scale = named(theta)[_DISPERSION]
+            return log_scale.expand(k, *log_scale.shape[1:]).reshape(k, family.n_dispersion)
+
+        return (
+            _Part(logits, self._entries(lambda name: name.startswith("gate.")), self._is_curved[0]),
+            _Part(
+                locations,
+                self._entries(lambda name: name.startswith("experts.") and name != _DISPERSION),
+                self._is_curved[1],
+            ),
+            _Part(dispersions, self._entries(lambda name: name == _DISPERSION), False),
+        )
+
+    def hessian(self, theta: Tensor, rows: slice) -> Tensor:
+        """The Hessian of Σ w ℓ over some rows by θ, (size, size)."""
+        family, weight = self.model.family, self.weight[rows]
+        parts = logits, locations, dispersions = self._parts(rows)
+        gate, place, scale = (part.values(theta) for part in parts)
+        m = place.shape[2]
+        own = (place.squeeze(2) if m == 1 else place, scale.squeeze(1) if family.n_dispersion == 1 else scale)
+        value, first, second = family_derivatives(family, self.y[rows], *own)
+        normalised = not self.model.gate.is_joint
+        passed = joint_rows(gate.numpy(), value.numpy(), normalised, self.n_threads)
+        prior, share = (torch.from_numpy(part) for part in passed[1:])
+        mass = weight.unsqueeze(-1) * share
+        # Where a density vanishes its derivatives need not exist, and 0 · ∞ is not 0.
+        idle = (mass == 0.0).unsqueeze(-1)
+        first = torch.where(idle, 0.0, first)
+        second = torch.where(idle.unsqueeze(-1), 0.0, mass[..., None, None] * second)
+
+        by_gate, by_place, by_scale = (part.jacobian(theta) for part in parts)
+        joint = theta.new_zeros(*gate.shape, len(theta))
+        for part, derivative in (
+            (logits, by_gate),
+            (locations, (first[..., :m, None] * by_place).sum(2)),
+            (dispersions, torch.einsum("rks,ksp->rkp", first[..., m:], by_scale)),
+        ):
+            joint[..., part.entries] += derivative
+        total = _covariance(joint, share, weight)
+
+        def add(one: _Part, other: _Part, block: Tensor) -> None:
+            total.index_put_((one.entries.unsqueeze(1), other.entries), block, accumulate=True)
+
+        if normalised:
+            add(logits, logits, -_covariance(by_gate, prior, weight))
+        turned = torch.einsum("rkab,rkbp->rkap", second[..., :m, :m], by_place)
+        add(locations, locations, by_place.flatten(0, 2).T @ turned.flatten(0, 2))
+        mixed = torch.einsum("rkap,rkas->ksp", by_place, second[..., :m, m:])
+        mixed = torch.einsum("ksp,ksq->pq", mixed, by_scale)
+        add(locations, dispersions, mixed)
+        add(dispersions, locations, mixed.T)
+        spread = torch.einsum("kst,ktq->ksq", second[..., m:, m:].sum(0), by_scale)
+        add(dispersions, dispersions, torch.einsum("ksp,ksq->pq", by_scale, spread))
+        if logits.is_curved and len(logits.entries):
+            pull = mass - weight.unsqueeze(-1) * prior if normalised else mass
+            add(logits, logits, logits.curvature(theta, pull))
+        if locations.is_curved and len(locations.entries):
+            add(locations, locations, locations.curvature(theta, mass.unsqueeze(-1) * first[..., :m]))
+        return total
+
+
+def _covariance(directions: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+    """Σ_r w (Σᵢ shareᵢ vᵢ vᵢᵀ − (Σᵢ shareᵢ vᵢ)(Σᵢ shareᵢ vᵢ)ᵀ) of directions v (n, k, size)."""
+    share = share.unsqueeze(-1)
+    # Where an expert has no part it may have no direction either.
+    directions = torch.where(share == 0.0, 0.0, directions)
+    pulled = share * directions
+    mean = pulled.sum(1)
+    weighted = (weight[:, None, None] * pulled).flatten(0, 1)
+    return directions.flatten(0, 1).T @ weighted - mean.T @ (weight.unsqueeze(-1) * mean)
