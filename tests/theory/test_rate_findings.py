@@ -314,3 +314,22 @@ def test_homogeneous_experts_fail_the_literal_condition():
     for power in (1, 2, 3):
         h = (a * x + b) ** power
         assert sympy.expand(a * sympy.diff(h, a) + b * sympy.diff(h, b) - power * h) == 0
+
+
+def test_an_expert_that_is_selected_nowhere_changes_nothing():
+    """top-k-density-over, witness: three experts of which one is active have the density of two, with a cell of two."""
+    densities, x = [], torch.linspace(-1.0, 1.0, 400, dtype=torch.float64).unsqueeze(-1)
+    y = torch.from_numpy(np.random.default_rng(2).normal(size=400))
+    for k in (2, 3):
+        model = MixtureOfExperts.build(
+            "top_k", "linear", "gaussian", 1, k, gate_options={"inner": "softmax", "n_active": 1}
+        ).double()
+        slopes = torch.tensor([[25.0], [0.0], [10.0]], dtype=torch.float64)[:k]
+        model.gate.assign_parameters({"inner.weight": slopes, "inner.bias": torch.zeros(k, dtype=torch.float64)})
+        # The third expert is near the first, so that the first true one has a cell of two.
+        weight = torch.tensor([[-2.0], [2.0], [-1.9]], dtype=torch.float64)[:k]
+        model.experts.assign(torch.cat([weight, weight], 1), torch.zeros(k, dtype=torch.float64))
+        with torch.no_grad():
+            densities.append(model.log_prob(x, y))
+    torch.testing.assert_close(densities[0], densities[1], rtol=0.0, atol=0.0)
+    assert "selected nowhere" in theorem("top-k-density-over").findings[0].text
