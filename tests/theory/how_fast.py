@@ -53,7 +53,8 @@ def simulated(row: dict[str, Any], studied: dict[str, Any]) -> str:
     for study, method, measure in row.get("simulated", []):
         for slope in studied.get(study, {"slopes": []})["slopes"]:
             if (slope["method"], slope["measure"], slope["statistic"]) == (method, measure, "mean") and slope["slope"]:
-                found.append(f"{interval(slope)}{'' if slope['counts'] else ' (does not count)'}")
+                doubts = [word for word in ("inconclusive", "does not count") if word in slope["verdict"]]
+                found.append(f"{interval(slope)} {', '.join(doubts)}".rstrip())
     return f"{'; '.join(found)} ({row['simulated'][0][0]})" if found else "–"
 
 
