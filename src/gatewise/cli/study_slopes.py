@@ -45,15 +45,16 @@ def report(
 
     The page is one file and loads nothing. Its plots can be saved as PNG or SVG with the buttons above them.
     """
+    from gatewise.io.atomic import check_new_file
     from gatewise.report.study import study_page
-    from gatewise.report.theory import check_page, write_theory
+    from gatewise.report.theory import write_theory
     from gatewise.study.slopes import slopes
     from gatewise.study.store import Store
 
     store = Store.open(folder)
     path = folder / "report.html" if out is None else out
     # What would be refused at the end is refused before the bootstrap.
-    check_page(path, overwrite=overwrite)
+    check_new_file(path, overwrite=overwrite)
     with ends_on_interrupt():
         rows = store.rows()
         found = slopes(store.design, rows, _names(measures))

@@ -50,10 +50,10 @@ def modulus(
         raise InputError("say which case: one of `gatewise theory modulus --list`, or a TOML file")
     found = read_case(case)
     if report is not None:
-        from gatewise.report.theory import check_page
+        from gatewise.io.atomic import check_new_file
 
         # What would be refused at the end is refused before minutes of measuring.
-        check_page(report, overwrite=overwrite)
+        check_new_file(report, overwrite=overwrite)
     answer, results = [], []
     with ends_on_interrupt():
         for place, group in enumerate(found.groups):

@@ -1,6 +1,6 @@
 """Files in and out: tables, model folders, and outputs that are written whole or not at all."""
 
-from gatewise.io.atomic import NewFolder, check_new_folder, new_folder, write_file
+from gatewise.io.atomic import NewFolder, check_new_file, check_new_folder, new_folder, write_file
 from gatewise.io.coding import (
     CategoricalColumn,
     ColumnCoding,
@@ -27,6 +27,7 @@ __all__ = [
     "Table",
     "TrainingData",
     "check_level",
+    "check_new_file",
     "check_new_folder",
     "check_table_name",
     "load_model",

@@ -16,7 +16,15 @@ from pathlib import Path
 
 from gatewise.exceptions import OutputError
 
-__all__ = ["MANIFEST", "NewFolder", "check_new_folder", "new_folder", "refusal_by_manifest", "write_file"]
+__all__ = [
+    "MANIFEST",
+    "NewFolder",
+    "check_new_file",
+    "check_new_folder",
+    "new_folder",
+    "refusal_by_manifest",
+    "write_file",
+]
 
 MANIFEST = "gatewise-manifest.json"
 """The file by which a folder of outputs is known again; it lists every file that was written."""
@@ -55,6 +63,23 @@ def _reason(error: OSError) -> str:
     return (error.strerror or str(error)).lower()
 
 
+def check_new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Refuse early what `write_file` would refuse at the end of the work; the arguments are the same.
+
+    Raises:
+        OutputError: the folder does not exist or cannot be written, or the file exists and may not be replaced.
+    """
+    target = _absolute(Path(path), "file")
+    if os.path.isdir(target):
+        raise OutputError(f"cannot write the file {path}: a folder has that name; choose another name")
+    if not overwrite and os.path.lexists(target):
+        raise OutputError(
+            f"cannot write the file {path}: it exists; choose another name or allow overwriting (--overwrite)"
+        )
+    if not os.access(target.parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write the file {path}: no permission to write in {target.parent}")
+
+
 def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool = False) -> None:
     """Write a file whole or not at all.
 
@@ -76,13 +101,8 @@ def write_file(path: str | os.PathLike[str], content: bytes, *, overwrite: bool 
         ...     Path(folder, "a.txt").read_bytes()
         b'whole'
     """
+    check_new_file(path, overwrite=overwrite)
     target = _absolute(Path(path), "file")
-    if os.path.isdir(target):
-        raise OutputError(f"cannot write the file {path}: a folder has that name; choose another name")
-    if not overwrite and os.path.lexists(target):
-        raise OutputError(
-            f"cannot write the file {path}: it exists; choose another name or allow overwriting (--overwrite)"
-        )
     temporary = _temporary_sibling(target)
     try:
         with open(temporary, "xb") as file:

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import plotly.graph_objects as go
@@ -11,7 +10,6 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import gatewise
-from gatewise.exceptions import OutputError
 from gatewise.io.atomic import write_file
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
@@ -19,7 +17,7 @@ from gatewise.report.rendering import rendered
 from gatewise.theory.identifiability import Identifiability, Identity
 from gatewise.theory.identifiability.identities import grouped
 
-__all__ = ["TheoryPage", "check_page", "identity_page", "render_theory", "write_theory"]
+__all__ = ["TheoryPage", "identity_page", "render_theory", "write_theory"]
 
 
 @dataclass(frozen=True)
@@ -78,23 +76,6 @@ def write_theory(path: str | os.PathLike[str], page: TheoryPage, *, overwrite: b
         OutputError: the file cannot be written, or exists; it is then untouched.
     """
     write_file(path, render_theory(page).encode("utf-8"), overwrite=overwrite)
-
-
-def check_page(path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Refuse early what `write_theory` would refuse at the end of long work; the arguments are the same.
-
-    Raises:
-        OutputError: the folder does not exist or cannot be written, or the file exists and may not be replaced.
-    """
-    target = Path(path).absolute()
-    if os.path.lexists(target) and (target.is_dir() or not overwrite):
-        what = "a folder has that name" if target.is_dir() else "it exists"
-        remedy = "choose another name" + ("" if target.is_dir() else " or allow overwriting (--overwrite)")
-        raise OutputError(f"cannot write the file {path}: {what}; {remedy}")
-    if not target.parent.is_dir():
-        raise OutputError(f"cannot write the file {path}: the folder {target.parent} does not exist; create it first")
-    if not os.access(target.parent, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write the file {path}: no permission to write in {target.parent}")
 
 
 def identity_page(found: Identifiability) -> TheoryPage:
