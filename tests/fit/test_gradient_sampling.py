@@ -262,8 +262,25 @@ BOWL = Function(
         (BOWL, [1.3, 4.0], False),
     ],
 )
-def test_a_gradient_that_jumps_is_told_from_one_that_bends(function, theta, kinked):
-    assert has_kink(function, np.array(theta), np.random.default_rng(0)) is kinked
+@pytest.mark.parametrize("unit", [1.0, 1e3, 1e-3])
+def test_a_gradient_that_jumps_is_told_from_one_that_bends(function, theta, kinked, unit):
+    theta = unit * np.array(theta)
+    assert has_kink(in_units(function, unit), theta, np.random.default_rng(0)) is kinked
+    # A climb ends beside a kink: by less than its last radius, which has no unit but the information's.
+    assert has_kink(in_units(function, unit), theta + unit * 1e-9, np.random.default_rng(0)) is kinked
+
+
+def in_units(function, unit):
+    """The function by t · unit; lengths by its information stay what they are."""
+    value, gradient, hessian = function.parts
+    rescaled = Function(
+        lambda t: value(t / unit),
+        lambda t: np.array(gradient(t / unit)) / unit,
+        lambda t: np.array(hessian(t / unit)) / unit**2,
+        len(function.lower),
+    )
+    rescaled.information_at_kink = lambda theta: np.eye(len(theta)) / unit**2
+    return rescaled
 
 
 @pytest.mark.parametrize("kind", ["relu", "laplace gate"])

@@ -1,4 +1,4 @@
-"""Measure the recovery of all truths and write the page: `python -m tests.recovery`, 90 minutes of processor time.
+"""Measure the recovery of all truths and write the page: `python -m tests.recovery`, 70 minutes of processor time.
 
 The figures are kept in figures.json beside this file; `python -m tests.recovery --draw` only writes the table, the list
 of the truths and the picture from them. `--only TITLE` measures the truths whose titles begin so, and keeps the others.

@@ -152,13 +152,16 @@ def has_kink(objective: Kinked, theta: np.ndarray, generator: np.random.Generato
     """Whether the gradient jumps at a point: whether near it some gradient differs from ∇f + ∇²f·step by half of ∇f.
 
     Where the hull of the gradients around a point contains 0, one of them differs from the point's own by all of it.
+    Near means what it means at the end of gradient sampling: the last radius, measured by the information.
     """
     gradient = objective.value_and_gradient(theta)[1]
     hessian = objective.exact_hessian(theta)
+    factor = _metric(objective, theta)
     largest = float(np.abs(gradient).max(initial=0.0))
     for _ in range(len(theta) + _MORE_SAMPLES):
         step = generator.normal(size=len(theta))
-        near = np.maximum(theta + _LAST_RADIUS * step / np.linalg.norm(step), objective.lower)
+        step = solve_triangular(factor.T, _LAST_RADIUS * step / np.linalg.norm(step))
+        near = np.maximum(theta + step, objective.lower)
         expected = gradient + hessian @ (near - theta)
         if float(np.abs(objective.value_and_gradient(near)[1] - expected).max()) > 0.5 * largest:
             return True
@@ -197,6 +200,13 @@ def shortest_in_hull(vectors: np.ndarray, cone: np.ndarray | None = None) -> tup
     return found[:count] / total, found[count:] / total * size / lengths
 
 
+def _metric(objective: Kinked, theta: np.ndarray) -> np.ndarray:
+    """L with L Lᵀ the information at θ, floored: a step s has the length ‖Lᵀs‖."""
+    information = objective.information_at_kink(theta)
+    floor = _METRIC_FLOOR * max(float(np.trace(information)) / len(theta), 1e-300)
+    return np.linalg.cholesky(information + floor * np.eye(len(theta)))
+
+
 class _Search:
     """The objective in the metric of its information, and the two ways of leading higher."""
 
@@ -204,9 +214,7 @@ class _Search:
         self.objective = objective
         self.generator = generator
         self.check = monitor.check
-        information = objective.information_at_kink(theta)
-        floor = _METRIC_FLOOR * max(float(np.trace(information)) / len(theta), 1e-300)
-        self.factor = np.linalg.cholesky(information + floor * np.eye(len(theta)))
+        self.factor = _metric(objective, theta)
         self.reach = 1.0
 
     def _scaled(self, gradient: np.ndarray) -> np.ndarray:
