@@ -42,6 +42,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "perturbed-cosine-gate": {},
     "cosine-small": {},
     "perturbed-cosine-small": {},
+    "cosine-small-over": {},
+    "perturbed-cosine-small-over": {},
     "sigmoid-regime-1-gelu": {},
     "sigmoid-regime-1-linear": {},
     "sigmoid-regime-2-relu": {},
