@@ -10,7 +10,15 @@ import pytest
 
 from gatewise.exceptions import OutputError
 from gatewise.io import atomic
-from gatewise.io.atomic import MANIFEST, NewFolder, check_new_folder, new_folder, refusal_by_manifest, write_file
+from gatewise.io.atomic import (
+    MANIFEST,
+    NewFolder,
+    check_new_file,
+    check_new_folder,
+    new_folder,
+    refusal_by_manifest,
+    write_file,
+)
 
 
 def contents(folder: Path) -> dict[str, bytes]:
@@ -50,6 +58,28 @@ def test_write_file_replaces_only_when_allowed(tmp_path):
     assert contents(tmp_path) == {"a.txt": b"old"}
     write_file(path, b"new", overwrite=True)
     assert contents(tmp_path) == {"a.txt": b"new"}
+    check_new_file(path, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "overwrite", "message"),
+    [
+        ("old.txt", False, "it exists; choose another name or allow overwriting"),
+        ("folder", True, "a folder has that name; choose another name"),
+        ("missing/a.txt", True, "the folder .*missing does not exist; create it first"),
+        ("locked.txt", True, "no permission to write in "),
+    ],
+)
+def test_a_file_is_refused_before_the_work_as_after_it(tmp_path, monkeypatch, name, overwrite, message):
+    (tmp_path / "old.txt").write_bytes(b"old")
+    (tmp_path / "folder").mkdir()
+    if name == "locked.txt":
+        # The tests may run as root, to whom nothing is forbidden.
+        monkeypatch.setattr(atomic.os, "access", lambda path, mode: False)
+    for refuse in (check_new_file, lambda path, overwrite: write_file(path, b"new", overwrite=overwrite)):
+        with pytest.raises(OutputError, match=f"cannot write the file .*{name}: {message}"):
+            refuse(tmp_path / name, overwrite=overwrite)
+    assert contents(tmp_path) == {"old.txt": b"old"}
 
 
 def test_permissions_are_those_of_ordinary_files(tmp_path):
