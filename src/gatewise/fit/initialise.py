@@ -7,6 +7,7 @@ rule of its own begins at its present values with a little noise, which is also 
 import math
 from functools import singledispatch
 from typing import cast
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -37,6 +38,8 @@ _NOISE = 0.1
 _RIDGE = 1e-3
 _GATE_STEPS = 3
 _SMALLEST_STEP = 1e-3
+# For each part the derivatives of its coefficients by its parameters: every start of a fit asks for the same ones.
+_COLUMNS: WeakKeyDictionary[Gate | Experts, Tensor] = WeakKeyDictionary()
 
 
 def initial_gate(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
@@ -242,9 +245,10 @@ def _from_coefficients(part: Gate | Experts, own: Parameters, coefficients: Tens
         pieces = zip(names, flat.split(sizes), strict=True)
         return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
 
-    columns = torch.func.jacrev(lambda flat: part.coefficients(assemble(flat)).reshape(-1))(zero)
+    if part not in _COLUMNS:
+        _COLUMNS[part] = torch.func.jacrev(lambda flat: part.coefficients(assemble(flat)).reshape(-1))(zero)
     # Not by least squares, whose last bits here differ from call to call.
-    return assemble(torch.linalg.solve(columns, coefficients.reshape(-1)))
+    return assemble(torch.linalg.solve(_COLUMNS[part], coefficients.reshape(-1)))
 
 
 def _power_start(

@@ -14,6 +14,8 @@ the Hessian by the parameters is a weighted cross-product of the designs for eac
 evaluation costs a few matrix products.
 """
 
+from functools import lru_cache
+
 import numpy as np
 from numba import njit
 
@@ -185,9 +187,15 @@ def _pair_channels(
                     out[r] += weight[r] * share[r] * ((square - 1.0) * (square - 1.0) - 2.0 * square)
 
 
+@lru_cache(maxsize=256)
+def _lower_triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of the lower triangle; NumPy makes them anew, which costs more than a small Hessian."""
+    return np.tril_indices(size)
+
+
 def unpack_columns(sums: np.ndarray, columns: int) -> np.ndarray:
     """(channels, pairs of columns) ↦ one symmetric matrix per channel (channels, columns, columns)."""
-    first, second = np.tril_indices(columns)
+    first, second = _lower_triangle(columns)
     block = np.empty((len(sums), columns, columns))
     block[:, first, second] = sums
     block[:, second, first] = sums
@@ -196,7 +204,7 @@ def unpack_columns(sums: np.ndarray, columns: int) -> np.ndarray:
 
 def unpack_symmetric(sums: np.ndarray, channels: int, columns: int) -> np.ndarray:
     """(pairs of channels, pairs of columns) ↦ the symmetric matrix (channels·columns, channels·columns)."""
-    rows, cols = np.tril_indices(channels)
+    rows, cols = _lower_triangle(channels)
     blocks = np.empty((channels, channels, columns, columns))
     block = unpack_columns(sums, columns)
     blocks[rows, cols] = block
