@@ -37,6 +37,15 @@ class StandardiseChoice(StrEnum):
     OFF = "off"
 
 
+def _starts(text: str) -> int | str:
+    """The number of starts, or "auto"."""
+    if text == "auto":
+        return text
+    if not text.isascii() or not text.isdigit() or int(text) < 1:
+        raise typer.BadParameter(f"{text!r} is neither a whole number of at least 1 nor auto")
+    return int(text)
+
+
 def fit(
     data: Annotated[
         str,
@@ -102,7 +111,15 @@ def fit(
     ] = None,
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One scale for all experts.")] = False,
     seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = 0,
-    starts: Annotated[int, typer.Option(min=1, metavar="N", help="The number of starts.")] = 20,
+    starts: Annotated[
+        Any,
+        typer.Option(
+            parser=_starts,
+            metavar="N|auto",
+            help="The number of starts; `auto` goes on until the evidence is in that no better maximum is left, up to a "
+            "limit of counted work.",
+        ),
+    ] = "auto",
     max_iter: Annotated[
         int, typer.Option(min=1, metavar="N", help="The largest number of iterations per start.")
     ] = 500,

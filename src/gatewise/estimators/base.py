@@ -84,7 +84,7 @@ class GatedEstimator(BaseEstimator, ABC):
         expert_features: ColumnChoice,
         standardise: str,
         constraints: Constraints | None,
-        n_starts: int,
+        n_starts: int | str,
         init: Init,
         max_iter: int,
         tol: float,

@@ -46,7 +46,8 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         standardise: "auto": the fit standardises the columns inside; for gates and experts that cannot undo it, the
             standardisation is stored in the model. "off": columns as they are.
         constraints: parameters of a prototype that are held or tied, `gatewise.fit.constraints.Constraints`, or None.
-        n_starts: how many starts are followed to their end; the best is kept.
+        n_starts: how many starts are followed to their end, the best being kept; "auto" goes on until the evidence is
+            in that no better optimum is left, up to a limit of counted work (see `result_.search`).
         init: "auto", a name in `gatewise.fit.STRATEGIES`, responsibilities (n, k) where the first start begins, or a
             model or several at whose parameters the first starts begin.
         max_iter: solver iterations per start.
@@ -115,7 +116,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         expert_features: ColumnChoice = None,
         standardise: str = "auto",
         constraints: Constraints | None = None,
-        n_starts: int = 20,
+        n_starts: int | str = "auto",
         init: Init = "auto",
         max_iter: int = 500,
         tol: float = 1e-8,

@@ -1,4 +1,4 @@
-"""From end points to a verdict: canonical order, distinct optima, separation, and what must be said."""
+"""From end points to a verdict: which one to keep, separation, curvature, and what must be known there."""
 
 from dataclasses import dataclass
 
@@ -8,16 +8,13 @@ from scipy.special import entr
 from gatewise.fit.cell import edge_of_cell
 from gatewise.fit.newton import projected_gradient
 from gatewise.fit.null_space import find_null_space
+from gatewise.fit.optima import tight_experts
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
-from gatewise.fit.result import BoundaryInterval, NullSpace, Optimum
+from gatewise.fit.result import BoundaryInterval, NullSpace
 from gatewise.fit.start import EndPoint
-from gatewise.fit.status import FitStatus
 
-__all__ = ["KeptPoint", "distinct_optima", "examine"]
-
-# Tight: σ below this share of the one-expert residual standard deviation.
-_TIGHT_SCALE = 0.05
+__all__ = ["KeptPoint", "examine"]
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         effective_rows=effective,
         entropy=float(problem.weight @ entr(responsibilities).sum(axis=0)),
         on_floor=problem.floored(theta),
-        tight=_tight_experts(problem, theta, effective),
+        tight=tight_experts(problem, theta, effective),
         direction=direction,
         expert_directions=expert_directions,
         separated=np.flatnonzero(free & ~regular),
@@ -128,51 +125,3 @@ def _best_end_point(ends: list[EndPoint]) -> EndPoint:
     """The end point with the largest objective among those off the variance floor, or among all if there is none."""
     candidates = [end for end in ends if not end.on_floor] or ends
     return max(candidates, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
-
-
-def _tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
-    """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
-    tight = effective_rows < problem.row_need
-    scales = problem.relative_scales(theta)
-    if scales is not None:
-        tight |= scales < _TIGHT_SCALE
-    return tuple(int(i) for i in np.flatnonzero(tight))
-
-
-def distinct_optima(problem: Problem, ends: list[EndPoint]) -> tuple[tuple[Optimum, ...], dict[int, int]]:
-    """The distinct first-order points, best first but those on the floor last, and which one each start reached.
-
-    Two end points are one optimum if their mean objectives agree to 1e-6 relative and their signatures, in canonical
-    order, to 1e-3 in internal units.
-    """
-    found: list[tuple[np.ndarray, list[EndPoint], np.ndarray]] = []
-    for end in sorted(ends, key=lambda end: (bool(end.on_floor), -end.value)):
-        if end.status is not FitStatus.CONVERGED:
-            continue
-        theta = problem.canonical_order(end.theta)
-        signature = problem.signature(theta)
-        for _, members, other in found:
-            same_value = abs(end.value - members[0].value) <= 1e-6 * max(1.0, abs(end.value))
-            if same_value and np.allclose(signature, other, rtol=1e-3, atol=1e-3):
-                members.append(end)
-                break
-        else:
-            found.append((theta, [end], signature))
-    optima, reached = [], {}
-    for number, (theta, members, _) in enumerate(found):
-        effective = problem.responsibilities(theta) @ problem.weight
-        scales = problem.relative_scales(theta)
-        optima.append(
-            Optimum(
-                log_likelihood=problem.log_likelihood(theta),
-                objective=problem.objective(theta),
-                n_starts=len(members),
-                model=problem.build_model(theta),
-                scale=np.empty(0) if scales is None else problem.unit * scales,
-                effective_rows=effective,
-                on_floor=problem.floored(theta),
-                tight=_tight_experts(problem, theta, effective),
-            )
-        )
-        reached.update((end.index, number) for end in members)
-    return tuple(optima), reached

@@ -1,6 +1,6 @@
 """What must be said about a fit: the conditions, their evidence, and the advice, most serious first."""
 
-from dataclasses import replace
+import dataclasses
 
 import numpy as np
 
@@ -8,11 +8,12 @@ from gatewise.fit.assess import KeptPoint
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
-from gatewise.fit.result import Optimum
+from gatewise.fit.result import Optimum, Search
+from gatewise.fit.search import Found
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
-__all__ = ["collect_findings"]
+__all__ = ["collect_findings", "seen"]
 
 # Fewer effective rows than this is an empty expert.
 _EMPTY_ROWS = 1e-2
@@ -23,11 +24,12 @@ _KINK = (
 
 
 def collect_findings(
-    problem: Problem, options: FitOptions, point: KeptPoint, ends: list[EndPoint], optima: tuple[Optimum, ...]
+    problem: Problem, options: FitOptions, point: KeptPoint, found: Found, optima: tuple[Optimum, ...]
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
-    found = [
-        *_early_end(problem, options, point.end, ends),
+    ends = found.ends
+    noticed = [
+        *_early_end(options, point.end, found),
         *_saturation(problem),
         *_separation(point.direction),
         *_expert_separation(point),
@@ -35,24 +37,50 @@ def collect_findings(
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
-        found += _curvature(problem, point)
+        noticed += _curvature(problem, point)
+    if all(finding.code.is_maximum for finding in noticed):
+        noticed += _weak_search(found.evidence, options)
     severity = list(FitStatus)
-    found.sort(key=lambda finding: severity.index(finding.code))
-    beside = _partition(problem, point)
-    serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
-    if serious:
-        return (*serious, *beside)
-    reached = optima[0].n_starts if optima else 0
-    interior = sum(not optimum.on_floor for optimum in optima)
-    return (
-        Finding(
-            FitStatus.CONVERGED,
-            f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"distinct optima found: {interior}.{_KINK if point.end.at == 'kink' else ''}",
-            {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at == "kink"},
-        ),
-        *beside,
+    noticed.sort(key=lambda finding: severity.index(finding.code))
+    return (*(noticed or [_converged(point, found)]), *_partition(problem, point))
+
+
+def _converged(point: KeptPoint, found: Found) -> Finding:
+    evidence, at_kink = found.evidence, point.end.at == "kink"
+    reached = sum(end.status is FitStatus.CONVERGED for end in found.ends)
+    return Finding(
+        FitStatus.CONVERGED,
+        f"{FitStatus.CONVERGED.sentence} {seen(evidence)}{_KINK if at_kink else ''}",
+        {"starts_at_best": evidence.hits_of_best, "first_order_points": reached, "at_kink": at_kink}
+        | dataclasses.asdict(evidence),
     )
+
+
+def seen(search: Search) -> str:
+    """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two."""
+    if not search.n_independent:
+        return "It began where the caller said: nothing was searched."
+    optima = f"{search.n_optima} distinct optim{'um' if search.n_optima == 1 else 'a'}"
+    return (
+        f"{search.hits_of_best} of {search.n_independent} independent starts ended there; {optima} found. Estimated "
+        f"chance that one more start finds a better one: {100.0 * search.chance_of_better:.2g} %."
+    )
+
+
+def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
+    # Who says where to begin, and asks for nothing else, has not asked for a search.
+    if search.complete or not search.n_independent:
+        return []
+    more = (
+        "the limit of work was reached: ask for more starts (n_starts=2000, or --starts 2000)"
+        if isinstance(options.n_starts, str)
+        else 'more starts, or n_starts="auto" (--starts auto), which goes on until the evidence is in'
+    )
+    message = (
+        f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}; fewer experts; and a look at the other "
+        "optima."
+    )
+    return [Finding(FitStatus.WEAK_SEARCH, message, dataclasses.asdict(search))]
 
 
 def _partition(problem: Problem, point: KeptPoint) -> list[Finding]:
@@ -80,14 +108,15 @@ def _partition(problem: Problem, point: KeptPoint) -> list[Finding]:
     return [Finding(FitStatus.PARTITION, message, evidence)]
 
 
-def _early_end(problem: Problem, options: FitOptions, kept: EndPoint, ends: list[EndPoint]) -> list[Finding]:
-    cut_short = len(ends) < (options.n_starts if problem.n_experts > 1 else 1)
+def _early_end(options: FitOptions, kept: EndPoint, found: Found) -> list[Finding]:
+    ends = found.ends
     statuses = {end.status for end in ends}
     evidence = {"starts_run": len(ends), "starts_asked": options.n_starts}
-    if FitStatus.INTERRUPTED in statuses or (cut_short and options.time_limit is None):
+    if FitStatus.INTERRUPTED in statuses or (found.cut_short and options.time_limit is None):
         return [Finding(FitStatus.INTERRUPTED, FitStatus.INTERRUPTED.sentence, evidence)]
-    if FitStatus.TIME_LIMIT in statuses or cut_short:
-        message = f"{FitStatus.TIME_LIMIT.sentence} {len(ends)} of {options.n_starts} starts were begun."
+    if FitStatus.TIME_LIMIT in statuses or found.cut_short:
+        asked = "" if isinstance(options.n_starts, str) else f" of {options.n_starts}"
+        message = f"{FitStatus.TIME_LIMIT.sentence} {len(ends)}{asked} starts were begun."
         return [Finding(FitStatus.TIME_LIMIT, message, evidence)]
     if kept.status in (FitStatus.MAX_ITER, FitStatus.STALLED):
         message = (
@@ -183,7 +212,8 @@ def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
     if not named:
         return [finding]
     listed = "; ".join(named)
-    return [replace(finding, message=f"{finding.message} Not identified, and not explained by a symmetry: {listed}.")]
+    message = f"{finding.message} Not identified, and not explained by a symmetry: {listed}."
+    return [dataclasses.replace(finding, message=message)]
 
 
 def _named(labels: list[str], direction: np.ndarray) -> str:

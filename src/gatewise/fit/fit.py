@@ -1,19 +1,11 @@
 """Fit a mixture of experts: all starts, the best of them, and a verdict with its evidence."""
 
-import contextlib
 import dataclasses
-import sys
 import time
-import warnings
-from collections.abc import Callable, Generator
 
-import joblib
 import numpy as np
-import torch
-from rich.console import Console
-from threadpoolctl import threadpool_limits
 
-from gatewise.fit.assess import distinct_optima, examine
+from gatewise.fit.assess import examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings
@@ -22,7 +14,8 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
 from gatewise.fit.rows import checked_rows
-from gatewise.fit.start import EndPoint, run_start
+from gatewise.fit.search import Found, search
+from gatewise.fit.single_threaded import single_threaded
 from gatewise.fit.starts import checked_init
 from gatewise.fit.status import FitStatus
 from gatewise.model import MixtureOfExperts
@@ -82,78 +75,14 @@ def fit(
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
         options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
         problem = build_problem(model, rows, options)
-        if model.n_experts == 1:
-            options = dataclasses.replace(options, n_starts=1)
-        serial = options.n_jobs in (None, 1) or options.n_starts == 1
-        run = _run_here if serial else _run_in_workers
-        ends = []
-        with contextlib.closing(run(problem, options, deadline, interrupted)) as finished:
-            for end in finished:
-                ends.append(end)
-                _announce(options, end)
-                if interrupted() or (deadline is not None and time.monotonic() > deadline):
-                    break
-        return _assemble(problem, options, ends, began)
+        found = search(problem, options, deadline, interrupted)
+        return _assemble(problem, options, found, began)
 
 
-@contextlib.contextmanager
-def single_threaded() -> Generator[None, None, None]:
-    """One thread in BLAS and in torch: the order of a sum must not depend on the machine or the number of workers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
-def _run_here(
-    problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
-) -> Generator[EndPoint, None, None]:
-    for index in range(options.n_starts):
-        yield run_start(problem, options, index, deadline, interrupted)
-
-
-def _run_in_workers(
-    problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]
-) -> Generator[EndPoint, None, None]:
-    # Workers receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
-    # time is up by the clock on the wall.
-    ends_at = None if deadline is None else time.time() + deadline - time.monotonic()
-    tasks = (
-        joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at) for index in range(options.n_starts)
-    )
-    results: Generator[EndPoint, None, None] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
-    try:
-        for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
-            yield end
-    finally:
-        with warnings.catch_warnings():
-            # Cutting the search short is meant, and said in the status; joblib would warn of unused results.
-            warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)
-            results.close()
-
-
-def _run_start_in_worker(problem: Problem, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
-    deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
-    with single_threaded(), deferred_interrupt() as interrupted:
-        return run_start(problem, options, index, deadline, interrupted)
-
-
-def _announce(options: FitOptions, end: EndPoint) -> None:
-    """A line per start, on a terminal only."""
-    if options.verbose and sys.stderr.isatty():
-        Console(stderr=True).print(
-            f"start {end.index + 1}/{options.n_starts} {end.strategy:<9} {end.status.name:<11} "
-            f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
-        )
-
-
-def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began: float) -> FitResult:
-    point = examine(problem, ends)
-    optima, reached = distinct_optima(problem, ends)
-    findings = collect_findings(problem, options, point, ends, optima)
+def _assemble(problem: Problem, options: FitOptions, found: Found, began: float) -> FitResult:
+    point = examine(problem, found.ends)
+    optima, reached = found.optima.table()
+    findings = collect_findings(problem, options, point, found, optima)
     scales = problem.relative_scales(point.theta)
     ray = point.direction
     return FitResult(
@@ -200,9 +129,10 @@ def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began
                 optimum=reached.get(end.index),
                 seconds=end.seconds,
             )
-            for end in ends
+            for end in found.ends
         ),
         optima=optima,
+        search=found.evidence,
         trace=point.end.trace,
         seed=options.seed,
         seconds=time.monotonic() - began,

@@ -22,7 +22,6 @@ from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows, check_columns
-from gatewise.fit.starts import strategy_of_start
 from gatewise.fit.tangents import declared_tangents, span
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
@@ -35,8 +34,6 @@ __all__ = ["ModuleProblem"]
 # What the chunks of a Hessian may hold at once: rows × experts × directions.
 _CHUNK = 3_000_000
 _EXPECTATION_STEPS = 12
-# How much of the responsibilities of a start on counts or classes is shared out equally.
-_SOFTENING = 0.5
 _SIGNATURE_ROWS = 64
 # A one-expert scale below this share of the target's deviation is rounding.
 _EXACT = 1e-9
@@ -374,10 +371,6 @@ class ModuleProblem(Problem):
         """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
         model = self.prototype
-        if model.family.is_discrete and strategy_of_start(self.options.init, index) != "given":
-            # Groups made by looking at the targets would give each expert a class of its own: a plateau at the
-            # boundary of what probabilities can be, and a long climb back.
-            responsibilities = (1.0 - _SOFTENING) * responsibilities + _SOFTENING / self.n_experts
         x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
         # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
         shares = torch.tensor((responsibilities * self.rows.weight).T)

@@ -24,7 +24,8 @@ class FitOptions:
     """How to look for the maximum.
 
     Attributes:
-        n_starts: how many starts are followed to their end.
+        n_starts: how many starts are followed to their end; "auto" goes on until the evidence is in that no better
+            optimum is left, up to a limit of counted work.
         init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, responsibilities (n, k),
             or a model or several, of the same parts as the prototype: with an array the first start is exactly there,
             with models the first starts are at their parameters, and the others are "auto".
@@ -56,7 +57,7 @@ class FitOptions:
         InputError: an option is outside its range.
     """
 
-    n_starts: int = 20
+    n_starts: int | str = "auto"
     init: Init = "auto"
     em_steps: int = 3
     solver: str = "auto"
@@ -78,7 +79,8 @@ class FitOptions:
     verbose: bool = False
 
     def __post_init__(self) -> None:
-        _at_least("n_starts", self.n_starts, 1)
+        if self.n_starts != "auto":
+            _at_least("n_starts", self.n_starts, 1, ', or "auto"')
         _at_least("em_steps", self.em_steps, 0)
         _at_least("max_iter", self.max_iter, 0)
         _at_least("n_threads", self.n_threads, 1)
@@ -125,9 +127,9 @@ def _is_device(name: str) -> bool:
     return isinstance(name, str)
 
 
-def _at_least(name: str, value: int, smallest: int) -> None:
-    if not _is_whole(value) or value < smallest:
-        raise InputError(f"{name} must be a whole number of at least {smallest}, not {value!r}")
+def _at_least(name: str, value: object, smallest: int, other: str = "") -> None:
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < smallest:
+        raise InputError(f"{name} must be a whole number of at least {smallest}{other}, not {value!r}")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:

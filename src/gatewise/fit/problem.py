@@ -27,6 +27,7 @@ class StartRows:
         weight: (n,).
         kept: which of the caller's rows these are, a mask.
         sort_keys: arrays (n,) that tell rows of different content apart.
+        is_discrete: whether targets are counts or classes.
     """
 
     n_experts: int
@@ -36,6 +37,7 @@ class StartRows:
     weight: np.ndarray
     kept: np.ndarray
     sort_keys: tuple[np.ndarray, ...]
+    is_discrete: bool = False
 
     @property
     def n_rows(self) -> int:
@@ -51,6 +53,14 @@ class StartRows:
     def sorted_rows(self) -> np.ndarray:
         """Row numbers in an order that depends on the rows' content only, so that draws do not depend on theirs."""
         return np.lexsort(self.sort_keys)
+
+    @cached_property
+    def content(self) -> np.ndarray:
+        """For each row the number of its content in that order (n,): rows of the same content have the same one."""
+        keys = np.vstack(self.sort_keys)[:, self.sorted_rows]
+        number = np.empty(self.n_rows, dtype=int)
+        number[self.sorted_rows] = np.cumsum([0, *(keys[:, 1:] != keys[:, :-1]).any(axis=0)])
+        return number
 
 
 class Ascendable(Protocol):

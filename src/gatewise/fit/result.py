@@ -8,7 +8,7 @@ from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["Baseline", "BoundaryInterval", "FitResult", "NullSpace", "Optimum", "StartRecord"]
+__all__ = ["Baseline", "BoundaryInterval", "FitResult", "NullSpace", "Optimum", "Search", "StartRecord"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,31 @@ class StartRecord:
 
 
 @dataclass(frozen=True)
+class Search:
+    """How far the search for the best maximum went, and what it cannot have seen.
+
+    Optima count here as far as they are ordinary: no expert on the floor, and none tight unless all have such a one.
+
+    Attributes:
+        n_starts: starts that were followed to their end.
+        n_independent: those among them that depend on the data and the seed alone: neither given by the caller nor near
+            the best point so far. Only these tell what has not been seen.
+        hits_of_best: independent starts that ended at the best optimum.
+        n_optima: distinct optima.
+        chance_of_better: an estimate of the probability that one more independent start ends at a better optimum, of
+            the strategy for which it is largest; 1 while there is too little to estimate it from.
+        complete: whether the evidence is in: the best optimum was hit often enough, and that chance is small.
+    """
+
+    n_starts: int
+    n_independent: int
+    hits_of_best: int
+    n_optima: int
+    chance_of_better: float
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Optimum:
     """One distinct end point, in canonical order of the experts.
 
@@ -172,6 +197,7 @@ class FitResult:
         baseline: the one-expert fit.
         starts: one record per start.
         optima: the distinct end points, best first, after them those on the variance floor.
+        search: how far the search went, and what it cannot have seen.
         trace: the mean objective of the kept start, iteration by iteration.
         seed: the seed everything random was keyed by.
         seconds: wall time of the whole fit.
@@ -210,6 +236,7 @@ class FitResult:
     baseline: Baseline
     starts: tuple[StartRecord, ...]
     optima: tuple[Optimum, ...]
+    search: Search
     trace: np.ndarray
     seed: int
     seconds: float

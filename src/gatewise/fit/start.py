@@ -17,7 +17,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.quasi_newton import quasi_newton
-from gatewise.fit.starts import model_of_start, responsibilities_of_start, strategy_of_start
+from gatewise.fit.starts import is_perturbation, model_of_start, responsibilities_of_start, strategy_of_start
 from gatewise.fit.status import FitStatus
 from gatewise.fit.top_k_search import top_k_search
 
@@ -79,16 +79,21 @@ def run_start(
     index: int,
     deadline: float | None = None,
     interrupted: Callable[[], bool] = never,
+    best: np.ndarray | None = None,
 ) -> EndPoint:
     """Follow one start: a model's parameters or an M-step from responsibilities, EM steps, Newton or quasi-Newton.
 
-    The user and the clock may end it early; the best point so far is returned with the status that says so.
+    The user and the clock may end it early; the best point so far is returned with the status that says so. `best` is
+    θ of the best end point of earlier blocks, for starts that perturb it.
     """
     began = time.monotonic()
     evaluated = problem.n_evaluations
     given = model_of_start(options.init, index)
     if given is None:
-        responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed)
+        around = None
+        if best is not None and is_perturbation(strategy_of_start(options.init, index)):
+            around = problem.responsibilities(best)
+        responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed, around)
         theta = problem.begin(responsibilities, index, options.seed)
     else:
         theta = np.maximum(problem.locate(given), problem.lower)

@@ -36,6 +36,7 @@ class FitStatus(Enum):
     TIGHT = (
         "A maximum, but one expert is tight: it fits a few rows, or rows that agree almost exactly; read the optima."
     )
+    WEAK_SEARCH = "A maximum, but a better one may not have been found: the search is not complete."
     CONVERGED = "Converged to a maximum of the objective among the starts that were tried."
     PARTITION = (
         "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
@@ -49,7 +50,7 @@ class FitStatus(Enum):
     @property
     def is_maximum(self) -> bool:
         """Whether the estimate is an interior local maximum with a regular information matrix."""
-        return self in (FitStatus.CONVERGED, FitStatus.TIGHT, FitStatus.PARTITION)
+        return self in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH, FitStatus.TIGHT, FitStatus.PARTITION)
 
 
 @dataclass(frozen=True)

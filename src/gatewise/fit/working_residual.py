@@ -25,7 +25,7 @@ def working_start_rows(family: Family, rows: FitRows, n_experts: int) -> StartRo
     design = covariates[: 1 + rows.x.shape[1]]
     residual = _residual(family, rows, design)
     keys = (*covariates[1:], residual)
-    return StartRows(n_experts, residual, covariates[1:], design, rows.weight, rows.kept, keys)
+    return StartRows(n_experts, residual, covariates[1:], design, rows.weight, rows.kept, keys, family.is_discrete)
 
 
 def _residual(family: Family, rows: FitRows, design: np.ndarray) -> np.ndarray:

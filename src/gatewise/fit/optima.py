@@ -1,0 +1,113 @@
+"""The distinct end points of a search, sorted in as they come."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from gatewise.fit.problem import Problem
+from gatewise.fit.result import Optimum
+from gatewise.fit.start import EndPoint
+from gatewise.fit.status import FitStatus
+
+__all__ = ["Optima", "SeenOptimum", "tight_experts"]
+
+# Tight: σ below this share of the one-expert residual standard deviation.
+_TIGHT_SCALE = 0.05
+
+
+@dataclass
+class SeenOptimum:
+    """One distinct end point: where it is, and which starts ended there.
+
+    Attributes:
+        theta: internal units, experts in canonical order.
+        signature: what two end points must agree in to be one optimum.
+        effective_rows: Σ_rows w · responsibility (k,).
+        on_floor: experts on the variance floor.
+        tight: tight experts.
+        members: the starts that ended there, the best first point kept.
+    """
+
+    theta: np.ndarray
+    signature: np.ndarray
+    effective_rows: np.ndarray
+    on_floor: tuple[int, ...]
+    tight: tuple[int, ...]
+    members: list[EndPoint] = field(default_factory=list)
+
+    @property
+    def value(self) -> float:
+        """The mean objective."""
+        return self.members[0].value
+
+    @property
+    def is_ordinary(self) -> bool:
+        """Whether no expert is on the floor or tight."""
+        return not self.on_floor and not self.tight
+
+
+class Optima:
+    """Distinct first-order points of a problem.
+
+    Two end points are one optimum if their mean objectives agree to 1e-6 relative and their signatures to 1e-3.
+
+    Args:
+        problem: whose points they are.
+    """
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self._seen: list[SeenOptimum] = []
+
+    def add(self, end: EndPoint) -> None:
+        """Sort an end point in; what is no first-order point is left out."""
+        if end.status is not FitStatus.CONVERGED:
+            return
+        theta = self.problem.canonical_order(end.theta)
+        signature = self.problem.signature(theta)
+        for optimum in self._seen:
+            same_value = abs(end.value - optimum.value) <= 1e-6 * max(1.0, abs(end.value))
+            if same_value and np.allclose(signature, optimum.signature, rtol=1e-3, atol=1e-3):
+                optimum.members.append(end)
+                return
+        effective = self.problem.responsibilities(theta) @ self.problem.weight
+        tight = tight_experts(self.problem, theta, effective)
+        self._seen.append(SeenOptimum(theta, signature, effective, self.problem.floored(theta), tight, [end]))
+
+    def sorted(self) -> list[SeenOptimum]:
+        """The best first, but those on the floor last."""
+        return sorted(self._seen, key=lambda optimum: (bool(optimum.on_floor), -optimum.value))
+
+    def ordinary(self) -> list[SeenOptimum]:
+        """Those that a search is about, the best first: without tight experts if there are such, and off the floor."""
+        away = [optimum for optimum in self.sorted() if not optimum.on_floor]
+        return [optimum for optimum in away if not optimum.tight] or away
+
+    def table(self) -> tuple[tuple[Optimum, ...], dict[int, int]]:
+        """What a result says of each, and which one each start reached."""
+        problem, optima, reached = self.problem, [], {}
+        for number, seen in enumerate(self.sorted()):
+            scales = problem.relative_scales(seen.theta)
+            optima.append(
+                Optimum(
+                    log_likelihood=problem.log_likelihood(seen.theta),
+                    objective=problem.objective(seen.theta),
+                    n_starts=len(seen.members),
+                    model=problem.build_model(seen.theta),
+                    scale=np.empty(0) if scales is None else problem.unit * scales,
+                    effective_rows=seen.effective_rows,
+                    on_floor=seen.on_floor,
+                    tight=seen.tight,
+                )
+            )
+            reached.update((end.index, number) for end in seen.members)
+        return tuple(optima), reached
+
+
+def tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
+    """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
+    tight = effective_rows < problem.row_need
+    scales = problem.relative_scales(theta)
+    if scales is not None:
+        tight |= scales < _TIGHT_SCALE
+    return tuple(int(i) for i in np.flatnonzero(tight))

@@ -1,0 +1,170 @@
+"""Start after start, in blocks, until the evidence is in; and what the search cannot have seen."""
+
+import sys
+import time
+import warnings
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from contextlib import AbstractContextManager, closing, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import joblib
+import numpy as np
+from rich.console import Console
+
+from gatewise.fit.interrupt import deferred_interrupt
+from gatewise.fit.optima import Optima
+from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
+from gatewise.fit.result import Search
+from gatewise.fit.single_threaded import single_threaded
+from gatewise.fit.start import EndPoint, run_start
+from gatewise.fit.starts import BLOCK, is_independent
+
+__all__ = ["Found", "judge", "search"]
+
+# What the work of a search is counted in: about a millisecond of one core. A pass over few rows costs a call anyway.
+_ENTRIES_PER_UNIT = 1e6
+_MOST_WORK = 8_000.0
+_MOST_STARTS = 600
+_FEWEST_STARTS = 2 * BLOCK
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search has to show.
+
+    Attributes:
+        ends: where each start ended, in their order.
+        optima: the distinct ones among them.
+        evidence: what has been seen, and what has not.
+        cut_short: whether the user or the clock ended it.
+    """
+
+    ends: list[EndPoint]
+    optima: Optima
+    evidence: Search
+    cut_short: bool
+
+
+def search(problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]) -> Found:
+    """Run starts, block after block, until as many have run as were asked for, or the evidence is in.
+
+    What a start may know of earlier ones is the best point of the blocks before its own, and the decision to go on is
+    taken between blocks: so the same starts are run, with the same bits, whatever the number of workers. The clock ends
+    a search only where the user has set a time limit.
+    """
+    ends: list[EndPoint] = []
+    optima = Optima(problem)
+    wanted = _wanted(problem, options)
+    serial = options.n_jobs in (None, 1) or wanted == 1
+    pool: AbstractContextManager[Any] = (
+        nullcontext(None) if serial else joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")
+    )
+    with pool as parallel:
+        while True:
+            indices = range(len(ends), len(ends) + BLOCK if wanted is None else min(len(ends) + BLOCK, wanted))
+            best = optima.ordinary()[:1]
+            around = best[0].theta if best else None
+            if parallel is None:
+                block = _run_here(problem, options, indices, around, deadline, interrupted)
+            else:
+                block = _run_in_workers(parallel, problem, options, indices, around, deadline)
+            with closing(block):
+                for end in block:
+                    ends.append(end)
+                    optima.add(end)
+                    _announce(options, end)
+                    if interrupted() or (deadline is not None and time.monotonic() > deadline):
+                        cut_short = len(ends) < (_FEWEST_STARTS if wanted is None else wanted)
+                        return Found(ends, optima, judge(optima, ends, options), cut_short)
+            evidence = judge(optima, ends, options)
+            if len(ends) == wanted or (wanted is None and (evidence.complete or _is_spent(problem, ends))):
+                return Found(ends, optima, evidence, cut_short=False)
+
+
+def _wanted(problem: Problem, options: FitOptions) -> int | None:
+    """How many starts are asked for, or None where the evidence decides. One expert has no labels to draw."""
+    if problem.n_experts == 1:
+        return 1
+    return None if isinstance(options.n_starts, str) else options.n_starts
+
+
+def _is_spent(problem: Problem, ends: Sequence[EndPoint]) -> bool:
+    """Whether the limit of counted work is reached: passes over the data, each by its entries, and starts."""
+    per_pass = 1.0 + problem.n_rows * problem.size / _ENTRIES_PER_UNIT
+    work = per_pass * sum(end.n_evaluations for end in ends)
+    return len(ends) >= _FEWEST_STARTS and (len(ends) >= _MOST_STARTS or work >= _MOST_WORK)
+
+
+def judge(optima: Optima, ends: Sequence[EndPoint], options: FitOptions) -> Search:
+    """What the independent starts tell about optima that no start has reached."""
+    ordinary = optima.ordinary()
+    strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
+    drawn = Counter(strategies.values())
+    hits = [
+        Counter(strategies[end.index] for end in optimum.members if end.index in strategies) for optimum in ordinary
+    ]
+    hits_of_best = sum(hits[0].values()) if hits else 0
+    return Search(
+        n_starts=len(ends),
+        n_independent=len(strategies),
+        hits_of_best=hits_of_best,
+        n_optima=len(ordinary),
+        chance_of_better=1.0,
+        complete=False,
+    )
+
+
+def _run_here(
+    problem: Problem,
+    options: FitOptions,
+    indices: range,
+    best: np.ndarray | None,
+    deadline: float | None,
+    interrupted: Callable[[], bool],
+) -> Generator[EndPoint, None, None]:
+    for index in indices:
+        yield run_start(problem, options, index, deadline, interrupted, best)
+
+
+def _run_in_workers(
+    parallel: joblib.Parallel,
+    problem: Problem,
+    options: FitOptions,
+    indices: range,
+    best: np.ndarray | None,
+    deadline: float | None,
+) -> Generator[EndPoint, None, None]:
+    # Workers receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
+    # time is up by the clock on the wall.
+    ends_at = None if deadline is None else time.time() + deadline - time.monotonic()
+    tasks = (joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at, best) for index in indices)
+    results: Generator[EndPoint, None, None] = parallel(tasks)  # pyright: ignore[reportAssignmentType]
+    try:
+        for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
+            yield end
+    finally:
+        with warnings.catch_warnings():
+            # Cutting the search short is meant, and said in the status; joblib would warn of unused results.
+            warnings.filterwarnings("ignore", message=r"\d+ tasks", category=UserWarning)
+            results.close()
+
+
+def _run_start_in_worker(
+    problem: Problem, options: FitOptions, index: int, ends_at: float | None, best: np.ndarray | None
+) -> EndPoint:
+    deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
+    with single_threaded(), deferred_interrupt() as interrupted:
+        return run_start(problem, options, index, deadline, interrupted, best)
+
+
+def _announce(options: FitOptions, end: EndPoint) -> None:
+    """A line per start, on a terminal only."""
+    if options.verbose and sys.stderr.isatty():
+        total = "" if isinstance(options.n_starts, str) else f"/{options.n_starts}"
+        Console(stderr=True).print(
+            f"start {end.index + 1}{total} {end.strategy:<9} {end.status.name:<11} "
+            f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
+        )
