@@ -11,6 +11,7 @@ from gatewise.exceptions import InputError
 from gatewise.fit.channel_gradient import Channels, channel_gradient
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.curved_channels import CurvedChannels
+from gatewise.fit.draws import Draws
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, spread_of_target
 from gatewise.fit.linear_channels import LinearChannels
@@ -370,6 +371,11 @@ class ModuleProblem(Problem):
             self._start_rows = working_start_rows(self.prototype.family, self.rows, self.n_experts)
         return self._start_rows
 
+    def draws(self, generator: np.random.Generator) -> tuple[Draws, Draws]:
+        """Random first values for the gate and for the experts, in turn from one generator."""
+        data = self.start_rows
+        return Draws(generator, data.gate_columns, data), Draws(generator, data.columns, data)
+
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
@@ -381,8 +387,9 @@ class ModuleProblem(Problem):
         x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
         # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
         shares = torch.tensor((responsibilities * self.rows.weight).T)
-        gate = initial_gate(model.gate, gate_x, shares, generator)
-        experts = initial_experts(model.experts, model.family, x, y, shares, offset, generator)
+        gate_draws, draws = self.draws(generator)
+        gate = initial_gate(model.gate, gate_x, shares, gate_draws)
+        experts = initial_experts(model.experts, model.family, x, y, shares, offset, draws)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = np.maximum(self.coordinates.collapse(full), self.lower)
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:

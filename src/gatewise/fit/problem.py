@@ -17,16 +17,18 @@ __all__ = ["Ascendable", "Problem", "StartRows"]
 
 @dataclass(frozen=True)
 class StartRows:
-    """What the strategies of a start look at, in units in which the user's no longer matter.
+    """What the strategies of a start look at, in units and an order of columns in which the user's no longer matter.
 
     Attributes:
         n_experts: k.
         residual: residual of the one-expert fit over its standard deviation (n,).
-        covariates: standardised (d, n).
-        design: a row of ones and what the experts are linear in, (p, n).
+        covariates: standardised (d, n), in canonical order.
+        design: a row of ones and what the experts are linear in, (p, n), in canonical order.
         weight: (n,).
         kept: which of the caller's rows these are, a mask.
         sort_keys: arrays (n,) that tell rows of different content apart.
+        columns: the places of the experts' columns in canonical order, the first one's first.
+        gate_columns: the same of the gate's.
     """
 
     n_experts: int
@@ -36,6 +38,8 @@ class StartRows:
     weight: np.ndarray
     kept: np.ndarray
     sort_keys: tuple[np.ndarray, ...]
+    columns: np.ndarray
+    gate_columns: np.ndarray
 
     @property
     def n_rows(self) -> int:
