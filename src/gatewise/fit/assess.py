@@ -18,6 +18,13 @@ __all__ = ["KeptPoint", "distinct_optima", "examine"]
 
 # Tight: σ below this share of the one-expert residual standard deviation.
 _TIGHT_SCALE = 0.05
+# A mean objective is higher than another one if it is by more than this share, which is above rounding.
+_HIGHER = 1e-9
+# Mean objectives that agree to this share may be of one optimum.
+_SAME_VALUE = 1e-6
+# Near a maximum the mean square of what a step changes in the rows' log-densities is about its information, which is
+# twice what the mean objective loses: √(2·1e-6) = 1.4e-3 for two points of one optimum. Some rows stand for all: 5e-3.
+_SAME_ROWS = 5e-3
 
 
 @dataclass(frozen=True)
@@ -45,6 +52,7 @@ class KeptPoint:
         expert_directions: the separating direction of each expert that separates.
         separated: entries of θ that belong to what separates.
         boundary: see `FitResult`.
+        higher: an end point with a larger objective that is no first-order point, or None.
     """
 
     end: EndPoint
@@ -64,6 +72,7 @@ class KeptPoint:
     expert_directions: dict[int, np.ndarray]
     separated: np.ndarray
     boundary: tuple[BoundaryInterval, ...] | None
+    higher: EndPoint | None
 
 
 def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
@@ -111,6 +120,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         expert_directions=expert_directions,
         separated=np.flatnonzero(free & ~regular),
         boundary=problem.boundary(theta),
+        higher=_higher_end_point(ends, end),
     )
 
 
@@ -125,9 +135,21 @@ def _eigenvalues(information: np.ndarray, held: np.ndarray, kept: np.ndarray) ->
 
 
 def _best_end_point(ends: list[EndPoint]) -> EndPoint:
-    """The end point with the largest objective among those off the variance floor, or among all if there is none."""
-    candidates = [end for end in ends if not end.on_floor] or ends
-    return max(candidates, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
+    """The largest objective among first-order points off the variance floor; else of what is off it; else of all."""
+    off_floor = [end for end in ends if not end.on_floor] or ends
+    return _highest([end for end in off_floor if end.status is FitStatus.CONVERGED] or off_floor)
+
+
+def _highest(ends: list[EndPoint]) -> EndPoint:
+    return max(ends, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
+
+
+def _higher_end_point(ends: list[EndPoint], kept: EndPoint) -> EndPoint | None:
+    """The end point off the floor that is higher than a kept first-order point without being one, or None."""
+    if kept.status is not FitStatus.CONVERGED or kept.on_floor:
+        return None
+    highest = _highest([end for end in ends if not end.on_floor])
+    return highest if highest.value > kept.value + _HIGHER * max(1.0, abs(kept.value)) else None
 
 
 def _tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
@@ -142,24 +164,25 @@ def _tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarr
 def distinct_optima(problem: Problem, ends: list[EndPoint]) -> tuple[tuple[Optimum, ...], dict[int, int]]:
     """The distinct first-order points, best first but those on the floor last, and which one each start reached.
 
-    Two end points are one optimum if their mean objectives agree to 1e-6 relative and their signatures, in canonical
-    order, to 1e-3 in internal units.
+    Two end points are one optimum if they are one mixture: their mean objectives agree to 1e-6 relative, and their
+    log-densities (for least squares, their means) at rows spread over the data to 5e-3 root mean square. No order of
+    experts, no symmetry and no parameter that has ceased to matter comes into this.
     """
-    found: list[tuple[np.ndarray, list[EndPoint], np.ndarray]] = []
+    found: list[tuple[list[EndPoint], np.ndarray]] = []
     for end in sorted(ends, key=lambda end: (bool(end.on_floor), -end.value)):
         if end.status is not FitStatus.CONVERGED:
             continue
-        theta = problem.canonical_order(end.theta)
-        signature = problem.signature(theta)
-        for _, members, other in found:
-            same_value = abs(end.value - members[0].value) <= 1e-6 * max(1.0, abs(end.value))
-            if same_value and np.allclose(signature, other, rtol=1e-3, atol=1e-3):
+        mixture = problem.mixture_at(end.theta, problem.compared_rows)
+        for members, other in found:
+            same_value = abs(end.value - members[0].value) <= _SAME_VALUE * max(1.0, abs(end.value))
+            if same_value and _distance(mixture, other) <= _SAME_ROWS:
                 members.append(end)
                 break
         else:
-            found.append((theta, [end], signature))
+            found.append(([end], mixture))
     optima, reached = [], {}
-    for number, (theta, members, _) in enumerate(found):
+    for number, (members, _) in enumerate(found):
+        theta = problem.canonical_order(members[0].theta)
         effective = problem.responsibilities(theta) @ problem.weight
         scales = problem.relative_scales(theta)
         optima.append(
@@ -176,3 +199,9 @@ def distinct_optima(problem: Problem, ends: list[EndPoint]) -> tuple[tuple[Optim
         )
         reached.update((end.index, number) for end in members)
     return tuple(optima), reached
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The root mean square difference of what two mixtures say of the same rows, relative where that is above 1."""
+    size = np.maximum(1.0, np.maximum(np.abs(one), np.abs(other)))
+    return float(np.sqrt(np.mean(((one - other) / size) ** 2)))

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.fit.problem import StartRows
 from gatewise.ops.component import Component
 
-__all__ = ["Draws"]
+__all__ = ["Draws", "entry_order"]
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,8 @@ class Draws:
         return self.placed(drawn) if of_features else drawn
 
     def parameter(self, part: Component, name: str, like: Tensor) -> Tensor:
-        """The same for a parameter of any part: of the features is a last axis of their size that is not the experts'."""
-        own_axes = like.ndim - (name in part.per_expert)
-        return self.normal(like, own_axes > 0 and like.shape[-1] == part.n_features)
+        """The same for a parameter of any part: a last axis of size d that is not the experts' is the features'."""
+        return self.normal(like, _is_of_features(part, name, tuple(like.shape)))
 
     def rows(self, shape: tuple[int, ...]) -> Tensor:
         """Numbers of rows, drawn with their weights along an order that their contents give."""
@@ -48,3 +48,29 @@ class Draws:
         cumulative = np.cumsum(self.data.weight[order])
         positions = np.searchsorted(cumulative, self.generator.uniform(size=shape) * cumulative[-1], side="right")
         return torch.from_numpy(order[np.minimum(positions, len(order) - 1)])
+
+
+def entry_order(coordinates: ModuleCoordinates, data: StartRows) -> np.ndarray:
+    """The entries of θ, those that belong to features in the columns' canonical order, (size,).
+
+    Of parameters whose last axis runs over something made of several features the entries stay where they are.
+    """
+    model, found, start = coordinates.prototype, [], 0
+    for part, columns in ((model.gate, data.gate_columns), (model.experts, data.columns)):
+        for name, value in part.named_parameters():
+            owner, _, leaf = name.rpartition(".")
+            places = start + np.arange(value.numel()).reshape(value.shape)
+            if _is_of_features(part.get_submodule(owner), leaf, tuple(value.shape)):
+                places = places[..., columns]
+            found.append(places.reshape(-1))
+            start += value.numel()
+    entries = coordinates.column.numpy()[np.concatenate(found)]
+    entries = entries[entries >= 0]
+    return entries[np.sort(np.unique(entries, return_index=True)[1])]
+
+
+def _is_of_features(part: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
+    """Whether the last axis of a parameter has the size of the inputs and is neither the experts' nor the outputs'."""
+    if not isinstance(part, Component) or name == "log_scale" or name.endswith("bias"):
+        return False
+    return len(shape) > (name in part.per_expert) and shape[-1] == part.n_features

@@ -41,17 +41,29 @@ def collect_findings(
     beside = _partition(problem, point)
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
     if serious:
-        return (*serious, *beside)
+        return (replace(serious[0], message=serious[0].message + _higher(problem, point)), *serious[1:], *beside)
     reached = optima[0].n_starts if optima else 0
     interior = sum(not optimum.on_floor for optimum in optima)
     return (
         Finding(
             FitStatus.CONVERGED,
             f"{FitStatus.CONVERGED.sentence} {reached} of {len(ends)} starts ended there; "
-            f"distinct optima found: {interior}.{_KINK if point.end.at == 'kink' else ''}",
+            f"distinct optima found: {interior}.{_KINK if point.end.at == 'kink' else ''}{_higher(problem, point)}",
             {"starts_at_best": reached, "starts": len(ends), "optima": interior, "at_kink": point.end.at == "kink"},
         ),
         *beside,
+    )
+
+
+def _higher(problem: Problem, point: KeptPoint) -> str:
+    """What must be said of a start that came higher than the kept point without reaching a first-order point."""
+    end = point.higher
+    if end is None:
+        return ""
+    gap = problem.objective(end.theta) - problem.objective(point.theta)
+    return (
+        f" Start {end.index + 1} ended {gap:.3g} higher, but at no first-order point ({end.status.name}), so that it "
+        "does not count: raise max_iter to see where it leads."
     )
 
 

@@ -14,6 +14,8 @@ from gatewise.model import MixtureOfExperts
 
 __all__ = ["Ascendable", "Problem", "StartRows"]
 
+_COMPARED_ROWS = 256
+
 
 @dataclass(frozen=True)
 class StartRows:
@@ -213,9 +215,16 @@ class Problem(ABC):
     def floored(self, theta: np.ndarray) -> tuple[int, ...]:
         """Experts on the floor of the scales."""
 
+    @cached_property
+    def compared_rows(self) -> np.ndarray:
+        """Numbers of up to 256 rows, spread over all of them as sorted by their contents."""
+        order = self.start_rows.sorted_rows
+        places = np.linspace(0, len(order) - 1, min(len(order), _COMPARED_ROWS)).round().astype(int)
+        return np.sort(order[places])
+
     @abstractmethod
-    def signature(self, theta: np.ndarray) -> np.ndarray:
-        """What two end points must agree in to be one optimum, in internal units, θ being in canonical order."""
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What the mixture says of some rows, in internal units: log-densities (rows,), or fitted means (rows, e)."""
 
     @abstractmethod
     def gate_direction(
