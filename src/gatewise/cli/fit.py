@@ -116,8 +116,8 @@ def fit(
         typer.Option(
             parser=_starts,
             metavar="N|auto",
-            help="The number of starts; `auto` goes on until the evidence is in that no better maximum is left, up to a "
-            "limit of counted work.",
+            help="The number of starts; `auto` goes on until the evidence is in that no better maximum is left, up to "
+            "a limit of counted work.",
         ),
     ] = "auto",
     max_iter: Annotated[

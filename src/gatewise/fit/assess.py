@@ -13,8 +13,12 @@ from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import BoundaryInterval, NullSpace
 from gatewise.fit.start import EndPoint
+from gatewise.fit.status import FitStatus
 
 __all__ = ["KeptPoint", "examine"]
+
+# A mean objective is higher than another one if it is by more than this share, which is above rounding.
+_HIGHER = 1e-9
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,7 @@ class KeptPoint:
         expert_directions: the separating direction of each expert that separates.
         separated: entries of θ that belong to what separates.
         boundary: see `FitResult`.
+        higher: an end point with a larger objective that is no first-order point, or None.
     """
 
     end: EndPoint
@@ -61,6 +66,7 @@ class KeptPoint:
     expert_directions: dict[int, np.ndarray]
     separated: np.ndarray
     boundary: tuple[BoundaryInterval, ...] | None
+    higher: EndPoint | None
 
 
 def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
@@ -108,6 +114,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         expert_directions=expert_directions,
         separated=np.flatnonzero(free & ~regular),
         boundary=problem.boundary(theta),
+        higher=_higher_end_point(ends, end),
     )
 
 
@@ -122,6 +129,18 @@ def _eigenvalues(information: np.ndarray, held: np.ndarray, kept: np.ndarray) ->
 
 
 def _best_end_point(ends: list[EndPoint]) -> EndPoint:
-    """The end point with the largest objective among those off the variance floor, or among all if there is none."""
-    candidates = [end for end in ends if not end.on_floor] or ends
-    return max(candidates, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
+    """The largest objective among first-order points off the variance floor; else of what is off it; else of all."""
+    off_floor = [end for end in ends if not end.on_floor] or ends
+    return _highest([end for end in off_floor if end.status is FitStatus.CONVERGED] or off_floor)
+
+
+def _highest(ends: list[EndPoint]) -> EndPoint:
+    return max(ends, key=lambda end: (end.value if np.isfinite(end.value) else -np.inf, -end.index))
+
+
+def _higher_end_point(ends: list[EndPoint], kept: EndPoint) -> EndPoint | None:
+    """The end point off the floor that is higher than a kept first-order point without being one, or None."""
+    if kept.status is not FitStatus.CONVERGED or kept.on_floor:
+        return None
+    highest = _highest([end for end in ends if not end.on_floor])
+    return highest if highest.value > kept.value + _HIGHER * max(1.0, abs(kept.value)) else None

@@ -42,7 +42,9 @@ def collect_findings(
         noticed += _weak_search(found.evidence, options)
     severity = list(FitStatus)
     noticed.sort(key=lambda finding: severity.index(finding.code))
-    return (*(noticed or [_converged(point, found)]), *_partition(problem, point))
+    first, *others = noticed or [_converged(point, found)]
+    first = dataclasses.replace(first, message=first.message + _higher(problem, point))
+    return (first, *others, *_partition(problem, point))
 
 
 def _converged(point: KeptPoint, found: Found) -> Finding:
@@ -81,6 +83,18 @@ def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
         "optima."
     )
     return [Finding(FitStatus.WEAK_SEARCH, message, dataclasses.asdict(search))]
+
+
+def _higher(problem: Problem, point: KeptPoint) -> str:
+    """What must be said of a start that came higher than the kept point without reaching a first-order point."""
+    end = point.higher
+    if end is None:
+        return ""
+    gap = problem.objective(end.theta) - problem.objective(point.theta)
+    return (
+        f" Start {end.index + 1} ended {gap:.3g} higher, but at no first-order point ({end.status.name}), so that it "
+        "does not count: raise max_iter to see where it leads."
+    )
 
 
 def _partition(problem: Problem, point: KeptPoint) -> list[Finding]:

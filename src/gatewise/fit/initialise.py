@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gatewise.experts import CallableExperts, Experts, FeedForwardExperts, PolynomialExperts
 from gatewise.families import Family
+from gatewise.fit.draws import Draws
 from gatewise.fit.working_regression import reweighted_least_squares
 from gatewise.gates import (
     ActivationDenseToSparseGate,
@@ -42,25 +43,25 @@ _SMALLEST_STEP = 1e-3
 _COLUMNS: WeakKeyDictionary[Gate | Experts, Tensor] = WeakKeyDictionary()
 
 
-def initial_gate(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def initial_gate(gate: Gate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     """Where the gate's parameters begin.
 
     Args:
         gate: whose parameters.
         x: its inputs in internal units (n, d).
         shares: weight times responsibility (n, k).
-        generator: keyed by the start.
+        draws: random numbers, keyed by the start.
     """
-    return _gate_rule(gate, x, shares, generator)
+    return _gate_rule(gate, x, shares, draws)
 
 
 @singledispatch
-def _gate_rule(gate: Gate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _gate_rule(gate: Gate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
     basis = gate.basis(x)
     if basis is not None:
         return _multinomial_start(gate, own, basis.detach(), shares)
-    return {name: value + _NOISE * _normal(value, generator) for name, value in own.items()}
+    return {name: value + _NOISE * draws.parameter(gate, name, value) for name, value in own.items()}
 
 
 def _multinomial_start(gate: Gate, own: Parameters, basis: Tensor, shares: Tensor) -> Parameters:
@@ -88,7 +89,7 @@ def _multinomial_start(gate: Gate, own: Parameters, basis: Tensor, shares: Tenso
 
 
 @_gate_rule.register
-def _(gate: SigmoidGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: SigmoidGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
     k = gate.n_experts
     # Every expert begins with the weight 1/k.
@@ -97,35 +98,40 @@ def _(gate: SigmoidGate, x: Tensor, shares: Tensor, generator: np.random.Generat
 
 
 @_gate_rule.register
-def _(gate: ActivationDenseToSparseGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: ActivationDenseToSparseGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
     # Not zero, where some activations have no slope.
-    return {**own, "weight": 0.5 * _normal(own["weight"], generator), "bias": torch.zeros_like(own["bias"])}
+    return {**own, "weight": 0.5 * draws.normal(own["weight"]), "bias": torch.zeros_like(own["bias"])}
 
 
 @_gate_rule.register(CosineGate)
 @_gate_rule.register(PerturbedCosineGate)
-def _(gate: CosineGate | PerturbedCosineGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: CosineGate | PerturbedCosineGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
     direction = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
-    if "projection_matrix" in own:
-        own["projection_matrix"] = own["projection_matrix"] + _NOISE * _normal(own["projection_matrix"], generator)
+    projected = "projection_matrix" in own
+    if projected:
+        present = own["projection_matrix"]
+        # The first columns, which a new gate projects on, are the first in canonical order.
+        first = torch.equal(present, torch.eye(*present.shape, dtype=present.dtype))
+        present = draws.placed(present) if first else present
+        own["projection_matrix"] = present + _NOISE * draws.normal(present)
         direction = direction @ own["projection_matrix"].T
     towards = _means(direction, shares) - _means(direction, shares.sum(-1, keepdim=True))
-    towards = towards + _NOISE * _normal(towards, generator)
+    towards = towards + _NOISE * draws.normal(towards, of_features=not projected)
     weight = towards / torch.linalg.vector_norm(towards, dim=-1, keepdim=True).clamp_min(1e-12)
     return {**own, "weight": weight, "bias": torch.zeros_like(own["bias"])}
 
 
 @_gate_rule.register
-def _(gate: LaplaceGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: LaplaceGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
-    centre = _means(x, shares) + _NOISE * _normal(own["centre"], generator)
+    centre = _means(x, shares) + _NOISE * draws.normal(own["centre"])
     return {"centre": centre, "bias": torch.zeros_like(own["bias"])}
 
 
 @_gate_rule.register
-def _(gate: GaussianGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: GaussianGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     own = gate.own_parameters()
     d = gate.n_features
     centre = _means(x, shares)
@@ -151,19 +157,19 @@ def _(gate: GaussianGate, x: Tensor, shares: Tensor, generator: np.random.Genera
 
 
 @_gate_rule.register
-def _(gate: HierarchicalGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
+def _(gate: HierarchicalGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
     parts = cast(list[Gate], list(gate.inner))
     groups = shares.split([part.n_experts for part in parts], dim=-1)
     outer = torch.stack([group.sum(-1) for group in groups], dim=-1)
-    found = prefixed("outer", initial_gate(gate.outer, x, outer, generator))
+    found = prefixed("outer", initial_gate(gate.outer, x, outer, draws))
     for g, (part, group) in enumerate(zip(parts, groups, strict=True)):
-        found |= prefixed(f"inner.{g}", initial_gate(part, x, group, generator))
+        found |= prefixed(f"inner.{g}", initial_gate(part, x, group, draws))
     return found
 
 
 @_gate_rule.register
-def _(gate: TopKGate, x: Tensor, shares: Tensor, generator: np.random.Generator) -> Parameters:
-    inner = initial_gate(gate.inner, x, shares, generator)
+def _(gate: TopKGate, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+    inner = initial_gate(gate.inner, x, shares, draws)
     basis = gate.inner.basis(x)
     return prefixed("inner", inner if basis is None else _linear_scores(inner, basis, x, shares))
 
@@ -187,7 +193,7 @@ def initial_experts(
     y: Tensor,
     shares: Tensor,
     offset: Tensor,
-    generator: np.random.Generator,
+    draws: Draws,
 ) -> Parameters:
     """Where the experts' parameters begin: the maximum given the responsibilities where it is a weighted regression.
 
@@ -198,7 +204,7 @@ def initial_experts(
         y: targets in internal units (n,) or (n, e).
         shares: weight times responsibility (n, k).
         offset: added to the locations (n,).
-        generator: keyed by the start.
+        draws: random numbers, keyed by the start.
     """
     own = experts.own_parameters()
     scales, regressions = [], []
@@ -223,12 +229,13 @@ def initial_experts(
     if basis is not None:
         return _from_coefficients(experts, own, coefficients)
     if isinstance(experts, PolynomialExperts):
-        return _power_start(experts, own, identity, coefficients, shares, generator)
+        return _power_start(experts, own, identity, coefficients, shares, draws)
     if isinstance(experts, FeedForwardExperts):
-        return _network_start(experts, own, x, identity, coefficients, shares, generator)
+        return _network_start(experts, own, x, identity, coefficients, shares, draws)
     noise = 0.0 if isinstance(experts, CallableExperts) and experts.n_experts == 1 else _NOISE
-    moved = {name: value + noise * _normal(value, generator) for name, value in own.items() if name != "log_scale"}
-    return {**moved, "log_scale": own["log_scale"]}
+    log_scale = own.pop("log_scale")
+    moved = {name: value + noise * draws.parameter(experts, name, value) for name, value in own.items()}
+    return {**moved, "log_scale": log_scale}
 
 
 def _without_offset(y: Tensor, offset: Tensor) -> Tensor:
@@ -257,7 +264,7 @@ def _power_start(
     design: Tensor,
     coefficients: Tensor,
     shares: Tensor,
-    generator: np.random.Generator,
+    draws: Draws,
 ) -> Parameters:
     """(aᵀx + b)^p near the linear working regression: aᵀx + b regressed on its signed p-th root."""
     location = torch.einsum("np,i...p->ni...", design, coefficients)
@@ -270,8 +277,9 @@ def _power_start(
         gram = design.T @ (weight * design) + 1e-9 * weight.sum() * torch.eye(design.shape[1], dtype=design.dtype)
         target = root[:, i].reshape(len(design), -1)
         found[i] = torch.linalg.solve(gram, design.T @ (weight * target)).T.reshape(found[i].shape)
-    found = found + _NOISE * _normal(found, generator)
-    return {**own, "bias": found[..., 0], "weight": found[..., 1:]}
+    bias, weight = found[..., 0], found[..., 1:]
+    bias = bias + _NOISE * draws.normal(bias, of_features=False)
+    return {**own, "bias": bias, "weight": weight + _NOISE * draws.normal(weight)}
 
 
 def _network_start(
@@ -281,17 +289,16 @@ def _network_start(
     design: Tensor,
     coefficients: Tensor,
     shares: Tensor,
-    generator: np.random.Generator,
+    draws: Draws,
 ) -> Parameters:
     """Random hidden units with their bends at rows of the data, outputs by ridge regression on the working location."""
     k, hidden = experts.n_experts, experts.hidden
-    n, d = x.shape
-    unit = torch.from_numpy(generator.normal(size=(k, hidden, d)))
+    unit = draws.normal(own["inner_weight"])
     slope = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True).clamp_min(1e-12)
-    slope = slope * torch.from_numpy(generator.uniform(0.5, 2.0, size=(k, hidden, 1)))
-    rows = x[torch.from_numpy(generator.integers(n, size=(k, hidden)))]
+    slope = slope * torch.from_numpy(draws.generator.uniform(0.5, 2.0, size=(k, hidden, 1)))
+    rows = x[draws.rows((k, hidden))]
     bias = -(slope * rows).sum(-1)
-    location = torch.einsum("np,i...p->ni...", design, coefficients).reshape(n, k, -1)
+    location = torch.einsum("np,i...p->ni...", design, coefficients).reshape(len(x), k, -1)
     units = activation(experts.activation)(torch.einsum("nd,khd->nkh", x, slope) + bias)
     if experts.output_bias:
         units = torch.cat([units, torch.ones_like(units[..., :1])], dim=-1)
@@ -311,7 +318,3 @@ def _network_start(
 def _means(x: Tensor, shares: Tensor) -> Tensor:
     """Σ s x / Σ s for each column of the shares, (k, d)."""
     return (shares.T @ x) / shares.sum(0).clamp_min(1e-12).unsqueeze(-1)
-
-
-def _normal(like: Tensor, generator: np.random.Generator) -> Tensor:
-    return torch.from_numpy(generator.normal(size=tuple(like.shape))).to(like)

@@ -62,20 +62,25 @@ class LeastSquaresProblem(ModuleProblem):
     def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:
         """As for the likelihood, with the dispersions held."""
         column, base = super()._free(options)
-        count = self.prototype.experts.log_scale.numel()
         names = [name for name, _ in self.prototype.experts.named_parameters()]
         if names[0] != "log_scale":
             raise InputError("the dispersions must be the first parameters of the experts")
-        start = sum(value.numel() for value in self.prototype.gate.parameters())
-        column = column.copy()
-        column[start : start + count] = -1
+        column = np.where(self._matters, column, -1)
         used = np.unique(column[column >= 0])
         return np.where(column >= 0, np.searchsorted(used, column), -1), base
+
+    @property
+    def _matters(self) -> np.ndarray:
+        """All but the dispersions."""
+        start = sum(value.numel() for value in self.prototype.gate.parameters())
+        size = start + sum(value.numel() for value in self.prototype.experts.parameters())
+        numbers = np.arange(size)
+        return (numbers < start) | (numbers >= start + self.prototype.experts.log_scale.numel())
 
     def _set_floor(self, base_scale: float | None) -> None:
         """There is no scale, and no floor."""
 
-    def mean(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
+    def mean(self, theta: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
         """The regression function m (n,) or (n, e) at some rows, differentiable."""
         arguments = (self._gate_x[rows], self._x[rows], self._offset[rows])
         logits, location, log_scale = torch.func.functional_call(self._channels, self._named(theta), arguments)
@@ -157,6 +162,12 @@ class LeastSquaresProblem(ModuleProblem):
     def floored(self, theta: np.ndarray) -> tuple[int, ...]:
         """There is no floor."""
         return ()
+
+    @torch.no_grad()
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """m(x) (rows,) or (rows, e)."""
+        mean = self.mean(self._tensors(theta, requires_grad=False), torch.from_numpy(rows))
+        return mean.cpu().numpy().astype(float)
 
     def as_baseline(self, theta: np.ndarray) -> Baseline:
         """The one-expert fit, with its residual standard deviation in the user's units."""

@@ -12,6 +12,7 @@ from gatewise.fit.coordinates import Layout, LinearCoordinates, Standardisation
 from gatewise.fit.problem import StartRows
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import EPSILON, FitRows, check_columns, checked_rows
+from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
@@ -25,23 +26,21 @@ class LinearData:
     Attributes:
         gate_design: (q, n).
         design: (p, n).
-        covariates: the experts' standardised covariates (d, n), also where the experts are constant.
         y: residual of the one-expert fit over its standard deviation (n,).
         weight: (n,).
         coordinates: the way back to user units.
         baseline: the one-expert fit.
-        kept: which of the caller's rows these are, a mask.
+        rows: the rows in the user's units.
         prototype: the model that is fitted.
     """
 
     gate_design: np.ndarray
     design: np.ndarray
-    covariates: np.ndarray
     y: np.ndarray
     weight: np.ndarray
     coordinates: LinearCoordinates
     baseline: Baseline
-    kept: np.ndarray
+    rows: FitRows
     prototype: MixtureOfExperts
 
     @property
@@ -72,8 +71,9 @@ class LinearData:
     @cached_property
     def start_rows(self) -> StartRows:
         """What the strategies of a start look at."""
-        keys = (*self.gate_design[1:], *self.covariates, self.y)
-        return StartRows(self.layout.n_experts, self.y, self.covariates, self.design, self.weight, self.kept, keys)
+        model = self.prototype
+        constant = isinstance(model.experts, ConstantExperts)
+        return working_start_rows(model.family, self.rows, model.n_experts, constant, with_gate=False)
 
 
 def prepare(
@@ -129,6 +129,4 @@ def linear_data(model: MixtureOfExperts, rows: FitRows) -> LinearData:
     log_likelihood = -total * (math.log(scale) + 0.5 * math.log(2.0 * math.pi) + 0.5)
     baseline = Baseline(scale, log_likelihood, log_likelihood, n_parameters=len(design) + 1)
     coordinates = LinearCoordinates(layout, features, gate_features, intercept, user_slope[: len(design) - 1], scale)
-    return LinearData(
-        gate_design, design, full_design[1:], residual / scale, weight, coordinates, baseline, rows.kept, model
-    )
+    return LinearData(gate_design, design, residual / scale, weight, coordinates, baseline, rows, model)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 import numpy as np
+import scipy.special
 import torch
 
 from gatewise.experts import ConstantExperts, LinearExperts
@@ -204,9 +205,13 @@ class LinearObjective(Problem):
         _, _, log_scale = self.layout.unpack(theta)
         return tuple(int(i) for i in np.flatnonzero(log_scale <= self.lower[-1] + 1e-9))
 
-    def signature(self, theta: np.ndarray) -> np.ndarray:
-        """Coefficients and log-scales; gates are left out, since a separated gate has no end point."""
-        return theta[self.layout.experts.start :]
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The log-densities log p(y | x) (rows,)."""
+        gate, coefficients, log_scale = self.layout.unpack(theta)
+        weights = scipy.special.log_softmax(gate @ self.data.gate_design[:, rows], axis=0)
+        z = (self.data.y[rows] - coefficients @ self.data.design[:, rows]) / np.exp(log_scale)[:, None]
+        density = -0.5 * (z**2 + math.log(2.0 * math.pi)) - log_scale[:, None]
+        return np.logaddexp.reduce(weights + density, axis=0)
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray

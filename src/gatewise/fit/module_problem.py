@@ -2,6 +2,7 @@
 
 import copy
 import math
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,6 +12,8 @@ from gatewise.exceptions import InputError
 from gatewise.fit.channel_gradient import Channels, channel_gradient
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.curved_channels import CurvedChannels
+from gatewise.fit.draws import Draws, entry_order
+from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, spread_of_target
 from gatewise.fit.linear_channels import LinearChannels
@@ -27,14 +30,12 @@ from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
-from gatewise.ops.parameters import within
 
 __all__ = ["ModuleProblem"]
 
 # What the chunks of a Hessian may hold at once: rows × experts × directions.
 _CHUNK = 3_000_000
 _EXPECTATION_STEPS = 12
-_SIGNATURE_ROWS = 64
 # A one-expert scale below this share of the target's deviation is rounding.
 _EXACT = 1e-9
 # With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
@@ -72,6 +73,8 @@ class ModuleProblem(Problem):
         self._channels = Channels(self.prototype)
         self._linear = self._linear_channels()
         self._curved = self._curved_channels()
+        kind = ConstrainedExperts if options.constraints is not None else FreeExperts
+        self._experts = kind(self.prototype, self.coordinates, self._matters)
         self._null_of_channels: np.ndarray | None = None
         self._ridge_hessian: Tensor | None = None
         experts = self.prototype.experts
@@ -128,6 +131,11 @@ class ModuleProblem(Problem):
             return np.arange(len(base)), base
         return options.constraints.free_map(self.prototype).column, base
 
+    @property
+    def _matters(self) -> np.ndarray:
+        """Which entries of the full vector the objective knows of, a mask."""
+        return np.ones(len(self.coordinates.column), dtype=bool)
+
     # --- the rows
 
     def _take_rows(self) -> None:
@@ -172,7 +180,7 @@ class ModuleProblem(Problem):
     def _named(self, theta: Tensor) -> dict[str, Tensor]:
         return self.coordinates.parameters(self.coordinates.full(theta))
 
-    def _evaluate(self, theta: Tensor, rows: slice = slice(None)) -> tuple[Tensor, Tensor]:
+    def _evaluate(self, theta: Tensor, rows: slice | Tensor = slice(None)) -> tuple[Tensor, Tensor]:
         """Gate logits and log-densities (n, k) of some rows; differentiable in θ."""
         arguments = (self._gate_x[rows], self._x[rows], self._offset[rows])
         logits, location, log_scale = torch.func.functional_call(self._channels, self._named(theta), arguments)
@@ -367,6 +375,16 @@ class ModuleProblem(Problem):
             self._start_rows = working_start_rows(self.prototype.family, self.rows, self.n_experts)
         return self._start_rows
 
+    def draws(self, generator: np.random.Generator) -> tuple[Draws, Draws]:
+        """Random first values for the gate and for the experts, in turn from one generator."""
+        data = self.start_rows
+        return Draws(generator, data.gate_columns, data), Draws(generator, data.columns, data)
+
+    @cached_property
+    def entry_order(self) -> np.ndarray:
+        """The entries of θ in an order that does not depend on that of the columns, as far as it is known."""
+        return entry_order(self.coordinates, self.start_rows)
+
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
@@ -374,8 +392,9 @@ class ModuleProblem(Problem):
         x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
         # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
         shares = torch.tensor((responsibilities * self.rows.weight).T)
-        gate = initial_gate(model.gate, gate_x, shares, generator)
-        experts = initial_experts(model.experts, model.family, x, y, shares, offset, generator)
+        gate_draws, draws = self.draws(generator)
+        gate = initial_gate(model.gate, gate_x, shares, gate_draws)
+        experts = initial_experts(model.experts, model.family, x, y, shares, offset, draws)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = np.maximum(self.coordinates.collapse(full), self.lower)
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:
@@ -412,30 +431,13 @@ class ModuleProblem(Problem):
     # --- the verdict
 
     def canonical_order(self, theta: np.ndarray) -> np.ndarray:
-        """θ with experts by mean responsibility, as the gate allows, and settled."""
-        if self.options.constraints is not None:
-            return theta
+        """θ with experts by mean responsibility, as the gate and constraints allow, and settled."""
         share = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
-        model = self.prototype
-        named = self._named(torch.from_numpy(theta))
-        order = model.gate.sorted_order(share)
-        gate = model.gate.permute(within("gate", named), order)
-        experts = model.experts.permute(within("experts", named), order)
-        return self.settled(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
+        return self._experts.sorted(theta, share)
 
     def settled(self, theta: np.ndarray) -> np.ndarray:
         """The representative of θ's orbit under the symmetries that have one: a reference at 0, a length of 1."""
-        if self.options.constraints is not None:
-            return theta
-        named = self._named(torch.from_numpy(theta))
-        moved = []
-        for prefix, part in (("gate", self.prototype.gate), ("experts", self.prototype.experts)):
-            own = within(prefix, named)
-            for symmetry in part.symmetries():
-                amount = symmetry.settling(own)
-                own = own if amount is None else symmetry.act(own, amount)
-            moved.append(own)
-        return self.coordinates.collapse(self.coordinates.flat(*moved).numpy())
+        return theta if self.options.constraints is not None else self._experts.settled(theta)
 
     def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""
@@ -458,13 +460,10 @@ class ModuleProblem(Problem):
         return tuple(range(self.n_experts)) if found and self.prototype.experts.shared_scale else tuple(sorted(found))
 
     @torch.no_grad()
-    def signature(self, theta: np.ndarray) -> np.ndarray:
-        """Locations at some rows and dispersions: what no symmetry of the experts changes."""
-        step = max(1, self.n_rows // _SIGNATURE_ROWS)
-        arguments = (self._gate_x[::step], self._x[::step], self._offset[::step])
-        point = self._tensors(theta, requires_grad=False)
-        _, location, log_scale = torch.func.functional_call(self._channels, self._named(point), arguments)
-        return torch.cat([location.reshape(-1), log_scale.reshape(-1)]).cpu().numpy().astype(float)
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The log-densities log p(y | x) (rows,); log p(x, y) with a joint gate."""
+        found = self._evaluate(self._tensors(theta, requires_grad=False), torch.from_numpy(rows))
+        return log_mixture_rows(*found, not self.prototype.gate.is_joint).cpu().numpy().astype(float)
 
     def labels(self) -> list[str]:
         """Parameter names with indices."""

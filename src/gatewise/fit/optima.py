@@ -13,6 +13,11 @@ __all__ = ["Optima", "SeenOptimum", "tight_experts"]
 
 # Tight: σ below this share of the one-expert residual standard deviation.
 _TIGHT_SCALE = 0.05
+# Mean objectives that agree to this share may be of one optimum.
+_SAME_VALUE = 1e-6
+# Near a maximum the mean square of what a step changes in the rows' log-densities is about its information, which is
+# twice what the mean objective loses: √(2·1e-6) = 1.4e-3 for two points of one optimum. Some rows stand for all: 5e-3.
+_SAME_ROWS = 5e-3
 
 
 @dataclass
@@ -21,7 +26,7 @@ class SeenOptimum:
 
     Attributes:
         theta: internal units, experts in canonical order.
-        signature: what two end points must agree in to be one optimum.
+        mixture: what the mixture says of rows spread over the data.
         effective_rows: Σ_rows w · responsibility (k,).
         on_floor: experts on the variance floor.
         tight: tight experts.
@@ -29,7 +34,7 @@ class SeenOptimum:
     """
 
     theta: np.ndarray
-    signature: np.ndarray
+    mixture: np.ndarray
     effective_rows: np.ndarray
     on_floor: tuple[int, ...]
     tight: tuple[int, ...]
@@ -49,7 +54,9 @@ class SeenOptimum:
 class Optima:
     """Distinct first-order points of a problem.
 
-    Two end points are one optimum if their mean objectives agree to 1e-6 relative and their signatures to 1e-3.
+    Two end points are one optimum if they are one mixture: their mean objectives agree to 1e-6 relative, and their
+    log-densities (for least squares, their means) at rows spread over the data to 5e-3 root mean square. No order of
+    experts, no symmetry and no parameter that has ceased to matter comes into this.
 
     Args:
         problem: whose points they are.
@@ -63,16 +70,16 @@ class Optima:
         """Sort an end point in; what is no first-order point is left out."""
         if end.status is not FitStatus.CONVERGED:
             return
-        theta = self.problem.canonical_order(end.theta)
-        signature = self.problem.signature(theta)
+        mixture = self.problem.mixture_at(end.theta, self.problem.compared_rows)
         for optimum in self._seen:
-            same_value = abs(end.value - optimum.value) <= 1e-6 * max(1.0, abs(end.value))
-            if same_value and np.allclose(signature, optimum.signature, rtol=1e-3, atol=1e-3):
+            same_value = abs(end.value - optimum.value) <= _SAME_VALUE * max(1.0, abs(end.value))
+            if same_value and _distance(mixture, optimum.mixture) <= _SAME_ROWS:
                 optimum.members.append(end)
                 return
+        theta = self.problem.canonical_order(end.theta)
         effective = self.problem.responsibilities(theta) @ self.problem.weight
         tight = tight_experts(self.problem, theta, effective)
-        self._seen.append(SeenOptimum(theta, signature, effective, self.problem.floored(theta), tight, [end]))
+        self._seen.append(SeenOptimum(theta, mixture, effective, self.problem.floored(theta), tight, [end]))
 
     def sorted(self) -> list[SeenOptimum]:
         """The best first, but those on the floor last."""
@@ -102,6 +109,12 @@ class Optima:
             )
             reached.update((end.index, number) for end in seen.members)
         return tuple(optima), reached
+
+
+def _distance(one: np.ndarray, other: np.ndarray) -> float:
+    """The root mean square difference of what two mixtures say of the same rows, relative where that is above 1."""
+    size = np.maximum(1.0, np.maximum(np.abs(one), np.abs(other)))
+    return float(np.sqrt(np.mean(((one - other) / size) ** 2)))
 
 
 def tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:

@@ -162,7 +162,7 @@ class PartitionedProblem(ModuleProblem):
         shares = np.exp(density - density.max(axis=1, keepdims=True))
         shares *= (self.rows.weight / shares.sum(axis=1))[:, None]
         gate_x = self._gate_x.detach().cpu().double()
-        gate = initial_gate(self.prototype.gate, gate_x, torch.from_numpy(shares), generator)
+        gate = initial_gate(self.prototype.gate, gate_x, torch.from_numpy(shares), self.draws(generator)[0])
         experts = within("experts", self._named(torch.from_numpy(theta)))
         found = self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
         return np.concatenate([found[: self.n_gate], theta[self.n_gate :]])
@@ -174,7 +174,7 @@ class PartitionedProblem(ModuleProblem):
         if bank.basis(x[:1]) is None:
             return theta
         shares = torch.from_numpy((self.responsibilities(theta) * self.rows.weight).T.copy())
-        experts = initial_experts(bank, self.prototype.family, x, y, shares, offset, generator)
+        experts = initial_experts(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
         gate = within("gate", self._named(torch.from_numpy(theta)))
         found = np.maximum(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()), self.lower)
         return np.concatenate([theta[: self.n_gate], found[self.n_gate :]])

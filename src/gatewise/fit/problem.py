@@ -14,19 +14,23 @@ from gatewise.model import MixtureOfExperts
 
 __all__ = ["Ascendable", "Problem", "StartRows"]
 
+_COMPARED_ROWS = 256
+
 
 @dataclass(frozen=True)
 class StartRows:
-    """What the strategies of a start look at, in units in which the user's no longer matter.
+    """What the strategies of a start look at, in units and an order of columns in which the user's no longer matter.
 
     Attributes:
         n_experts: k.
         residual: residual of the one-expert fit over its standard deviation (n,).
-        covariates: standardised (d, n).
-        design: a row of ones and what the experts are linear in, (p, n).
+        covariates: standardised (d, n), in canonical order.
+        design: a row of ones and what the experts are linear in, (p, n), in canonical order.
         weight: (n,).
         kept: which of the caller's rows these are, a mask.
         sort_keys: arrays (n,) that tell rows of different content apart.
+        columns: the places of the experts' columns in canonical order, the first one's first.
+        gate_columns: the same of the gate's.
         is_discrete: whether targets are counts or classes.
     """
 
@@ -37,6 +41,8 @@ class StartRows:
     weight: np.ndarray
     kept: np.ndarray
     sort_keys: tuple[np.ndarray, ...]
+    columns: np.ndarray
+    gate_columns: np.ndarray
     is_discrete: bool = False
 
     @property
@@ -219,9 +225,16 @@ class Problem(ABC):
     def floored(self, theta: np.ndarray) -> tuple[int, ...]:
         """Experts on the floor of the scales."""
 
+    @cached_property
+    def compared_rows(self) -> np.ndarray:
+        """Numbers of up to 256 rows, spread over all of them as sorted by their contents."""
+        order = self.start_rows.sorted_rows
+        places = np.linspace(0, len(order) - 1, min(len(order), _COMPARED_ROWS)).round().astype(int)
+        return np.sort(order[places])
+
     @abstractmethod
-    def signature(self, theta: np.ndarray) -> np.ndarray:
-        """What two end points must agree in to be one optimum, in internal units, θ being in canonical order."""
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """What the mixture says of some rows, in internal units: log-densities (rows,), or fitted means (rows, e)."""
 
     @abstractmethod
     def gate_direction(

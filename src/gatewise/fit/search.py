@@ -14,13 +14,13 @@ import numpy as np
 from rich.console import Console
 
 from gatewise.fit.interrupt import deferred_interrupt
-from gatewise.fit.optima import Optima
+from gatewise.fit.optima import Optima, SeenOptimum
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Search
 from gatewise.fit.single_threaded import single_threaded
 from gatewise.fit.start import EndPoint, run_start
-from gatewise.fit.starts import BLOCK, is_independent
+from gatewise.fit.starts import BLOCK, is_independent, is_perturbation
 
 __all__ = ["Found", "judge", "search"]
 
@@ -29,6 +29,12 @@ _ENTRIES_PER_UNIT = 1e6
 _MOST_WORK = 8_000.0
 _MOST_STARTS = 600
 _FEWEST_STARTS = 2 * BLOCK
+# When the evidence is in. Tuned on simulated tables other than those that docs/search.md reports on.
+_FEWEST_HITS = 3
+_SMALL_CHANCE = 0.005
+_FEWEST_PERTURBED = 24
+# A strategy that has been tried so many times is judged by itself.
+_OFTEN = 15
 
 
 @dataclass(frozen=True)
@@ -78,8 +84,8 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
                     _announce(options, end)
                     if interrupted() or (deadline is not None and time.monotonic() > deadline):
                         cut_short = len(ends) < (_FEWEST_STARTS if wanted is None else wanted)
-                        return Found(ends, optima, judge(optima, ends, options), cut_short)
-            evidence = judge(optima, ends, options)
+                        return Found(ends, optima, judge(optima, ends), cut_short)
+            evidence = judge(optima, ends)
             if len(ends) == wanted or (wanted is None and (evidence.complete or _is_spent(problem, ends))):
                 return Found(ends, optima, evidence, cut_short=False)
 
@@ -98,23 +104,45 @@ def _is_spent(problem: Problem, ends: Sequence[EndPoint]) -> bool:
     return len(ends) >= _FEWEST_STARTS and (len(ends) >= _MOST_STARTS or work >= _MOST_WORK)
 
 
-def judge(optima: Optima, ends: Sequence[EndPoint], options: FitOptions) -> Search:
-    """What the independent starts tell about optima that no start has reached."""
+def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
+    """What the starts tell about optima that none of them has reached.
+
+    Where W optima were seen in N independent starts, each end point being as likely as any other a priori, the next
+    start ends at an unseen one with probability W (W + 1) / (N (N − 1)) (Boender and Rinnooy Kan 1987, the share of
+    the basins that is unseen), and an unseen one is better than W others with probability 1 / (W + 1): together
+    W / (N (N − 1)). It holds for one distribution of starts: the largest of the estimates for all strategies in turn,
+    and for each that has been tried often enough.
+
+    The search is complete where that chance is small, the best optimum was hit by some independent starts, and, where
+    there are several optima, by none of many perturbations of the best a better one.
+    """
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
-    drawn = Counter(strategies.values())
-    hits = [
-        Counter(strategies[end.index] for end in optimum.members if end.index in strategies) for optimum in ordinary
-    ]
+    hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]
     hits_of_best = sum(hits[0].values()) if hits else 0
+    chance = _chance_of_better(sum(bool(hit) for hit in hits), len(strategies))
+    for strategy, n_tried in Counter(strategies.values()).items():
+        if n_tried >= _OFTEN:
+            chance = max(chance, _chance_of_better(sum(strategy in hit for hit in hits), n_tried))
+    probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) >= _FEWEST_PERTURBED
     return Search(
         n_starts=len(ends),
         n_independent=len(strategies),
         hits_of_best=hits_of_best,
         n_optima=len(ordinary),
-        chance_of_better=1.0,
-        complete=False,
+        chance_of_better=chance,
+        complete=hits_of_best >= _FEWEST_HITS and chance <= _SMALL_CHANCE and probed,
     )
+
+
+def _chance_of_better(n_optima: int, n_starts: int) -> float:
+    return min(1.0, max(n_optima, 1) / (n_starts * (n_starts - 1))) if n_starts > 1 else 1.0
+
+
+def _n_perturbed(best: SeenOptimum, ends: Sequence[EndPoint]) -> int:
+    """How many starts have perturbed the best optimum: those of the blocks after the one that found it."""
+    found = min(end.index for end in best.members) // BLOCK
+    return sum(is_perturbation(end.strategy) and end.index // BLOCK > found for end in ends)
 
 
 def _run_here(

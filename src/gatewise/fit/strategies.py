@@ -3,9 +3,9 @@
 No strategy leads everywhere: slices of the residual find experts of different level, half-spaces of the inputs experts
 that rule in different places, uneven labels experts with few rows, lines through few rows experts of different slope.
 
-Every strategy depends on the rows' content and a keyed generator, never on the rows' order, and on weights as if they
-were repetitions: permuting or duplicating rows gives the same start. They look at z = (standardised covariates,
-one-expert residual), in which units no longer matter.
+Every strategy depends on the rows' content and a keyed generator, never on the order of rows or columns, and on weights
+as if they were repetitions: permuting or duplicating rows, or permuting columns, gives the same start. They look at
+z = (standardised covariates in canonical order, one-expert residual), in which units no longer matter.
 """
 
 from collections.abc import Callable

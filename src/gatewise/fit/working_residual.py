@@ -1,56 +1,99 @@
-"""What the strategies of a start look at where the family is not Gaussian: residuals of a working regression."""
+"""What the strategies of a start look at: the rows, columns in canonical order, and a working regression's residual.
+
+All of it is computed from columns in the order of their contents and rounded to 10 decimals. So a permutation of the
+user's columns does not change a bit of it, and neither it nor one of the rows breaks a tie.
+"""
 
 import math
 
 import numpy as np
 
 from gatewise.families import Family
+from gatewise.fit.column_order import canonical_order, standard_column
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.problem import StartRows
 from gatewise.fit.rows import FitRows
+from gatewise.ops.linalg import weighted_least_squares
 
 __all__ = ["working_start_rows"]
 
+_DECIMALS = 10
+# A residual below this share of the target's deviation is rounding.
+_EXACT = 1e-10
 
-def working_start_rows(family: Family, rows: FitRows, n_experts: int) -> StartRows:
-    """Standardised covariates, those of the gate among them, and one residual for each row.
+
+def working_start_rows(
+    family: Family, rows: FitRows, n_experts: int, constant_experts: bool = False, with_gate: bool = True
+) -> StartRows:
+    """Standardised covariates and one residual for each row.
 
     Args:
         family: of the targets.
         rows: in the user's units.
         n_experts: k.
+        constant_experts: whether the working regression has an intercept only.
+        with_gate: whether the gate's covariates that the experts do not have are among those that strategies look at.
     """
-    columns = rows.x if np.array_equal(rows.x, rows.gate_x) else np.column_stack([rows.x, rows.gate_x])
-    covariates = Standardisation.of(columns, rows.weight).design(columns)
-    design = covariates[: 1 + rows.x.shape[1]]
-    residual = _residual(family, rows, design)
-    keys = (*covariates[1:], residual)
-    return StartRows(n_experts, residual, covariates[1:], design, rows.weight, rows.kept, keys, family.is_discrete)
+    weight = rows.weight
+    own = [column + 0.0 for column in rows.x.T]
+    gate = [column + 0.0 for column in rows.gate_x.T]
+    place = {column.tobytes(): number for number, column in reversed(list(enumerate(own)))}
+    gate_only = [column for column in gate if column.tobytes() not in place]
+    place |= {column.tobytes(): len(own) + number for number, column in reversed(list(enumerate(gate_only)))}
+    gate_places = [place[column.tobytes()] for column in gate]
+    shared = set(gate_places)
+    kinds = [0 if number in shared else 1 for number in range(len(own))] + [2] * len(gate_only)
+    columns = [standard_column(column, weight) for column in [*own, *gate_only]]
+    numbers = _numbers(family, rows)
+    contents = [standard_column(column, weight) for column in numbers.T]
+    if rows.offset is not None:
+        contents.append(standard_column(rows.offset, weight))
+    order = canonical_order(columns, kinds, contents, weight)
+    rank = np.argsort(order)
+    table = np.array([np.ones(len(weight)), *(columns[column] for column in order)])
+    design = table[: 1 if constant_experts else 1 + len(own)]
+    residual = _residual(numbers, design, weight)
+    return StartRows(
+        n_experts=n_experts,
+        residual=residual,
+        covariates=table[1:] if with_gate else table[1 : 1 + len(own)],
+        design=design,
+        weight=weight,
+        kept=rows.kept,
+        sort_keys=(*table[1:], *contents[numbers.shape[1] :], residual),
+        columns=np.argsort(rank[: len(own)], kind="stable"),
+        gate_columns=np.argsort(rank[gate_places], kind="stable"),
+        is_discrete=family.is_discrete,
+    )
 
 
-def _residual(family: Family, rows: FitRows, design: np.ndarray) -> np.ndarray:
+def _residual(columns: np.ndarray, design: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """One number per row that tells targets apart: the standardised residual of a working regression.
 
     Of a target with several numbers, or of several classes, the first principal component of the residuals.
     """
-    columns, weight = _numbers(family, rows.y, rows.offset), rows.weight
-    root = np.sqrt(weight)
-    coefficients = np.linalg.lstsq((design * root).T, columns * root[:, None], rcond=None)[0]
-    residual = columns - design.T @ coefficients
+    centre = Standardisation.of(columns, weight)
+    spread = columns - centre.mean
+    slopes = [weighted_least_squares(design, np.ascontiguousarray(column), weight) for column in spread.T]
+    residual = spread - design.T @ np.array(slopes).T
+    if float(weight @ (residual**2).sum(axis=1)) <= _EXACT**2 * float(weight @ (spread**2).sum(axis=1)):
+        # The regression explains every row: what it leaves is rounding.
+        residual = spread
     if residual.shape[1] > 1:
         _, vectors = np.linalg.eigh((residual.T * weight) @ residual)
         residual = residual @ vectors[:, -1:]
-    spread = math.sqrt(float(weight @ residual[:, 0] ** 2) / float(weight.sum()))
-    return residual[:, 0] / spread if spread > 0.0 else residual[:, 0]
+    size = math.sqrt(float(weight @ residual[:, 0] ** 2) / float(weight.sum()))
+    return np.round(residual[:, 0] / size if size > 0.0 else residual[:, 0], _DECIMALS)
 
 
-def _numbers(family: Family, y: np.ndarray, offset: np.ndarray | None) -> np.ndarray:
+def _numbers(family: Family, rows: FitRows) -> np.ndarray:
     """Targets as columns of numbers for a working regression: classes as indicators, counts by their logarithms."""
+    y, offset = rows.y, rows.offset
     if family.name == "categorical":
         return np.eye(int(y.max()) + 1)[y.astype(int)]
     if family.event_size and family.is_discrete:
         return ((y[:, 0] + 0.5) / (y[:, 1] + 1.0))[:, None]
     if family.log_link:
-        rate = y if offset is None else y * np.exp(offset.mean() - offset)
+        rate = y if offset is None else y * np.exp(rows.weight @ offset / rows.weight.sum() - offset)
         return np.log(rate + (0.5 if family.is_discrete else 0.0))[:, None]
     return y.reshape(len(y), -1)
