@@ -6,7 +6,6 @@ import numpy as np
 from scipy.special import entr
 
 from gatewise.fit.cell import edge_of_cell
-from gatewise.fit.newton import projected_gradient
 from gatewise.fit.null_space import find_null_space
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
@@ -16,8 +15,8 @@ from gatewise.fit.status import FitStatus
 
 __all__ = ["KeptPoint", "distinct_optima", "examine"]
 
-# Tight: σ below this share of the one-expert residual standard deviation.
-_TIGHT_SCALE = 0.05
+# Tight: a spread below this share of that of the one-expert fit.
+_TIGHT_SPREAD = 0.05
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     at_kink = end.at == "kink"
     theta = problem.canonical_order(end.theta)
     value, gradient = problem.value_and_gradient(theta)
-    projected = projected_gradient(theta, gradient, problem.lower)
+    projected = problem.bounds.projected(theta, gradient)
     information = problem.information_at_kink(theta) if at_kink else problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
@@ -131,11 +130,10 @@ def _best_end_point(ends: list[EndPoint]) -> EndPoint:
 
 
 def _tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
-    """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
+    """Experts with a spread below 5 % of the one-expert one, or with fewer than p + 2 effective rows."""
     tight = effective_rows < problem.row_need
-    scales = problem.relative_scales(theta)
-    if scales is not None:
-        tight |= scales < _TIGHT_SCALE
+    for spread in problem.relative_spreads(theta):
+        tight |= spread.values < _TIGHT_SPREAD
     return tuple(int(i) for i in np.flatnonzero(tight))
 
 

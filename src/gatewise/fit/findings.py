@@ -9,6 +9,7 @@ from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Optimum
+from gatewise.fit.spreads import RelativeSpread
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
@@ -31,7 +32,7 @@ def collect_findings(
         *_saturation(problem),
         *_separation(point.direction),
         *_expert_separation(point),
-        *_floor(problem, options, ends, point.on_floor),
+        *_floor(problem, point.theta, ends, point.on_floor),
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
@@ -132,16 +133,24 @@ def _expert_separation(point: KeptPoint) -> list[Finding]:
     return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
 
-def _floor(problem: Problem, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
+def _floor(problem: Problem, theta: np.ndarray, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
     if not on_floor:
         return []
-    floor = options.scale_floor * problem.unit
+    floor = problem.scale_floor
+    family = problem.prototype.family
+    held = [
+        f"{spread.name} on the floor, {floor:g} times the one-expert {spread.whole}"
+        for spread in problem.relative_spreads(theta)
+        if (spread.values[list(on_floor)] <= floor * (1.0 + 1e-6)).any()
+    ]
+    prior = "set a variance prior (variance_prior=(1, 0.1))" if family.has_scale and family.n_dispersion == 1 else ""
+    remedy = prior or "let all experts share one (shared_scale=True)"
     message = (
-        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)} has σ = {floor:.3g}, the floor, "
-        f"{options.scale_floor:g} times the one-expert residual standard deviation: use fewer experts, look for tied "
-        "targets or a feature that copies the target, or set a variance prior (variance_prior=(1, 0.1))."
+        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)}: {'; '.join(held)}. Use fewer experts, look for "
+        f"tied targets or a feature that copies the target, or {remedy}."
     )
-    return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
+    evidence = {"experts": on_floor, "scale_floor": floor, "floor": floor * problem.unit, "starts": len(ends)}
+    return [Finding(FitStatus.ON_FLOOR, message, evidence)]
 
 
 def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
@@ -153,19 +162,22 @@ def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimu
         found.append(Finding(FitStatus.EMPTY_EXPERT, message, {"experts": empty}))
     interior = tuple(i for i in point.tight if i not in point.on_floor and i not in empty)
     if interior:
-        shares = problem.relative_scales(point.theta)
+        spreads = problem.relative_spreads(point.theta)
         figures = ", ".join(
-            f"{i + 1} ({effective_rows[i]:.1f} effective rows)"
-            if shares is None
-            else f"{i + 1} (σ = {100.0 * shares[i]:.2g} % of the one-expert residual standard deviation, "
-            f"{effective_rows[i]:.1f} effective rows)"
-            for i in interior
+            f"{i + 1} ({_narrowness(spreads, i)}{effective_rows[i]:.1f} effective rows)" for i in interior
         )
         calm = next((optimum for optimum in optima if not optimum.tight and not optimum.on_floor), None)
         other = "" if calm is None else f" The best optimum without one has log-likelihood {calm.log_likelihood:.6f}."
         message = f"{FitStatus.TIGHT.sentence} Tight: expert {figures}.{other}"
         found.append(Finding(FitStatus.TIGHT, message, {"experts": interior}))
     return found
+
+
+def _narrowness(spreads: tuple[RelativeSpread, ...], expert: int) -> str:
+    """How narrow an expert is, each kind of spread as a share of the one-expert fit's, ready for what follows."""
+    return "".join(
+        f"{each.name} = {100.0 * each.values[expert]:.2g} % of the one-expert {each.whole}, " for each in spreads
+    )
 
 
 def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:

@@ -17,6 +17,7 @@ from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
+from gatewise.fit.spreads import SpreadsOfModel
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.log_space import log_softmax
 
@@ -72,8 +73,9 @@ class LeastSquaresProblem(ModuleProblem):
         used = np.unique(column[column >= 0])
         return np.where(column >= 0, np.searchsorted(used, column), -1), base
 
-    def _set_floor(self, base_scale: float | None) -> None:
-        """There is no scale, and no floor."""
+    def _spreads_in_theta(self) -> SpreadsOfModel:
+        """The dispersions are no part of θ: nothing can run away, and there is no floor."""
+        return SpreadsOfModel({}, self.coordinates, self.n_experts, {}, torch.tensor(self.rows.weight), None)
 
     def mean(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
         """The regression function m (n,) or (n, e) at some rows, differentiable."""
@@ -154,10 +156,6 @@ class LeastSquaresProblem(ModuleProblem):
         """Least squares has no scales."""
         return
 
-    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
-        """There is no floor."""
-        return ()
-
     def as_baseline(self, theta: np.ndarray) -> Baseline:
         """The one-expert fit, with its residual standard deviation in the user's units."""
         base = super().as_baseline(theta)
@@ -172,7 +170,7 @@ class GaussNewton:
 
     def __init__(self, problem: LeastSquaresProblem) -> None:
         self.problem = problem
-        self.lower = problem.lower
+        self.bounds = problem.bounds
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The problem's own."""

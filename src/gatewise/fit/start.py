@@ -12,7 +12,7 @@ from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
-from gatewise.fit.newton import newton, projected_gradient
+from gatewise.fit.newton import newton
 from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
@@ -91,7 +91,7 @@ def run_start(
         responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed)
         theta = problem.begin(responsibilities, index, options.seed)
     else:
-        theta = np.maximum(problem.locate(given), problem.lower)
+        theta = problem.bounds.clip(problem.locate(given))
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
     remainder, at = None, "interior"
@@ -105,7 +105,7 @@ def run_start(
         status = stop.status
         theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
     value, gradient = problem.value_and_gradient(theta)
-    slope = float(np.abs(projected_gradient(theta, gradient, problem.lower)).max(initial=0.0))
+    slope = float(np.abs(problem.bounds.projected(theta, gradient)).max(initial=0.0))
     if remainder is None or slope <= options.tol:
         at = "interior"
     else:
