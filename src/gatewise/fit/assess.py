@@ -168,7 +168,8 @@ def distinct_optima(problem: Problem, ends: list[EndPoint]) -> tuple[tuple[Optim
                 model=problem.build_model(theta),
                 scale=np.empty(0) if scales is None else problem.unit * scales,
                 effective_rows=effective,
-                on_floor=problem.floored(theta),
+                # The floor may have been lowered since: a start that the old one held is no maximum for that.
+                on_floor=problem.with_floor(members[0].scale_floor).floored(theta),
                 tight=_tight_experts(problem, theta, effective),
             )
         )

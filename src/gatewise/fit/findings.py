@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from gatewise.fit.assess import KeptPoint
+from gatewise.fit.floors import Floors
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
@@ -24,22 +25,23 @@ _KINK = (
 
 
 def collect_findings(
-    problem: Problem, options: FitOptions, point: KeptPoint, ends: list[EndPoint], optima: tuple[Optimum, ...]
+    floors: Floors, options: FitOptions, point: KeptPoint, optima: tuple[Optimum, ...]
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
+    problem, ends = floors.problem, floors.ends
     found = [
         *_early_end(problem, options, point.end, ends),
         *_saturation(problem),
         *_separation(point.direction),
         *_expert_separation(point),
-        *_floor(problem, point.theta, ends, point.on_floor),
+        *_floor(floors, point),
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
         found += _curvature(problem, point)
     severity = list(FitStatus)
     found.sort(key=lambda finding: severity.index(finding.code))
-    beside = _partition(problem, point)
+    beside = [*_floor_beside(floors, point), *_partition(problem, point)]
     serious = [finding for finding in found if finding.code is not FitStatus.CONVERGED]
     if serious:
         return (*serious, *beside)
@@ -133,24 +135,58 @@ def _expert_separation(point: KeptPoint) -> list[Finding]:
     return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
 
-def _floor(problem: Problem, theta: np.ndarray, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
+def _floor(floors: Floors, point: KeptPoint) -> list[Finding]:
+    problem, on_floor = floors.problem, point.on_floor
     if not on_floor:
         return []
     floor = problem.scale_floor
-    family = problem.prototype.family
     held = [
         f"{spread.name} on the floor, {floor:g} times the one-expert {spread.whole}"
-        for spread in problem.relative_spreads(theta)
+        for spread in problem.relative_spreads(point.theta)
         if (spread.values[list(on_floor)] <= floor * (1.0 + 1e-6)).any()
     ]
-    prior = "set a variance prior (variance_prior=(1, 0.1))" if family.has_scale and family.n_dispersion == 1 else ""
-    remedy = prior or "let all experts share one (shared_scale=True)"
+    tied = f" {floors.tied_rows:.0f} rows agree exactly." if floors.tied_rows else ""
     message = (
-        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)}: {'; '.join(held)}. Use fewer experts, look for "
-        f"tied targets or a feature that copies the target, or {remedy}."
+        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)}: {'; '.join(held)}.{tied} Use fewer experts, look "
+        f"for tied targets or a feature that copies the target, or {_bound_by(problem)}."
     )
-    evidence = {"experts": on_floor, "scale_floor": floor, "floor": floor * problem.unit, "starts": len(ends)}
+    evidence = {
+        "experts": on_floor,
+        "scale_floor": floor,
+        "floor": floor * problem.unit,
+        "starts": len(floors.ends),
+        "tied_rows": floors.tied_rows,
+    }
     return [Finding(FitStatus.ON_FLOOR, message, evidence)]
+
+
+def _floor_beside(floors: Floors, point: KeptPoint) -> list[Finding]:
+    """What the floor has to do with an estimate that is not on it."""
+    found = []
+    floor, problem = floors.problem.scale_floor, floors.problem
+    if floors.is_lowered:
+        message = (
+            f"{FitStatus.FLOOR_LOWERED.sentence} It was {floors.asked:g} times the spread of the one-expert fit, and "
+            f"is {floor:g} times that now. The starts were followed above the old one: set scale_floor={floor:g} (or "
+            f"--scale-floor {floor:g}) to search with the new one from the beginning."
+        )
+        found.append(Finding(FitStatus.FLOOR_LOWERED, message, {"scale_floor": floor, "asked": floors.asked}))
+    if floors.tied_rows and not point.on_floor:
+        message = (
+            f"{FitStatus.TIED_ROWS.sentence} {floors.tied_rows:.0f} rows agree exactly at a start on the floor, whose "
+            "likelihood would be higher. If targets such as zeros, limits or rounded values are exact by their nature, "
+            f"treat them apart; else {_bound_by(problem)}."
+        )
+        found.append(Finding(FitStatus.TIED_ROWS, message, {"rows": floors.tied_rows, "scale_floor": floor}))
+    return found
+
+
+def _bound_by(problem: Problem) -> str:
+    """What gives the likelihood of this model a bound."""
+    family = problem.prototype.family
+    if family.has_scale and family.n_dispersion == 1:
+        return "set a variance prior (variance_prior=(1, 0.1))"
+    return "let all experts share one spread (shared_scale=True)"
 
 
 def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:

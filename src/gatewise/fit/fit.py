@@ -17,6 +17,7 @@ from gatewise.fit.assess import distinct_optima, examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings
+from gatewise.fit.floors import Floors, settle_floors
 from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
@@ -93,7 +94,7 @@ def fit(
                 _announce(options, end)
                 if interrupted() or (deadline is not None and time.monotonic() > deadline):
                     break
-        return _assemble(problem, options, ends, began)
+        return _assemble(settle_floors(problem, options, ends, deadline, interrupted), options, began)
 
 
 @contextlib.contextmanager
@@ -150,10 +151,11 @@ def _announce(options: FitOptions, end: EndPoint) -> None:
         )
 
 
-def _assemble(problem: Problem, options: FitOptions, ends: list[EndPoint], began: float) -> FitResult:
+def _assemble(floors: Floors, options: FitOptions, began: float) -> FitResult:
+    problem, ends = floors.problem, floors.ends
     point = examine(problem, ends)
     optima, reached = distinct_optima(problem, ends)
-    findings = collect_findings(problem, options, point, ends, optima)
+    findings = collect_findings(floors, options, point, optima)
     scales = problem.relative_scales(point.theta)
     ray = point.direction
     return FitResult(

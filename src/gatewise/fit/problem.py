@@ -224,9 +224,12 @@ class Problem(ABC):
 
     def floored(self, theta: np.ndarray) -> tuple[int, ...]:
         """Experts with a spread on the floor."""
+        return tuple(sorted({i for known in self.entries_on_floor(theta).values() for i in known.experts}))
+
+    def entries_on_floor(self, theta: np.ndarray) -> dict[int, FloorEntry]:
+        """The entries of θ that the floor holds."""
         held = self.bounds.held(theta, _ON_FLOOR)
-        found = {i for entry, known in self.floor_entries.items() if held[entry] for i in known.experts}
-        return tuple(sorted(found))
+        return {entry: known for entry, known in self.floor_entries.items() if held[entry]}
 
     @abstractmethod
     def signature(self, theta: np.ndarray) -> np.ndarray:

@@ -11,7 +11,8 @@ __all__ = ["Finding", "FitStatus"]
 class FitStatus(Enum):
     """The outcome of a fit. The first that applies, from the top, is the status; the rest are findings beside it.
 
-    PARTITION is never the status: it stands beside every status of a gate that selects experts.
+    The last three are never the status. They stand beside it: PARTITION beside every status of a gate that selects
+    experts, the others where the floor of the spreads had a part in the search.
     """
 
     INTERRUPTED = "The fit was interrupted; this is the best point found so far, not a maximum."
@@ -37,6 +38,10 @@ class FitStatus(Enum):
         "A maximum, but one expert is tight: it fits a few rows, or rows that agree almost exactly; read the optima."
     )
     CONVERGED = "Converged to a maximum of the objective among the starts that were tried."
+    FLOOR_LOWERED = (
+        "The floor under the spreads of the experts was lowered: many rows agree more closely than it allowed."
+    )
+    TIED_ROWS = "Rows agree exactly with an expert, so that the likelihood is unbounded; no start on the floor can win."
     PARTITION = (
         "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
     )
@@ -49,7 +54,13 @@ class FitStatus(Enum):
     @property
     def is_maximum(self) -> bool:
         """Whether the estimate is an interior local maximum with a regular information matrix."""
-        return self in (FitStatus.CONVERGED, FitStatus.TIGHT, FitStatus.PARTITION)
+        return self in (
+            FitStatus.CONVERGED,
+            FitStatus.TIGHT,
+            FitStatus.FLOOR_LOWERED,
+            FitStatus.TIED_ROWS,
+            FitStatus.PARTITION,
+        )
 
 
 @dataclass(frozen=True)
