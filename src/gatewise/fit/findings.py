@@ -1,11 +1,11 @@
 """What must be said about a fit: the conditions, their evidence, and the advice, most serious first."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 
 from gatewise.fit.assess import KeptPoint
-from gatewise.fit.floors import Floors
+from gatewise.fit.floors import Agreement, Floors
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
@@ -145,7 +145,8 @@ def _floor(floors: Floors, point: KeptPoint) -> list[Finding]:
         for spread in problem.relative_spreads(point.theta)
         if (spread.values[list(on_floor)] <= floor * (1.0 + 1e-6)).any()
     ]
-    tied = f" {floors.tied_rows:.0f} rows agree exactly." if floors.tied_rows else ""
+    agreement = floors.agreement
+    tied = "" if agreement is None else f" {_closeness(agreement)}."
     message = (
         f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)}: {'; '.join(held)}.{tied} Use fewer experts, look "
         f"for tied targets or a feature that copies the target, or {_bound_by(problem)}."
@@ -155,7 +156,7 @@ def _floor(floors: Floors, point: KeptPoint) -> list[Finding]:
         "scale_floor": floor,
         "floor": floor * problem.unit,
         "starts": len(floors.ends),
-        "tied_rows": floors.tied_rows,
+        "agreement": None if agreement is None else asdict(agreement),
     }
     return [Finding(FitStatus.ON_FLOOR, message, evidence)]
 
@@ -171,22 +172,35 @@ def _floor_beside(floors: Floors, point: KeptPoint) -> list[Finding]:
             f"--scale-floor {floor:g}) to search with the new one from the beginning."
         )
         found.append(Finding(FitStatus.FLOOR_LOWERED, message, {"scale_floor": floor, "asked": floors.asked}))
-    if floors.tied_rows and not point.on_floor:
+    if floors.agreement is not None and not point.on_floor:
         message = (
-            f"{FitStatus.TIED_ROWS.sentence} {floors.tied_rows:.0f} rows agree exactly at a start on the floor, whose "
-            "likelihood would be higher. If targets such as zeros, limits or rounded values are exact by their nature, "
-            f"treat them apart; else {_bound_by(problem)}."
+            f"{FitStatus.TIED_ROWS.sentence} {_closeness(floors.agreement)}, and a start that ended there has a higher "
+            "likelihood. If targets such as zeros, limits or rounded values are exact by their nature, treat them "
+            f"apart; else {_bound_by(problem)}."
         )
-        found.append(Finding(FitStatus.TIED_ROWS, message, {"rows": floors.tied_rows, "scale_floor": floor}))
+        found.append(Finding(FitStatus.TIED_ROWS, message, asdict(floors.agreement)))
     return found
+
+
+def _closeness(agreement: Agreement) -> str:
+    """How closely many rows agree, and what to do if that is not exactly."""
+    if agreement.within == 0.0:
+        return f"{agreement.rows:.0f} rows agree exactly"
+    return (
+        f"{agreement.rows:.0f} rows agree to within {agreement.within:.2g} times the spread of the one-expert fit, "
+        f"where no gradient is as small as tol: to follow them set scale_floor={agreement.floor:g} and a larger tol"
+    )
 
 
 def _bound_by(problem: Problem) -> str:
     """What gives the likelihood of this model a bound."""
-    family = problem.prototype.family
+    family, gate = problem.prototype.family, problem.prototype.gate
+    inputs = "" if gate.spread is None else "; where it is inputs that agree, fit the weights alone (joint=False)"
     if family.has_scale and family.n_dispersion == 1:
-        return "set a variance prior (variance_prior=(1, 0.1))"
-    return "let all experts share one spread (shared_scale=True)"
+        return f"set a variance prior (variance_prior=(1, 0.1)){inputs}"
+    if family.spread is None:
+        return "fit the weights alone (joint=False)"
+    return f"let all experts share one spread (shared_scale=True){inputs}"
 
 
 def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:

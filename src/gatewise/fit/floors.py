@@ -1,4 +1,4 @@
-"""Floors that are too high, and rows that agree exactly: where many rows ask for a narrower expert, the floor is lowered.
+"""Floors that are too high, and rows that agree exactly: the floor is lowered where many rows press on it.
 
 An expert on the floor is one of three things. Few rows that happen to agree: the likelihood is unbounded there, or has
 a spurious maximum, and such an end point never wins. Many rows that agree exactly, as tied targets do: the likelihood
@@ -18,14 +18,14 @@ from gatewise.fit.problem import Problem
 from gatewise.fit.start import EndPoint, continue_start
 from gatewise.fit.status import FitStatus
 
-__all__ = ["Floors", "settle_floors"]
+__all__ = ["Agreement", "Floors", "settle_floors"]
 
 # Many rows are so many times those that an expert needs for its own parameters, and this share of all rows. By chance
 # some share of the order of the floor itself, a thousandth, lies within the floor of any line.
 _MANY_TIMES = 3
 _MANY_SHARE = 0.02
 _LOWERED_BY = 10.0
-# Rows whose spread, as a share of the one-expert one, is below this agree exactly.
+# Rows whose spread, as a share of the one-expert one, is below this agree exactly; no floor is lower than the last.
 _EXACT = 1e-9
 _LOWEST = 1e-8
 _ROUNDING = 1e-12
@@ -36,6 +36,21 @@ _STOPPED = (FitStatus.TIME_LIMIT, FitStatus.INTERRUPTED)
 
 
 @dataclass(frozen=True)
+class Agreement:
+    """Many rows that agree too well for a maximum to be found.
+
+    Attributes:
+        rows: how many, with their weights.
+        within: how far they agree, as a share of the spread of the one-expert fit; 0 for exactly.
+        floor: the floor that is out of the way of their spread.
+    """
+
+    rows: float
+    within: float
+    floor: float
+
+
+@dataclass(frozen=True)
 class Floors:
     """What became of the floor after the starts had run.
 
@@ -43,14 +58,13 @@ class Floors:
         problem: with the floor that was settled on.
         ends: the end points; those that the old floor held, and the new one does not, where they come to rest.
         asked: the floor that the search began with.
-        tied_rows: how many rows agree exactly, of the start on the floor with the largest objective of those that are
-            higher than every other; 0 if there is none.
+        agreement: of the rows that hold the highest start on the floor there, if that is above every other start.
     """
 
     problem: Problem
     ends: list[EndPoint]
     asked: float
-    tied_rows: float = 0.0
+    agreement: Agreement | None = None
 
     @property
     def is_lowered(self) -> bool:
@@ -81,19 +95,19 @@ def settle_floors(
     """
     higher = max((end.value for end in ends if not end.on_floor and np.isfinite(end.value)), default=-math.inf)
     settled: list[_Descent] = []
-    tied: list[_Descent] = []
+    close: list[_Descent] = []
     for end in _distinct(problem, ends):
         descent = _descend(problem, options, end, deadline, interrupted)
         if descent.end.status in _STOPPED:
             # What was found so far may not be all: the status must say that the time was up.
             return Floors(problem, _with(ends, replace(end, status=descent.end.status)), problem.scale_floor)
-        if descent.is_tied:
-            tied.append(descent)
-        elif descent.has_settled:
+        if descent.has_settled:
             settled.append(descent)
+        elif descent.is_close:
+            close.append(descent)
     best = max((descent.end.value for descent in settled), default=-math.inf)
-    if best <= higher + _ROUNDING * max(1.0, abs(higher)):
-        return Floors(problem, ends, problem.scale_floor, _most_tied(tied, higher))
+    if not settled or best - _ROUNDING * max(1.0, abs(best)) <= higher:
+        return Floors(problem, ends, problem.scale_floor, _agreement(close, higher))
     floor = min(descent.problem.scale_floor for descent in settled)
     lowered = problem.with_floor(floor)
     found = list(ends)
@@ -101,7 +115,7 @@ def settle_floors(
         if _is_held(problem, end):
             further = continue_start(lowered, options, end, deadline, interrupted)
             found[place] = further if _rests(lowered, further, end.on_floor) else end
-    return Floors(lowered, found, problem.scale_floor, _most_tied(tied, best))
+    return Floors(lowered, found, problem.scale_floor, _agreement(close, best))
 
 
 @dataclass(frozen=True)
@@ -126,14 +140,21 @@ class _Descent:
         return _rests(self.problem, self.end, self.experts)
 
     @property
-    def is_tied(self) -> bool:
-        """Whether it is still on the floor, with many rows, so that these agree exactly."""
-        return bool(self.end.on_floor) and _have_many(self.problem, self.end.theta, self.end.on_floor)
+    def is_close(self) -> bool:
+        """Whether many rows hold an expert on every floor, or agree too closely for the tolerance of the gradient."""
+        return np.isfinite(self.end.value) and _have_many(self.problem, self.end.theta, self.held)
 
     @property
-    def n_tied(self) -> float:
-        """How many rows agree exactly."""
-        return float(_effective_rows(self.problem, self.end.theta)[list(self.end.on_floor)].sum())
+    def held(self) -> tuple[int, ...]:
+        """The experts that are still on the floor; those that were, where none is."""
+        return self.end.on_floor or self.experts
+
+    def agreement(self) -> Agreement:
+        """What the rows of the held experts have in common."""
+        held = list(self.held)
+        rows = float(_effective_rows(self.problem, self.end.theta)[held].sum())
+        spreads = [spread.values[held].min() for spread in self.problem.relative_spreads(self.end.theta)]
+        return Agreement(rows, 0.0 if self.end.on_floor else float(min(spreads)), self.problem.scale_floor)
 
 
 def _descend(
@@ -197,10 +218,10 @@ def _effective_rows(problem: Problem, theta: np.ndarray) -> np.ndarray:
     return problem.responsibilities(theta) @ problem.weight
 
 
-def _most_tied(tied: list[_Descent], higher: float) -> float:
-    """How many rows agree exactly in the highest start on the floor, if it is above what wins."""
-    best = max(tied, key=lambda descent: descent.began.value, default=None)
-    return 0.0 if best is None or best.began.value <= higher else best.n_tied
+def _agreement(close: list[_Descent], higher: float) -> Agreement | None:
+    """Of the highest start on the floor, if it is above what wins."""
+    best = max(close, key=lambda descent: descent.began.value, default=None)
+    return None if best is None or best.began.value <= higher else best.agreement()
 
 
 def _with(ends: list[EndPoint], changed: EndPoint) -> list[EndPoint]:

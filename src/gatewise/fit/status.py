@@ -26,7 +26,9 @@ class FitStatus(Enum):
     EXPERT_SEPARATED = (
         "An expert separates: its probabilities or means run to the boundary, so its coefficients have no maximum."
     )
-    ON_FLOOR = "Every start ended with an expert on the variance floor: the likelihood is unbounded there."
+    ON_FLOOR = (
+        "Every start ended with an expert on the variance floor: the likelihood rises as the expert narrows further."
+    )
     MAX_ITER = "The largest number of iterations was reached before a first-order point; raise max_iter."
     STALLED = "No further ascent was possible in floating point although the gradient is not yet small enough."
     EMPTY_EXPERT = "An expert is responsible for almost no rows; its coefficients are not determined by the data."
@@ -41,7 +43,7 @@ class FitStatus(Enum):
     FLOOR_LOWERED = (
         "The floor under the spreads of the experts was lowered: many rows agree more closely than it allowed."
     )
-    TIED_ROWS = "Rows agree exactly with an expert, so that the likelihood is unbounded; no start on the floor can win."
+    TIED_ROWS = "Many rows agree exactly, or nearly so, with one expert on the floor; such a start never wins."
     PARTITION = (
         "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
     )
