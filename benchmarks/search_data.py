@@ -36,7 +36,7 @@ def table(number: int, seed: int) -> Table:
     family = FAMILIES[number % len(FAMILIES)]
     k = int(generator.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
     d = int(generator.integers(1, 9))
-    n = int(round(300.0 * 5.0 ** generator.uniform()))
+    n = round(300.0 * 5.0 ** generator.uniform())
     on_inputs = bool(generator.integers(2))
     x = generator.normal(size=(n, d))
     labels = _labels(x, k, on_inputs, generator)

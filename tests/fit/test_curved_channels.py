@@ -37,7 +37,7 @@ def check(problem):
     assert isinstance(problem, ModuleProblem)
     assert problem._linear is None
     theta = np.random.default_rng(7).normal(size=problem.size) * 0.4
-    theta = np.maximum(theta, problem.lower)
+    theta = problem.bounds.clip(theta)
     point = torch.from_numpy(theta)
     expected = automatic(problem, point)
     found = problem._curved.hessian(point, slice(None))

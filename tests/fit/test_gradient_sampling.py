@@ -8,6 +8,7 @@ from scipy.optimize import linprog, minimize
 from gatewise.experts import LinearExperts, build_experts
 from gatewise.families import Gaussian, Laplace
 from gatewise.fit import FitOptions, FitStatus, fit
+from gatewise.fit.bounds import Bounds
 from gatewise.fit.build import build_problem
 from gatewise.fit.gradient_sampling import gradient_sampling, has_kink, shortest_in_hull
 from gatewise.fit.monitor import Monitor, SolverStopped
@@ -21,9 +22,9 @@ from gatewise.model import MixtureOfExperts
 class Function:
     """A function with gradient and Hessian of the piece at hand."""
 
-    def __init__(self, value, gradient, hessian, size, lower=-np.inf):
+    def __init__(self, value, gradient, hessian, size, lower=-np.inf, upper=np.inf):
         self.parts = value, gradient, hessian
-        self.lower = np.full(size, lower)
+        self.bounds = Bounds(np.full(size, lower), np.full(size, upper))
 
     def value_and_gradient(self, theta):
         return self.parts[0](theta), np.array(self.parts[1](theta), dtype=float)
@@ -225,7 +226,7 @@ def neighbours_gain(problem, theta, evaluations):
     """
 
     def descent(point):
-        inside = (point >= problem.lower).all()
+        inside = np.array_equal(problem.bounds.clip(point), point)
         value = problem.value_and_gradient(point)[0] if inside else -np.inf
         return -value if np.isfinite(value) else np.inf
 
@@ -277,7 +278,7 @@ def in_units(function, unit):
         lambda t: value(t / unit),
         lambda t: np.array(gradient(t / unit)) / unit,
         lambda t: np.array(hessian(t / unit)) / unit**2,
-        len(function.lower),
+        len(function.bounds.lower),
     )
     rescaled.information_at_kink = lambda theta: np.eye(len(theta)) / unit**2
     return rescaled

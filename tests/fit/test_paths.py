@@ -27,7 +27,7 @@ def problem_and_point(gate, experts, family, weight=None, **options):
     problem = ModuleProblem(model, rows, FitOptions(**options), None)
     responsibilities = np.random.default_rng(0).dirichlet(np.ones(model.n_experts), 60).T
     theta = problem.begin(responsibilities, 0, 0)
-    return problem, np.maximum(theta + 0.1 * np.random.default_rng(1).normal(size=len(theta)), problem.lower)
+    return problem, problem.bounds.clip(theta + 0.1 * np.random.default_rng(1).normal(size=len(theta)))
 
 
 def plain_value_and_gradient(problem, theta):

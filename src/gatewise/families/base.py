@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.ops.registry import Registry
+from gatewise.ops.spread import Spread
 
 __all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family"]
 
@@ -73,6 +74,14 @@ class Family(ABC):
     def event_size(self) -> int:
         """The length of a target's own axis; 0 if a target is one number."""
         return 0
+
+    @property
+    def spread(self) -> Spread | None:
+        """What makes the density unbounded where it runs to 0, None if the density is bounded whatever happens.
+
+        By default the scale of a family that has one.
+        """
+        return Spread("log_scale", 1, "σ", "residual standard deviation") if self.has_scale else None
 
     @abstractmethod
     def check_target(self, y: Tensor) -> None:

@@ -9,6 +9,7 @@ from gatewise.families.elementwise import gamma_below, gamma_quantile, through_n
 from gatewise.families.smooth import bounded_log, exp_or_tangent, expm1_or_tangent, stirling_rest
 from gatewise.families.starts import weighted_mean
 from gatewise.families.targets import as_column, refuse
+from gatewise.ops.spread import Spread, coefficient_of_variation
 
 _LOG_SHAPES = (-7.0, 20.0)
 
@@ -34,6 +35,12 @@ class Gamma(Family):
     def n_dispersion(self) -> int:
         """One: log a."""
         return 1
+
+    @property
+    def spread(self) -> Spread:
+        """The coefficient of variation 1/√a."""
+        name = "coefficient of variation"
+        return Spread("log_scale", 1, name, name, power=-0.5, of_rows=coefficient_of_variation)
 
     def check_target(self, y: Tensor) -> None:
         """Refuse targets that are not positive and finite.

@@ -9,6 +9,7 @@ from gatewise.families.base import FAMILIES, Family
 from gatewise.families.elementwise import uniform
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import check_finite
+from gatewise.ops.spread import Spread
 
 
 @FAMILIES.register
@@ -35,6 +36,11 @@ class Laplace(Family):
     def n_dispersion(self) -> int:
         """One: log b."""
         return 1
+
+    @property
+    def spread(self) -> Spread:
+        """The mean absolute deviation b."""
+        return Spread("log_scale", 1, "b", "residual scale")
 
     def check_target(self, y: Tensor) -> None:
         """Refuse NaN and infinities; every finite number has a density.

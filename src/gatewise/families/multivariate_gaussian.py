@@ -1,6 +1,7 @@
 """The Gaussian family for targets of several columns."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -10,6 +11,7 @@ from gatewise.exceptions import InputError
 from gatewise.families.base import FAMILIES, Family
 from gatewise.families.starts import one_where_zero, weighted_mean
 from gatewise.families.targets import check_finite, whole_number
+from gatewise.ops.spread import Spread
 
 
 @FAMILIES.register
@@ -74,6 +76,17 @@ class MultivariateGaussian(Family):
         e = self.n_targets
         return e if self.covariance == "diagonal" else e * (e + 1) // 2
 
+    @property
+    def spread(self) -> Spread:
+        """The standard deviation in the narrowest direction; the diagonal of L is what bounds it."""
+        return Spread(
+            "log_scale",
+            self.n_targets,
+            "standard deviation in some direction",
+            "residual standard deviation there",
+            factor=self._factor,
+        )
+
     def cholesky(self, log_scale: Tensor) -> Tensor:
         """L, (k, s) ↦ (k, e, e)."""
         e = self.n_targets
@@ -93,6 +106,9 @@ class MultivariateGaussian(Family):
         """Σ = LLᵀ of each expert, (k, s) ↦ (k, e, e)."""
         factor = self.cholesky(log_scale)
         return factor @ factor.mT
+
+    def _factor(self, parameters: Mapping[str, Tensor]) -> Tensor:
+        return self.cholesky(parameters["log_scale"])
 
     def _below(self) -> Tensor:
         return torch.tril_indices(self.n_targets, self.n_targets, -1)

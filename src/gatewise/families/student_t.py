@@ -13,6 +13,7 @@ from gatewise.families.elementwise import gamma_quantile, through_numpy, uniform
 from gatewise.families.smooth import bounded_log, log_gamma_increment
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import as_column, check_finite, positive_number
+from gatewise.ops.spread import Spread
 
 _START = 5.0
 
@@ -62,6 +63,11 @@ class StudentT(Family):
         if self.df is not None:
             return log_scale, bounded_log(torch.full_like(log_scale, math.log(self.df)))
         return log_scale[..., 0], bounded_log(log_scale[..., 1])
+
+    @property
+    def spread(self) -> Spread:
+        """The scale σ; the degrees of freedom do not lift the density without bound."""
+        return Spread("log_scale", 1, "σ", "residual scale")
 
     def check_target(self, y: Tensor) -> None:
         """Refuse NaN and infinities; every finite number has a density.

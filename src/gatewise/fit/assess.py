@@ -6,7 +6,6 @@ import numpy as np
 from scipy.special import entr
 
 from gatewise.fit.cell import edge_of_cell
-from gatewise.fit.newton import projected_gradient
 from gatewise.fit.null_space import find_null_space
 from gatewise.fit.optima import tight_experts
 from gatewise.fit.partition import PartitionedProblem
@@ -75,7 +74,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
     at_kink = end.at == "kink"
     theta = problem.canonical_order(end.theta)
     value, gradient = problem.value_and_gradient(theta)
-    projected = projected_gradient(theta, gradient, problem.lower)
+    projected = problem.bounds.projected(theta, gradient)
     information = problem.information_at_kink(theta) if at_kink else problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight

@@ -235,9 +235,8 @@ def _best_step(cell: _Cell, theta: np.ndarray, gradient: np.ndarray, hessian: np
     sizes = np.maximum(np.abs(values), _CURVATURE_FLOOR * max(float(np.abs(values).max(initial=0.0)), 1e-300))
     model = (vectors * sizes) @ vectors.T
     factor = np.linalg.cholesky(model)
-    lower = cell.problem.lower
-    bounded = np.flatnonzero(np.isfinite(lower))
-    slopes, least = np.eye(len(theta))[bounded], lower[bounded] - theta[bounded]
+    slopes, least = cell.problem.bounds.as_inequalities(theta)
+    n_bounds = len(slopes)
     known: set[tuple[int, int, int]] = set()
     leads = []
     step = shortest_step(factor, gradient, slopes, least)
@@ -259,14 +258,14 @@ def _best_step(cell: _Cell, theta: np.ndarray, gradient: np.ndarray, hessian: np
     push = model @ step
     # At its maximum the model's gradient is a sum of what the constraints push back with.
     multipliers = nnls(slopes.T, push - gradient, maxiter=50 * len(slopes))[0] if len(slopes) else np.empty(0)
-    edge = _Edge(_Leads.together(leads), slopes[len(bounded) :], multipliers[len(bounded) :])
+    edge = _Edge(_Leads.together(leads), slopes[n_bounds:], multipliers[n_bounds:])
     return _Step(step, float(np.abs(push).max(initial=0.0)), factor, edge)
 
 
 def _brought_back(cell: _Cell, theta: np.ndarray, share: float, found: _Step) -> np.ndarray:
     """Part of a step, brought back into the cell where an edge is curved, and to the bounds."""
-    lower, edge = cell.problem.lower, found.edge
-    candidate = np.maximum(theta + share * found.step, lower)
+    bounds, edge = cell.problem.bounds, found.edge
+    candidate = bounds.clip(theta + share * found.step)
     if cell.problem.is_linear or not len(edge.leads.row):
         return candidate
     wanted = np.minimum(cell.margin, edge.leads.lead)
@@ -280,7 +279,7 @@ def _brought_back(cell: _Cell, theta: np.ndarray, share: float, found: _Step) ->
         back = shortest_step(found.factor, nothing, edge.slopes, missing)
         if not np.linalg.norm(found.factor.T @ back) < np.linalg.norm(found.factor.T @ found.step):
             break
-        candidate = np.maximum(candidate + back, lower)
+        candidate = bounds.clip(candidate + back)
     return candidate
 
 

@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Layout
 from gatewise.fit.linear_data import LinearData
 from gatewise.ops.curvature import weighted_gram
@@ -27,7 +28,7 @@ class LinearLikelihood(Protocol):
 
     data: LinearData
     layout: Layout
-    lower: np.ndarray
+    bounds: Bounds
     n_evaluations: int
     variance_prior: tuple[float, float] | None
 
@@ -123,7 +124,7 @@ def _maximise_scale(
     else:
         variance = (squares + 2.0 * b) / np.where(filled, mass + 2.0 * (a + 1.0), 1.0)
     with np.errstate(divide="ignore"):
-        new_scale = np.maximum(0.5 * np.log(variance), objective.lower[layout.scales.start])
+        new_scale = np.maximum(0.5 * np.log(variance), objective.bounds.lower[layout.scales.start])
     return np.where(filled | layout.shared_scale, new_scale, log_scale)
 
 

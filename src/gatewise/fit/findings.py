@@ -5,11 +5,13 @@ import dataclasses
 import numpy as np
 
 from gatewise.fit.assess import KeptPoint
+from gatewise.fit.floors import Agreement, Floors
 from gatewise.fit.null_space import SINGULAR
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Optimum, Search
 from gatewise.fit.search import Found
+from gatewise.fit.spreads import RelativeSpread
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
@@ -24,16 +26,16 @@ _KINK = (
 
 
 def collect_findings(
-    problem: Problem, options: FitOptions, point: KeptPoint, found: Found, optima: tuple[Optimum, ...]
+    floors: Floors, options: FitOptions, point: KeptPoint, found: Found, optima: tuple[Optimum, ...]
 ) -> tuple[Finding, ...]:
     """All findings in the order of `FitStatus`; the first is the status, and there is always one."""
-    ends = found.ends
+    problem = floors.problem
     noticed = [
         *_early_end(options, point.end, found),
         *_saturation(problem),
         *_separation(point.direction),
         *_expert_separation(point),
-        *_floor(problem, options, ends, point.on_floor),
+        *_floor(floors, point),
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
@@ -44,7 +46,7 @@ def collect_findings(
     noticed.sort(key=lambda finding: severity.index(finding.code))
     first, *others = noticed or [_converged(point, found)]
     first = dataclasses.replace(first, message=first.message + _higher(problem, point))
-    return (first, *others, *_partition(problem, point))
+    return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
 
 
 def _converged(point: KeptPoint, found: Found) -> Finding:
@@ -175,16 +177,72 @@ def _expert_separation(point: KeptPoint) -> list[Finding]:
     return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
 
-def _floor(problem: Problem, options: FitOptions, ends: list[EndPoint], on_floor: tuple[int, ...]) -> list[Finding]:
+def _floor(floors: Floors, point: KeptPoint) -> list[Finding]:
+    problem, on_floor = floors.problem, point.on_floor
     if not on_floor:
         return []
-    floor = options.scale_floor * problem.unit
+    floor = problem.scale_floor
+    held = [
+        f"{spread.name} on the floor, {floor:g} times the one-expert {spread.whole}"
+        for spread in problem.relative_spreads(point.theta)
+        if (spread.values[list(on_floor)] <= floor * (1.0 + 1e-6)).any()
+    ]
+    agreement = floors.agreement
+    tied = "" if agreement is None else f" {_closeness(agreement)}."
     message = (
-        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)} has σ = {floor:.3g}, the floor, "
-        f"{options.scale_floor:g} times the one-expert residual standard deviation: use fewer experts, look for tied "
-        "targets or a feature that copies the target, or set a variance prior (variance_prior=(1, 0.1))."
+        f"{FitStatus.ON_FLOOR.sentence} Expert {_listed(on_floor)}: {'; '.join(held)}.{tied} Use fewer experts, look "
+        f"for tied targets or a feature that copies the target, or {_bound_by(problem)}."
     )
-    return [Finding(FitStatus.ON_FLOOR, message, {"experts": on_floor, "floor": floor, "starts": len(ends)})]
+    evidence = {
+        "experts": on_floor,
+        "scale_floor": floor,
+        "floor": floor * problem.unit,
+        "starts": len(floors.ends),
+        "agreement": None if agreement is None else dataclasses.asdict(agreement),
+    }
+    return [Finding(FitStatus.ON_FLOOR, message, evidence)]
+
+
+def _floor_beside(floors: Floors, point: KeptPoint) -> list[Finding]:
+    """What the floor has to do with an estimate that is not on it."""
+    found = []
+    floor, problem = floors.problem.scale_floor, floors.problem
+    if floors.is_lowered:
+        message = (
+            f"{FitStatus.FLOOR_LOWERED.sentence} It was {floors.asked:g} times the spread of the one-expert fit, and "
+            f"is {floor:g} times that now. The starts were followed above the old one: set scale_floor={floor:g} (or "
+            f"--scale-floor {floor:g}) to search with the new one from the beginning."
+        )
+        found.append(Finding(FitStatus.FLOOR_LOWERED, message, {"scale_floor": floor, "asked": floors.asked}))
+    if floors.agreement is not None and not point.on_floor:
+        message = (
+            f"{FitStatus.TIED_ROWS.sentence} {_closeness(floors.agreement)}, and a start that ended there has a higher "
+            "likelihood. If targets such as zeros, limits or rounded values are exact by their nature, treat them "
+            f"apart; else {_bound_by(problem)}."
+        )
+        found.append(Finding(FitStatus.TIED_ROWS, message, dataclasses.asdict(floors.agreement)))
+    return found
+
+
+def _closeness(agreement: Agreement) -> str:
+    """How closely many rows agree, and what to do if that is not exactly."""
+    if agreement.within == 0.0:
+        return f"{agreement.rows:.0f} rows agree exactly"
+    return (
+        f"{agreement.rows:.0f} rows agree to within {agreement.within:.2g} times the spread of the one-expert fit, "
+        f"where no gradient is as small as tol: to follow them set scale_floor={agreement.floor:g} and a larger tol"
+    )
+
+
+def _bound_by(problem: Problem) -> str:
+    """What gives the likelihood of this model a bound."""
+    family, gate = problem.prototype.family, problem.prototype.gate
+    inputs = "" if gate.spread is None else "; where it is inputs that agree, fit the weights alone (joint=False)"
+    if family.has_scale and family.n_dispersion == 1:
+        return f"set a variance prior (variance_prior=(1, 0.1)){inputs}"
+    if family.spread is None:
+        return "fit the weights alone (joint=False)"
+    return f"let all experts share one spread (shared_scale=True){inputs}"
 
 
 def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
@@ -196,19 +254,22 @@ def _degenerate_experts(problem: Problem, point: KeptPoint, optima: tuple[Optimu
         found.append(Finding(FitStatus.EMPTY_EXPERT, message, {"experts": empty}))
     interior = tuple(i for i in point.tight if i not in point.on_floor and i not in empty)
     if interior:
-        shares = problem.relative_scales(point.theta)
+        spreads = problem.relative_spreads(point.theta)
         figures = ", ".join(
-            f"{i + 1} ({effective_rows[i]:.1f} effective rows)"
-            if shares is None
-            else f"{i + 1} (σ = {100.0 * shares[i]:.2g} % of the one-expert residual standard deviation, "
-            f"{effective_rows[i]:.1f} effective rows)"
-            for i in interior
+            f"{i + 1} ({_narrowness(spreads, i)}{effective_rows[i]:.1f} effective rows)" for i in interior
         )
         calm = next((optimum for optimum in optima if not optimum.tight and not optimum.on_floor), None)
         other = "" if calm is None else f" The best optimum without one has log-likelihood {calm.log_likelihood:.6f}."
         message = f"{FitStatus.TIGHT.sentence} Tight: expert {figures}.{other}"
         found.append(Finding(FitStatus.TIGHT, message, {"experts": interior}))
     return found
+
+
+def _narrowness(spreads: tuple[RelativeSpread, ...], expert: int) -> str:
+    """How narrow an expert is, each kind of spread as a share of the one-expert fit's, ready for what follows."""
+    return "".join(
+        f"{each.name} = {100.0 * each.values[expert]:.2g} % of the one-expert {each.whole}, " for each in spreads
+    )
 
 
 def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:

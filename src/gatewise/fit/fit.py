@@ -9,9 +9,9 @@ from gatewise.fit.assess import examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings
+from gatewise.fit.floors import Floors, settle_floors
 from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.fit.options import FitOptions
-from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.search import Found, search
@@ -76,13 +76,15 @@ def fit(
         options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
         problem = build_problem(model, rows, options)
         found = search(problem, options, deadline, interrupted)
-        return _assemble(problem, options, found, began)
+        floors = settle_floors(problem, options, found.ends, deadline, interrupted)
+        return _assemble(floors, options, found.settled(floors.problem, floors.ends), began)
 
 
-def _assemble(problem: Problem, options: FitOptions, found: Found, began: float) -> FitResult:
+def _assemble(floors: Floors, options: FitOptions, found: Found, began: float) -> FitResult:
+    problem = floors.problem
     point = examine(problem, found.ends)
     optima, reached = found.optima.table()
-    findings = collect_findings(problem, options, point, found, optima)
+    findings = collect_findings(floors, options, point, found, optima)
     scales = problem.relative_scales(point.theta)
     ray = point.direction
     return FitResult(

@@ -161,7 +161,7 @@ def has_kink(objective: Kinked, theta: np.ndarray, generator: np.random.Generato
     for _ in range(len(theta) + _MORE_SAMPLES):
         step = generator.normal(size=len(theta))
         step = solve_triangular(factor.T, _LAST_RADIUS * step / np.linalg.norm(step))
-        near = np.maximum(theta + step, objective.lower)
+        near = objective.bounds.clip(theta + step)
         expected = gradient + hessian @ (near - theta)
         if float(np.abs(objective.value_and_gradient(near)[1] - expected).max()) > 0.5 * largest:
             return True
@@ -223,7 +223,7 @@ class _Search:
 
     def _moved(self, theta: np.ndarray, step: np.ndarray) -> np.ndarray:
         """θ + L⁻ᵀu, held at the bounds."""
-        return np.maximum(theta + solve_triangular(self.factor.T, step), self.objective.lower)
+        return self.objective.bounds.clip(theta + solve_triangular(self.factor.T, step))
 
     def distance(self, one: _Probe, other: _Probe) -> float:
         """‖Lᵀ(θ − θ')‖."""
@@ -242,12 +242,8 @@ class _Search:
             self.check()
             return self.objective.value_and_gradient(theta)
 
-        probe = self.probe(ascend(watched, here.theta, self.objective.lower, _QUASI_NEWTON_STEPS))
+        probe = self.probe(ascend(watched, here.theta, self.objective.bounds, _QUASI_NEWTON_STEPS))
         return probe if probe.value > here.value else here
-
-    def _held(self, theta: np.ndarray) -> np.ndarray:
-        """Coordinates on their bounds."""
-        return np.flatnonzero(theta <= self.objective.lower)
 
     def hull(self, here: _Probe, radius: float, tol: float) -> _Hull:
         """Gradients around a point until their shortest vector is below `tol` or leads higher."""
@@ -259,7 +255,7 @@ class _Search:
             probe = self.probe(self._moved(here.theta, direction))
             if np.isfinite(probe.value):
                 probes.append(probe)
-        cone = self._scaled(np.eye(size)[:, self._held(here.theta)])
+        cone = self._scaled(self.objective.bounds.inward(here.theta))
         enough = len(probes) + 3 * size + 20
         while True:
             gradients = np.column_stack([probe.gradient for probe in probes])
@@ -330,7 +326,7 @@ class _Search:
             ]
         )
         mean_gradient = weights @ gradients
-        held = self._scaled(np.eye(len(here.theta))[:, self._held(here.theta)]).T
+        held = self._scaled(self.objective.bounds.inward(here.theta)).T
         held = held / np.maximum(np.linalg.norm(held, axis=1, keepdims=True), 1e-300)
         across = gradients - mean_gradient
         jumps = float(np.linalg.norm(across, 2)) if len(across) > 1 else 0.0

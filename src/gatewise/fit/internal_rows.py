@@ -14,7 +14,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.rows import EPSILON, FitRows
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["InternalRows", "spread_of_target"]
+__all__ = ["InternalRows", "refuse_constant_target"]
 
 
 @dataclass(frozen=True)
@@ -71,8 +71,8 @@ class InternalRows:
         )
 
 
-def spread_of_target(y: Tensor, rows: FitRows) -> float:
-    """The standard deviation of the target in internal units, the geometric mean over its columns.
+def refuse_constant_target(y: Tensor, rows: FitRows) -> None:
+    """Refuse a target (in internal units) that does not vary, where a family's density could grow without bound.
 
     Raises:
         InputError: a column of the target is constant.
@@ -85,4 +85,3 @@ def spread_of_target(y: Tensor, rows: FitRows) -> float:
         value = rows.y.reshape(len(rows.weight), -1)[0, column]
         name = rows.target if rows.y.ndim == 1 else f"{rows.target}[{column}]"
         raise InputError(f"the target {name!r} is constant at {value:g}: there is nothing to explain")
-    return float(np.exp(np.log(deviation.scale).mean()))

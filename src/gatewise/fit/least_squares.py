@@ -17,6 +17,7 @@ from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
+from gatewise.fit.spreads import SpreadsOfModel
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.log_space import log_softmax
 
@@ -77,8 +78,9 @@ class LeastSquaresProblem(ModuleProblem):
         numbers = np.arange(size)
         return (numbers < start) | (numbers >= start + self.prototype.experts.log_scale.numel())
 
-    def _set_floor(self, base_scale: float | None) -> None:
-        """There is no scale, and no floor."""
+    def _spreads_in_theta(self) -> SpreadsOfModel:
+        """The dispersions are no part of θ: nothing can run away, and there is no floor."""
+        return SpreadsOfModel({}, self.coordinates, self.n_experts, {}, torch.tensor(self.rows.weight), None)
 
     def mean(self, theta: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
         """The regression function m (n,) or (n, e) at some rows, differentiable."""
@@ -159,10 +161,6 @@ class LeastSquaresProblem(ModuleProblem):
         """Least squares has no scales."""
         return
 
-    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
-        """There is no floor."""
-        return ()
-
     @torch.no_grad()
     def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """m(x) (rows,) or (rows, e)."""
@@ -183,7 +181,7 @@ class GaussNewton:
 
     def __init__(self, problem: LeastSquaresProblem) -> None:
         self.problem = problem
-        self.lower = problem.lower
+        self.bounds = problem.bounds
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The problem's own."""

@@ -3,7 +3,7 @@
 import copy
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import scipy.special
@@ -11,11 +11,13 @@ import torch
 
 from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.families import Gaussian
+from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Layout, LinearCoordinates
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.linear_data import LinearData
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem, StartRows
+from gatewise.fit.spreads import FloorEntry, RelativeSpread
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.curvature import linear_hessian, linear_responsibilities
@@ -88,7 +90,6 @@ class LinearObjective(Problem):
         self.baseline = data.baseline
         self.row_need = data.layout.expert_size + 2
         self.unit = data.coordinates.target_scale
-        self.scale_floor = options.scale_floor
         self.gate_ridge = options.gate_ridge
         self.variance_prior = options.variance_prior
         self.n_evaluations = 0
@@ -98,8 +99,25 @@ class LinearObjective(Problem):
             self._backend = _CompiledBackend(*arrays, n_threads=options.n_threads)
         else:
             self._backend = TorchLinearPass(*arrays, device=options.device, dtype=getattr(torch, options.dtype))
-        self.lower = np.full(self.layout.size, -np.inf)
-        self.lower[self.layout.scales] = math.log(options.scale_floor)
+        scales = range(self.layout.scales.start, self.layout.size)
+        k = self.layout.n_experts
+        owners = [tuple(range(k))] if self.layout.shared_scale else [(i,) for i in range(k)]
+        self.floor_entries = {
+            entry: FloorEntry(experts, power=1.0, unit=0.0) for entry, experts in zip(scales, owners, strict=True)
+        }
+        self._set_floor(options.scale_floor)
+
+    def _set_floor(self, scale_floor: float) -> None:
+        self.scale_floor = scale_floor
+        self.bounds = Bounds.none(self.layout.size)
+        self.bounds.lower[self.layout.scales] = math.log(scale_floor)
+
+    def with_floor(self, scale_floor: float) -> Self:
+        """The same problem with another floor under the scales."""
+        other = copy.copy(self)
+        other.n_evaluations = 0
+        other._set_floor(scale_floor)
+        return other
 
     @property
     def coordinates(self) -> LinearCoordinates:
@@ -200,10 +218,11 @@ class LinearObjective(Problem):
         """Scales σ (k,) over the one-expert residual standard deviation."""
         return np.exp(self.layout.unpack(theta)[2])
 
-    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
-        """Experts whose scale is on the floor."""
-        _, _, log_scale = self.layout.unpack(theta)
-        return tuple(int(i) for i in np.flatnonzero(log_scale <= self.lower[-1] + 1e-9))
+    def relative_spreads(self, theta: np.ndarray) -> tuple[RelativeSpread, ...]:
+        """The scales."""
+        spread = self.prototype.family.spread
+        assert spread is not None
+        return (RelativeSpread(spread.name, spread.whole, self.relative_scales(theta)),)
 
     def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The log-densities log p(y | x) (rows,)."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.rows import FitRows
+from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
 from gatewise.ops.parameters import Parameters, Quantity, prefixed, within
@@ -169,23 +170,32 @@ class ModuleCoordinates:
             InputError: a fit would store a standardisation that the model does not have.
         """
         units = self.units
-        gate, experts = model.gate.own_parameters(), model.experts.own_parameters()
         if (units.gate is not None and units.gate_is_stored) or (units.experts is not None and units.experts_is_stored):
             raise InputError(
                 "a model to start at has its parameters for the inputs as they are, and this fit standardises the "
                 'inputs of a part that is another model on other units: set standardise="off", or fit that model as '
                 "the prototype, with the standardisation that it stores"
             )
+        gate, experts = self.internal_gate(model.gate), model.experts.own_parameters()
         if units.target is not None:
             shift, scale = units.target
             experts = model.experts.change_output(experts, -shift / scale, 1.0 / scale)
-            factor = 1.0 / (scale.reshape(()) if model.family.event_size == 0 else scale)
-            experts["log_scale"] = model.family.rescale_dispersion(experts["log_scale"], factor)
-        if units.gate is not None:
-            gate = model.gate.unstandardise(gate, -units.gate[0] / units.gate[1], 1.0 / units.gate[1])
+            experts["log_scale"] = self.internal_dispersions(experts["log_scale"])
         if units.experts is not None:
             experts = model.experts.unstandardise(experts, -units.experts[0] / units.experts[1], 1.0 / units.experts[1])
         return self.collapse(self.flat(gate, experts).numpy())
+
+    def internal_gate(self, gate: Gate) -> Parameters:
+        """The parameters of a gate of the same kind in the units of the standardised inputs."""
+        own, units = gate.own_parameters(), self.units.gate
+        return own if units is None else gate.unstandardise(own, -units[0] / units[1], 1.0 / units[1])
+
+    def internal_dispersions(self, log_scale: Tensor) -> Tensor:
+        """Dispersions (k,) or (k, s) of the user's units in those of the standardised target."""
+        if self.units.target is None:
+            return log_scale
+        family, scale = self.prototype.family, self.units.target[1]
+        return family.rescale_dispersion(log_scale, 1.0 / (scale.reshape(()) if family.event_size == 0 else scale))
 
     def _estimates(self, theta: Tensor) -> Tensor:
         gate, experts = self.user_parameters(self.full(theta))
@@ -227,18 +237,6 @@ class ModuleCoordinates:
         ]
         column = self.column.tolist()
         return [entries[column.index(j)] for j in range(self.size)]
-
-    def scale_entries(self) -> dict[int, int]:
-        """The entries of θ that are logarithms of scales, not degrees of freedom or covariances, and whose they are."""
-        scales = max(self.prototype.family.event_size, 1)
-        found = {}
-        for entry, label in enumerate(self.labels()):
-            name, _, indices = label.removesuffix("]").partition("[")
-            if name == "experts.log_scale":
-                expert, column = (int(index) for index in [*indices.split(", "), "0"][:2])
-                if column < scales:
-                    found[entry] = expert
-        return found
 
     def build(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype with these parameters, and with the standardisation of parts that store it."""

@@ -3,6 +3,7 @@
 import copy
 import math
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from gatewise.fit.curved_channels import CurvedChannels
 from gatewise.fit.draws import Draws, entry_order
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
 from gatewise.fit.initialise import initial_experts, initial_gate
-from gatewise.fit.internal_rows import InternalRows, spread_of_target
+from gatewise.fit.internal_rows import InternalRows, refuse_constant_target
 from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
 from gatewise.fit.options import FitOptions
@@ -25,19 +26,19 @@ from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows, check_columns
+from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
 from gatewise.fit.tangents import declared_tangents, span
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
+from gatewise.ops.parameters import Parameters
 
 __all__ = ["ModuleProblem"]
 
 # What the chunks of a Hessian may hold at once: rows × experts × directions.
 _CHUNK = 3_000_000
 _EXPECTATION_STEPS = 12
-# A one-expert scale below this share of the target's deviation is rounding.
-_EXACT = 1e-9
 # With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
 _MOST_SCORES = 300
 
@@ -82,11 +83,14 @@ class ModuleProblem(Problem):
         self.row_need = own // self.n_experts + 2
         self.cheap_hessian_size = 0 if self._linear is None else Problem.cheap_hessian_size
         self.is_smooth = self.prototype.family.is_smooth
-        self.lower = np.full(self.size, -np.inf)
-        self._base_scale = math.nan
-        self._floor_experts: dict[int, int] = {}
         self.baseline = baseline or Baseline(math.nan, math.nan, math.nan, 0)
-        self._set_floor(None if baseline is None else baseline.scale)
+        self._spreads = self._spreads_in_theta()
+        self._base_scale = math.nan
+        if self.prototype.family.has_scale and self._spreads.reference:
+            target = self.coordinates.units.target
+            self._base_scale = self._spreads.base_scale()
+            self.unit = self._base_scale * (1.0 if target is None else float(target[1].log().mean().exp()))
+        self._set_floor(options.scale_floor)
 
     @property
     def coordinates(self) -> ModuleCoordinates:
@@ -153,23 +157,33 @@ class ModuleProblem(Problem):
                 units = Standardisation.of(x, self.rows.weight)
                 check_columns(x, units, units.design(x), self.rows.weight, names)
 
-    def _set_floor(self, base_scale: float | None) -> None:
-        """Bound the scales from below: by a share of the one-expert scale, and the one-expert scale by rounding."""
-        if not self.prototype.family.has_scale:
-            return
-        _, scale = self.coordinates.units.target or (None, torch.ones(1, dtype=torch.float64))
-        internal_unit = float(torch.exp(scale.log().mean()))
-        spread = spread_of_target(self._y, self.rows)
-        lowest = _EXACT * spread
-        if base_scale is not None:
-            # Where one expert explains every row its residual is no unit to measure in: the target's deviation is.
-            self._base_scale = base_scale / internal_unit
-            if self._base_scale <= 10.0 * lowest:
-                self._base_scale = spread
-            self.unit = self._base_scale * internal_unit
-            lowest = self.options.scale_floor * self._base_scale
-        self._floor_experts = self.coordinates.scale_entries()
-        self.lower[list(self._floor_experts)] = math.log(lowest)
+    def _spreads_in_theta(self) -> SpreadsOfModel:
+        found = {"experts": self.prototype.family.spread, "gate": self.prototype.gate.spread}
+        parts = {part: spread for part, spread in found.items() if spread is not None}
+        if "experts" in parts:
+            refuse_constant_target(self._y, self.rows)
+        rows = {"experts": self._y.detach().cpu().double(), "gate": self._gate_x.detach().cpu().double()}
+        alone = self.baseline.model
+        known: dict[str, Parameters] | None = None
+        if alone is not None:
+            log_scale = self.coordinates.internal_dispersions(alone.experts.log_scale.detach().double())
+            gate = self.coordinates.internal_gate(alone.gate) if alone.gate.is_joint else {}
+            known = {"experts": {"log_scale": log_scale}, "gate": gate}
+        weight = torch.tensor(self.rows.weight)
+        return SpreadsOfModel(parts, self.coordinates, self.n_experts, rows, weight, known)
+
+    def _set_floor(self, floor: float) -> None:
+        """Bound the spreads from below: by a share of the one-expert ones, and those of one expert by rounding."""
+        self.scale_floor = floor
+        self.floor_entries = self._spreads.entries
+        self.bounds = self._spreads.bounds(self.size, floor)
+
+    def with_floor(self, scale_floor: float) -> Self:
+        """The same problem with another floor under the spreads."""
+        other = copy.copy(self)
+        other.n_evaluations = 0
+        other._set_floor(scale_floor)
+        return other
 
     # --- the objective
 
@@ -355,11 +369,10 @@ class ModuleProblem(Problem):
         if self.prototype.family.has_scale:
             units = self.coordinates.units.target
             size = 1.0 if units is None else float(torch.exp(units[1].log().mean()))
-            event = max(self.prototype.family.event_size, 1)
-            first = named["experts.log_scale"].reshape(-1)[:event]
-            scale = size * float(torch.exp(first.mean()))
+            scale = size * float(torch.exp(named["experts.log_scale"].reshape(-1)[0]))
         identified = self.size - len(self.explained(theta))
-        return Baseline(scale, self.log_likelihood(theta), self.objective(theta), identified)
+        values = scale, self.log_likelihood(theta), self.objective(theta)
+        return Baseline(*values, identified, self.build_model(theta))
 
     # --- starts
 
@@ -396,7 +409,7 @@ class ModuleProblem(Problem):
         gate = initial_gate(model.gate, gate_x, shares, gate_draws)
         experts = initial_experts(model.experts, model.family, x, y, shares, offset, draws)
         full = self.coordinates.flat(gate, experts).numpy()
-        theta = np.maximum(self.coordinates.collapse(full), self.lower)
+        theta = self.bounds.clip(self.coordinates.collapse(full))
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:
             return theta
         target = torch.tensor(responsibilities.T).to(self._x)
@@ -408,7 +421,7 @@ class ModuleProblem(Problem):
             (gradient,) = torch.autograd.grad(value, at)
             return float(value.detach()), gradient.cpu().numpy().astype(float)
 
-        return ascend(expected, theta, self.lower, _EXPECTATION_STEPS)
+        return ascend(expected, theta, self.bounds, _EXPECTATION_STEPS)
 
     def locate(self, model: MixtureOfExperts) -> np.ndarray:
         """θ of a model of the same parts."""
@@ -448,16 +461,12 @@ class ModuleProblem(Problem):
         if not self.prototype.family.has_scale:
             return None
         log_scale = self._named(torch.from_numpy(theta))["experts.log_scale"].numpy()
-        event = max(self.prototype.family.event_size, 1)
-        first = log_scale.reshape(len(log_scale), -1)[:, :event].mean(axis=1)
+        first = log_scale.reshape(len(log_scale), -1)[:, 0]
         return np.broadcast_to(np.exp(first) / self._base_scale, (self.n_experts,)).copy()
 
-    def floored(self, theta: np.ndarray) -> tuple[int, ...]:
-        """Experts with a scale on the floor."""
-        if not self.prototype.family.has_scale:
-            return ()
-        found = {expert for entry, expert in self._floor_experts.items() if theta[entry] <= self.lower[entry] + 1e-9}
-        return tuple(range(self.n_experts)) if found and self.prototype.experts.shared_scale else tuple(sorted(found))
+    def relative_spreads(self, theta: np.ndarray) -> tuple[RelativeSpread, ...]:
+        """The spreads of the experts, and of the gate where it has a density, over those of the one-expert fit."""
+        return self._spreads.relative(self._named(torch.from_numpy(theta)))
 
     @torch.no_grad()
     def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Trust-region Newton ascent with the exact Hessian and lower bounds on some coordinates.
+"""Trust-region Newton ascent with the exact Hessian and bounds on some coordinates.
 
 Maximises f by steps s that maximise gᵀs + ½ sᵀHs within ‖s‖ ≤ Δ (Moré and Sorensen 1983; Conn, Gould and Toint,
 *Trust-Region Methods*, 2000, algorithm 7.3.4), solved exactly through the eigenvalues of H: directions of negative
@@ -14,7 +14,7 @@ from gatewise.fit.monitor import Monitor
 from gatewise.fit.problem import Ascendable
 from gatewise.fit.status import FitStatus
 
-__all__ = ["bounded_step", "newton", "projected_gradient"]
+__all__ = ["bounded_step", "newton"]
 
 _SMALLEST_RADIUS = 1e-12
 # A step that promises no more than this share of the objective is the last one. At a regular maximum its quadratic
@@ -28,11 +28,6 @@ _SHARP = 1e-12
 # A step that cuts the gradient by this factor is one of quadratic convergence, not of a climb that would never end.
 _QUADRATIC = 0.1
 _ROUNDING = 4.0 * float(np.finfo(float).eps)
-
-
-def projected_gradient(theta: np.ndarray, gradient: np.ndarray, lower: np.ndarray) -> np.ndarray:
-    """The gradient without the components that push a coordinate out through its lower bound."""
-    return np.where((theta <= lower) & (gradient < 0.0), 0.0, gradient)
 
 
 def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
@@ -52,7 +47,7 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         slope = float(np.abs(gradient[free]).max(initial=0.0))
         step = np.zeros_like(theta)
         step[free] = vectors @ bounded_step(curvature, vectors.T @ gradient[free], radius)
-        candidate = np.maximum(theta + step, objective.lower)
+        candidate = objective.bounds.clip(theta + step)
         step = candidate - theta
         promised = float(gradient @ step + 0.5 * step @ hessian @ step)
         rounding = _ROUNDING * max(1.0, abs(value))
@@ -64,7 +59,7 @@ def newton(objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: floa
         gained = new_value - value
         # Within rounding of a maximum the values cannot rank two points any more; the gradients still can.
         flat = abs(promised) <= 1e3 * rounding and abs(gained) <= 1e3 * rounding
-        new_slope = float(np.abs(projected_gradient(candidate, new_gradient, objective.lower)).max(initial=0.0))
+        new_slope = float(np.abs(objective.bounds.projected(candidate, new_gradient)).max(initial=0.0))
         accepted = np.isfinite(new_value) and (new_slope < slope if flat else gained > 1e-4 * promised > 0.0)
         length = float(np.linalg.norm(step))
         sharpens = accepted and sharp < new_slope < _QUADRATIC * slope
@@ -88,7 +83,7 @@ def _local_model(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """The Hessian, which coordinates are free, and eigenvalues and eigenvectors of its negative over those."""
     hessian = objective.hessian(theta)
-    free = projected_gradient(theta, gradient, objective.lower) == gradient
+    free = objective.bounds.projected(theta, gradient) == gradient
     curvature, vectors = np.linalg.eigh(-hessian[np.ix_(free, free)])
     return hessian, free, curvature, vectors
 

@@ -11,8 +11,8 @@ from gatewise.fit.status import FitStatus
 
 __all__ = ["Optima", "SeenOptimum", "tight_experts"]
 
-# Tight: σ below this share of the one-expert residual standard deviation.
-_TIGHT_SCALE = 0.05
+# Tight: a spread below this share of that of the one-expert fit.
+_TIGHT_SPREAD = 0.05
 # Mean objectives that agree to this share may be of one optimum.
 _SAME_VALUE = 1e-6
 # Near a maximum the mean square of what a step changes in the rows' log-densities is about its information, which is
@@ -79,7 +79,9 @@ class Optima:
         theta = self.problem.canonical_order(end.theta)
         effective = self.problem.responsibilities(theta) @ self.problem.weight
         tight = tight_experts(self.problem, theta, effective)
-        self._seen.append(SeenOptimum(theta, mixture, effective, self.problem.floored(theta), tight, [end]))
+        # The floor may have been lowered since: a start that the old one held is no maximum for that.
+        on_floor = self.problem.with_floor(end.scale_floor).floored(theta)
+        self._seen.append(SeenOptimum(theta, mixture, effective, on_floor, tight, [end]))
 
     def sorted(self) -> list[SeenOptimum]:
         """The best first, but those on the floor last."""
@@ -118,9 +120,8 @@ def _distance(one: np.ndarray, other: np.ndarray) -> float:
 
 
 def tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarray) -> tuple[int, ...]:
-    """Experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows."""
+    """Experts with a spread below 5 % of the one-expert one, or with fewer than p + 2 effective rows."""
     tight = effective_rows < problem.row_need
-    scales = problem.relative_scales(theta)
-    if scales is not None:
-        tight |= scales < _TIGHT_SCALE
+    for spread in problem.relative_spreads(theta):
+        tight |= spread.values < _TIGHT_SPREAD
     return tuple(int(i) for i in np.flatnonzero(tight))

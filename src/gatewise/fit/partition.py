@@ -176,7 +176,7 @@ class PartitionedProblem(ModuleProblem):
         shares = torch.from_numpy((self.responsibilities(theta) * self.rows.weight).T.copy())
         experts = initial_experts(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
         gate = within("gate", self._named(torch.from_numpy(theta)))
-        found = np.maximum(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()), self.lower)
+        found = self.bounds.clip(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
         return np.concatenate([theta[: self.n_gate], found[self.n_gate :]])
 
     # --- the verdict

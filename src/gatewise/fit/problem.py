@@ -4,17 +4,21 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 
+from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.result import Baseline, BoundaryInterval
+from gatewise.fit.spreads import FloorEntry, RelativeSpread
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["Ascendable", "Problem", "StartRows"]
 
 _COMPARED_ROWS = 256
+# How near to its bound a logarithm of a spread is on it.
+_ON_FLOOR = 1e-9
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,9 @@ class StartRows:
 
 
 class Ascendable(Protocol):
-    """What a solver climbs: a function of θ with its derivatives and lower bounds."""
+    """What a solver climbs: a function of θ with its derivatives and bounds."""
 
-    lower: np.ndarray
+    bounds: Bounds
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The value and the gradient."""
@@ -94,9 +98,11 @@ class Problem(ABC):
         n_gate: how many of its entries are the gate's.
         n_rows: rows with a positive weight.
         total_weight: Σ w.
-        lower: bounds (size,), −∞ where there is none.
+        bounds: of θ, from the floors of the spreads.
         n_evaluations: passes over the data so far.
         baseline: the one-expert fit.
+        scale_floor: the smallest spread of an expert, as a share of that of the one-expert fit.
+        floor_entries: the entries of θ that this bounds.
         row_need: rows an expert needs for its own parameters and two more; with fewer it is tight.
         is_smooth: whether the objective has two derivatives wherever a solver may stand.
         unit: user units of y per internal unit of a scale, 1 where there is none.
@@ -110,9 +116,11 @@ class Problem(ABC):
     n_gate: int
     n_rows: int
     total_weight: float
-    lower: np.ndarray
+    bounds: Bounds
     n_evaluations: int = 0
     baseline: Baseline
+    scale_floor: float
+    floor_entries: dict[int, FloorEntry]
     row_need: int
     is_smooth: bool = True
     unit: float = 1.0
@@ -222,8 +230,21 @@ class Problem(ABC):
         """σ (k,) over the one-expert residual scale, or None if the family has no scale."""
 
     @abstractmethod
+    def relative_spreads(self, theta: np.ndarray) -> tuple[RelativeSpread, ...]:
+        """What of each expert could shrink without end, over that of the one-expert fit; empty where nothing can."""
+
+    @abstractmethod
+    def with_floor(self, scale_floor: float) -> Self:
+        """The same problem with another floor under the spreads."""
+
     def floored(self, theta: np.ndarray) -> tuple[int, ...]:
-        """Experts on the floor of the scales."""
+        """Experts with a spread on the floor."""
+        return tuple(sorted({i for known in self.entries_on_floor(theta).values() for i in known.experts}))
+
+    def entries_on_floor(self, theta: np.ndarray) -> dict[int, FloorEntry]:
+        """The entries of θ that the floor holds."""
+        held = self.bounds.held(theta, _ON_FLOOR)
+        return {entry: known for entry, known in self.floor_entries.items() if held[entry]}
 
     @cached_property
     def compared_rows(self) -> np.ndarray:

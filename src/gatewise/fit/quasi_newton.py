@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
+from gatewise.fit.bounds import Bounds
 from gatewise.fit.monitor import Monitor
-from gatewise.fit.newton import projected_gradient
 from gatewise.fit.problem import Problem
 from gatewise.fit.status import FitStatus
 
@@ -28,15 +28,15 @@ def quasi_newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: f
         monitor.iterate(intermediate_result.x, -intermediate_result.fun)
 
     monitor.begin(theta, objective.value_and_gradient(theta)[0])
-    bounds = [(low if np.isfinite(low) else None, None) for low in objective.lower]
+    bounds = objective.bounds.pairs()
     options = {"maxiter": 10**9, "maxfun": 10**9, "maxcor": 30, "gtol": tol, "ftol": 0.0, "maxls": 40}
     solution = minimize(descent, theta, jac=True, method="L-BFGS-B", bounds=bounds, callback=report, options=options)
-    slope = np.abs(projected_gradient(solution.x, -solution.jac, objective.lower)).max(initial=0.0)
+    slope = np.abs(objective.bounds.projected(solution.x, -solution.jac)).max(initial=0.0)
     return solution.x, FitStatus.CONVERGED if slope <= tol else FitStatus.STALLED
 
 
 def ascend(
-    function: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, lower: np.ndarray, steps: int
+    function: Callable[[np.ndarray], tuple[float, np.ndarray]], theta: np.ndarray, bounds: Bounds, steps: int
 ) -> np.ndarray:
     """Some L-BFGS-B steps on a function (value and gradient) that is to be large, from θ."""
 
@@ -44,5 +44,5 @@ def ascend(
         value, gradient = function(point)
         return (-value, -gradient) if np.isfinite(value) else (np.inf, np.zeros_like(gradient))
 
-    bounds = [(low if np.isfinite(low) else None, None) for low in lower]
-    return minimize(descent, theta, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": steps}).x
+    options = {"maxiter": steps}
+    return minimize(descent, theta, jac=True, method="L-BFGS-B", bounds=bounds.pairs(), options=options).x

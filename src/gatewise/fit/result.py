@@ -20,12 +20,14 @@ class Baseline:
         log_likelihood: its maximised log-likelihood, NaN for least squares.
         objective: what was maximised, there: the log-likelihood, or −½ Σ w e² for least squares.
         n_parameters: its number of free parameters.
+        model: that model in the user's units; None on the compiled path, where a regression is all there is to it.
     """
 
     scale: float
     log_likelihood: float
     objective: float
     n_parameters: int
+    model: MixtureOfExperts | None = None
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,7 @@ class Optimum:
         scale: σ (k,) in the units of y, empty for a family without a scale.
         effective_rows: Σ_rows w · responsibility (k,).
         on_floor: experts on the variance floor.
-        tight: experts with σ below 5 % of the one-expert residual scale, or with fewer than p + 2 effective rows.
+        tight: experts with a spread below 5 % of the one-expert one, or with fewer than p + 2 effective rows.
     """
 
     log_likelihood: float

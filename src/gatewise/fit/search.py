@@ -6,8 +6,8 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from contextlib import AbstractContextManager, closing, nullcontext
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import joblib
 import numpy as np
@@ -52,6 +52,15 @@ class Found:
     optima: Optima
     evidence: Search
     cut_short: bool
+
+    def settled(self, problem: Problem, ends: list[EndPoint]) -> Self:
+        """The same after the floors have been settled: where the starts ended then, and what that tells."""
+        if ends is self.ends:
+            return self
+        optima = Optima(problem)
+        for end in ends:
+            optima.add(end)
+        return replace(self, ends=ends, optima=optima, evidence=judge(optima, ends))
 
 
 def search(problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]) -> Found:

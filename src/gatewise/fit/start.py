@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
@@ -12,7 +12,7 @@ from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
-from gatewise.fit.newton import newton, projected_gradient
+from gatewise.fit.newton import newton
 from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
@@ -21,7 +21,7 @@ from gatewise.fit.starts import is_perturbation, model_of_start, responsibilitie
 from gatewise.fit.status import FitStatus
 from gatewise.fit.top_k_search import top_k_search
 
-__all__ = ["EndPoint", "run_start"]
+__all__ = ["EndPoint", "continue_start", "run_start"]
 
 # Above this many, the eigenvalues of one Hessian take longer than a user would wait.
 _HESSIAN_AT_ALL = 3000
@@ -52,7 +52,8 @@ class EndPoint:
             convex combination of the gradients around it, at an edge that of what does not point over it.
         at: "kink" or "edge" where the gradient itself is larger than that; "interior" elsewhere. The edge is that of
             the gate parameters with which every row keeps its selected experts.
-        on_floor: experts whose scale is on the floor.
+        on_floor: experts with a spread on the floor.
+        scale_floor: that floor.
         n_iterations: solver iterations.
         n_evaluations: passes over the data.
         trace: the mean objective, iteration by iteration.
@@ -67,6 +68,7 @@ class EndPoint:
     relative_gradient: float
     at: Literal["interior", "kink", "edge"]
     on_floor: tuple[int, ...]
+    scale_floor: float
     n_iterations: int
     n_evaluations: int
     trace: np.ndarray
@@ -96,12 +98,48 @@ def run_start(
         responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed, around)
         theta = problem.begin(responsibilities, index, options.seed)
     else:
-        theta = np.maximum(problem.locate(given), problem.lower)
+        theta = problem.bounds.clip(problem.locate(given))
+    strategy = strategy_of_start(options.init, index)
+    end = _followed(problem, options, theta, index, strategy, options.em_steps, deadline, interrupted)
+    return replace(end, n_evaluations=problem.n_evaluations - evaluated, seconds=time.monotonic() - began)
+
+
+def continue_start(
+    problem: Problem,
+    options: FitOptions,
+    end: EndPoint,
+    deadline: float | None = None,
+    interrupted: Callable[[], bool] = never,
+) -> EndPoint:
+    """Climb on from where a start ended, in a problem that has other bounds; the counts and the trace are added up."""
+    further = _followed(problem, options, end.theta, end.index, end.strategy, 0, deadline, interrupted)
+    return replace(
+        further,
+        n_iterations=end.n_iterations + further.n_iterations,
+        n_evaluations=end.n_evaluations + further.n_evaluations,
+        trace=np.concatenate([end.trace, further.trace]),
+        seconds=end.seconds + further.seconds,
+    )
+
+
+def _followed(
+    problem: Problem,
+    options: FitOptions,
+    theta: np.ndarray,
+    index: int,
+    strategy: str,
+    em_steps: int,
+    deadline: float | None,
+    interrupted: Callable[[], bool],
+) -> EndPoint:
+    """From θ to the end of the climb."""
+    began = time.monotonic()
+    evaluated = problem.n_evaluations
     monitor = Monitor(max(options.max_iter, 1), deadline, interrupted)
     approach = Monitor(max(options.max_iter, 1), deadline, interrupted)
     remainder, at = None, "interior"
     try:
-        theta = problem.improve(theta, options.em_steps if options.max_iter else 0, monitor.check)
+        theta = problem.improve(theta, em_steps if options.max_iter else 0, monitor.check)
         if options.max_iter == 0:
             raise SolverStopped(FitStatus.MAX_ITER)
         climbed = climb(problem, theta, options, index, approach, monitor)
@@ -110,7 +148,7 @@ def run_start(
         status = stop.status
         theta = next((watch.best for watch in (monitor, approach) if watch.best is not None), theta)
     value, gradient = problem.value_and_gradient(theta)
-    slope = float(np.abs(projected_gradient(theta, gradient, problem.lower)).max(initial=0.0))
+    slope = float(np.abs(problem.bounds.projected(theta, gradient)).max(initial=0.0))
     if remainder is None or slope <= options.tol:
         at = "interior"
     else:
@@ -120,13 +158,14 @@ def run_start(
         status = FitStatus.CONVERGED
     return EndPoint(
         index=index,
-        strategy=strategy_of_start(options.init, index),
+        strategy=strategy,
         theta=theta,
         value=value,
         status=status,
         relative_gradient=slope,
         at=at,
         on_floor=problem.floored(theta),
+        scale_floor=problem.scale_floor,
         n_iterations=approach.n_iterations + monitor.n_iterations,
         n_evaluations=problem.n_evaluations - evaluated,
         trace=np.array(approach.trace + monitor.trace),

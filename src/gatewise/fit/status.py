@@ -11,7 +11,8 @@ __all__ = ["Finding", "FitStatus"]
 class FitStatus(Enum):
     """The outcome of a fit. The first that applies, from the top, is the status; the rest are findings beside it.
 
-    PARTITION is never the status: it stands beside every status of a gate that selects experts.
+    The last three are never the status. They stand beside it: PARTITION beside every status of a gate that selects
+    experts, the others where the floor of the spreads had a part in the search.
     """
 
     INTERRUPTED = "The fit was interrupted; this is the best point found so far, not a maximum."
@@ -25,7 +26,9 @@ class FitStatus(Enum):
     EXPERT_SEPARATED = (
         "An expert separates: its probabilities or means run to the boundary, so its coefficients have no maximum."
     )
-    ON_FLOOR = "Every start ended with an expert on the variance floor: the likelihood is unbounded there."
+    ON_FLOOR = (
+        "Every start ended with an expert on the variance floor: the likelihood rises as the expert narrows further."
+    )
     MAX_ITER = "The largest number of iterations was reached before a first-order point; raise max_iter."
     STALLED = "No further ascent was possible in floating point although the gradient is not yet small enough."
     EMPTY_EXPERT = "An expert is responsible for almost no rows; its coefficients are not determined by the data."
@@ -38,6 +41,10 @@ class FitStatus(Enum):
     )
     WEAK_SEARCH = "A maximum, but a better one may not have been found: the search is not complete."
     CONVERGED = "Converged to a maximum of the objective among the starts that were tried."
+    FLOOR_LOWERED = (
+        "The floor under the spreads of the experts was lowered: many rows agree more closely than it allowed."
+    )
+    TIED_ROWS = "Many rows agree exactly, or nearly so, with one expert on the floor; such a start never wins."
     PARTITION = (
         "Standard errors are conditional on which experts each row selects; they do not count that this was estimated."
     )
@@ -50,7 +57,14 @@ class FitStatus(Enum):
     @property
     def is_maximum(self) -> bool:
         """Whether the estimate is an interior local maximum with a regular information matrix."""
-        return self in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH, FitStatus.TIGHT, FitStatus.PARTITION)
+        return self in (
+            FitStatus.CONVERGED,
+            FitStatus.WEAK_SEARCH,
+            FitStatus.TIGHT,
+            FitStatus.FLOOR_LOWERED,
+            FitStatus.TIED_ROWS,
+            FitStatus.PARTITION,
+        )
 
 
 @dataclass(frozen=True)

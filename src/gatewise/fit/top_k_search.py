@@ -80,7 +80,7 @@ class _Rest:
         self.theta = theta
         self.entries = entries
         self.block = np.ix_(entries, entries)
-        self.lower = problem.lower[entries]
+        self.bounds = problem.bounds.some(entries)
 
     def whole(self, part: np.ndarray) -> np.ndarray:
         """θ with these entries."""
@@ -184,7 +184,7 @@ class _Search:
             return part.value_and_gradient(theta)
 
         with self.problem.held(self.problem.partition(origin) if partition is None else partition):
-            return part.whole(ascend(watched, origin[entries], part.lower, steps))
+            return part.whole(ascend(watched, origin[entries], part.bounds, steps))
 
     def approach(self) -> None:
         """Several times to the maximum within the partition if it is as good there without it, or part of the way."""

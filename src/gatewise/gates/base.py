@@ -12,6 +12,7 @@ from gatewise.ops.component import Component
 from gatewise.ops.log_space import log_softmax
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
+from gatewise.ops.spread import Spread
 
 __all__ = ["GATES", "Gate", "Normaliser", "build_gate"]
 
@@ -34,6 +35,11 @@ class Gate(Component, ABC):
     @property
     def own_top_k(self) -> int | None:
         """How many experts get weight at an input: K of a sparse gate, None if all do."""
+        return None
+
+    @property
+    def spread(self) -> Spread | None:
+        """What makes a joint density of inputs and target unbounded where it runs to 0; None for weights alone."""
         return None
 
     @abstractmethod

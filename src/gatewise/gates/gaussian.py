@@ -1,7 +1,7 @@
 """The Gaussian gate: weights by Bayes' rule from a Gaussian mixture of the inputs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -14,6 +14,7 @@ from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomi
 from gatewise.ops.component import true_or_false
 from gatewise.ops.log_space import log_softmax
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.ops.spread import Spread
 
 Covariance = Literal["full", "diagonal"]
 
@@ -70,6 +71,14 @@ class GaussianGate(Gate):
         """Whether the joint model of inputs and target is fitted: `joint`."""
         return self.joint
 
+    @property
+    def spread(self) -> Spread | None:
+        """Joint: the standard deviation of the inputs in the narrowest direction. Weights alone have a bound."""
+        if not self.joint or self.n_features == 0:
+            return None
+        name = "standard deviation of the inputs in some direction"
+        return Spread("log_diagonal", self.n_features, name, "standard deviation there", factor=self._factor)
+
     def logits(self, x: Tensor) -> Tensor:
         """Log πᵢ + log N(x; cᵢ, Γᵢ), (…, d) ↦ (…, k)."""
         if self.covariance == "diagonal":
@@ -87,7 +96,7 @@ class GaussianGate(Gate):
         """`joint` and `covariance`."""
         return {"joint": self.joint, "covariance": self.covariance}
 
-    def _factor(self, parameters: Parameters) -> Tensor:
+    def _factor(self, parameters: Mapping[str, Tensor]) -> Tensor:
         """L, (k, d, d)."""
         d = self.n_features
         diagonal = parameters["log_diagonal"].exp()
