@@ -2,7 +2,7 @@
 
 Two columns are told apart by their joint distribution with the rows' fixed contents, as its characteristic function at
 one frequency, E exp(i (u z + s)), gives it; s is a signature of the row. Columns that agree there, as 0/1 columns with
-equal counts may, are told apart by refinement: the signatures take in the columns with the ranks known so far, and
+equal counts may, are told apart by refinement: the signatures take in all columns with the ranks known so far, and
 the columns are compared again (the colour refinement of graphs, Weisfeiler and Leman 1968, on rows and columns). Of
 columns that it leaves tied one is put first, by its place, and refinement goes on; columns that can be exchanged
 without changing the table up to the order of its rows are such, and of them any order is as good.
@@ -52,15 +52,15 @@ def canonical_order(
         >>> [order.tolist() for order in orders]
         [[0, 1], [1, 0]]
     """
-    if not len(columns):
-        return np.empty(0, dtype=int)
+    if len(columns) < 2:
+        return np.arange(len(columns))
     share = weight / weight.sum()
     own = np.zeros(len(weight))
     for number, content in enumerate(contents):
         own = own + (1.0 + number * _GOLDEN % 1.0) * content
-    signature = own
     rank = np.unique(kinds, return_inverse=True)[1]
     while True:
+        signature = np.round(own + _signature(columns, rank), _DECIMALS - 1)
         angles = [_FREQUENCY * column + signature for column in columns]
         averages = np.array([[share @ np.cos(angle), share @ np.sin(angle)] for angle in angles])
         # Adding 0 makes −0 and 0 the same number, which sorting would tell apart.
@@ -73,7 +73,6 @@ def canonical_order(
             refined = refined + (refined >= refined[first])
             refined[first] -= 1
         rank = refined
-        signature = np.round(own + _signature(columns, rank), _DECIMALS - 1)
 
 
 def _signature(columns: Sequence[np.ndarray], rank: np.ndarray) -> np.ndarray:

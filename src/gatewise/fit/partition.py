@@ -90,12 +90,13 @@ class PartitionedProblem(ModuleProblem):
         self.moving = self._moving()
 
     def _moving(self) -> np.ndarray:
-        """Entries of θ that the selection score uses."""
+        """Entries of θ that the selection score uses, by what the columns contain."""
         point = self._tensors(np.random.default_rng(0).normal(size=self.size), requires_grad=True)
         score = self._rows_of_gate(point, slice(None))[0]
         mixed = torch.linspace(0.5, 1.5, score.numel(), dtype=score.dtype, device=score.device).reshape(score.shape)
         (gradient,) = torch.autograd.grad((score * mixed).sum(), point, allow_unused=True, materialize_grads=True)
-        return np.flatnonzero(gradient.cpu().numpy())
+        order = self.entry_order
+        return order[gradient.cpu().numpy()[order] != 0.0]
 
     # --- the partition
 

@@ -17,6 +17,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.problem import Problem
 from gatewise.fit.quasi_newton import quasi_newton
+from gatewise.fit.some_entries import EntriesMonitor, SomeEntries
 from gatewise.fit.starts import is_perturbation, model_of_start, responsibilities_of_start, strategy_of_start
 from gatewise.fit.status import FitStatus
 from gatewise.fit.top_k_search import top_k_search
@@ -195,10 +196,15 @@ def climb(
         theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)
         if sampled is None or status is FitStatus.CONVERGED:
             return _Climbed(theta, status)
-    sampled_theta, sampled_status, remainder = gradient_sampling(sampled, theta, monitor, options.tol, generator)
-    if problem.is_smooth and not has_kink(sampled, sampled_theta, generator):
-        return _Climbed(sampled_theta, FitStatus.STALLED)
-    return _Climbed(sampled_theta, sampled_status, remainder, at="kink")
+    # Directions are drawn for the entries in an order that does not depend on that of the columns.
+    order = sampled.entry_order
+    ordered = SomeEntries(sampled, theta, order)
+    watch = EntriesMonitor(monitor, ordered)
+    monitor.begin(theta, problem.value_and_gradient(theta)[0])
+    part, sampled_status, remainder = gradient_sampling(ordered, theta[order], watch, options.tol, generator)
+    if problem.is_smooth and not has_kink(ordered, part, generator):
+        return _Climbed(ordered.whole(part), FitStatus.STALLED)
+    return _Climbed(ordered.whole(part), sampled_status, remainder, at="kink")
 
 
 def _approach(problem: Problem, theta: np.ndarray, monitor: Monitor) -> np.ndarray:

@@ -18,6 +18,7 @@ from gatewise.fit.monitor import Monitor
 from gatewise.fit.newton import newton
 from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.quasi_newton import ascend
+from gatewise.fit.some_entries import EntriesMonitor, SomeEntries
 from gatewise.fit.status import FitStatus
 from gatewise.ops.selection_lines import best_on_line, crossings, interval_middles
 
@@ -72,66 +73,6 @@ def top_k_search(
             return search.theta, status, slope
 
 
-class _Rest:
-    """The objective as a function of some entries of θ, which do not move the selection, the others held."""
-
-    def __init__(self, problem: PartitionedProblem, theta: np.ndarray, entries: np.ndarray) -> None:
-        self.problem = problem
-        self.theta = theta
-        self.entries = entries
-        self.block = np.ix_(entries, entries)
-        self.bounds = problem.bounds.some(entries)
-
-    def whole(self, part: np.ndarray) -> np.ndarray:
-        """θ with these entries."""
-        theta = self.theta.copy()
-        theta[self.entries] = part
-        return theta
-
-    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean objective and its gradient by the entries."""
-        value, gradient = self.problem.value_and_gradient(self.whole(theta))
-        return value, gradient[self.entries]
-
-    def hessian(self, theta: np.ndarray) -> np.ndarray:
-        """The Hessian by the entries, curved downward along symmetries."""
-        return self.problem.hessian(self.whole(theta))[self.block]
-
-    def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
-        """The Hessian by the entries."""
-        return self.problem.exact_hessian(self.whole(theta))[self.block]
-
-    def bend(self, theta: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-        """A Hessian by the entries, curved downward along symmetries."""
-        full = np.zeros((self.problem.size, self.problem.size))
-        full[self.block] = hessian
-        return self.problem.bend(self.whole(theta), full)[self.block]
-
-    def information_at_kink(self, theta: np.ndarray) -> np.ndarray:
-        """The mean outer product of the scores by the entries."""
-        return self.problem.information_at_kink(self.whole(theta))[self.block]
-
-
-class _RestMonitor(Monitor):
-    """Tells another monitor of whole vectors θ."""
-
-    def __init__(self, monitor: Monitor, rest: _Rest) -> None:
-        super().__init__(monitor.max_iter)
-        self.monitor = monitor
-        self.rest = rest
-
-    def begin(self, theta: np.ndarray, value: float) -> None:
-        """Nothing new: the other monitor knows the point."""
-
-    def iterate(self, theta: np.ndarray, value: float) -> None:
-        """Note one iterate."""
-        self.monitor.iterate(self.rest.whole(theta), value)
-
-    def check(self) -> None:
-        """Look at the clock and at the user."""
-        self.monitor.check()
-
-
 class _Search:
     """The best θ so far, and the ways to a better one."""
 
@@ -145,8 +86,9 @@ class _Search:
         self.has_prior = problem.options.gate_ridge > 0.0
         self.is_settled = False
         held = problem.selection_entries
-        self.smooth = np.setdiff1d(np.arange(problem.size), held)
-        self.rest = np.setdiff1d(self.smooth, problem.moving)
+        order = problem.entry_order
+        self.smooth = order[~np.isin(order, held)]
+        self.rest = self.smooth[~np.isin(self.smooth, problem.moving)]
         self.theta = theta
         self.value = self.value_at(theta)
         self.floored = set(problem.floored(theta))
@@ -177,7 +119,7 @@ class _Search:
         self, entries: np.ndarray, origin: np.ndarray, steps: int = _SMOOTH_STEPS, partition: Tensor | None = None
     ) -> np.ndarray:
         """Where some quasi-Newton steps in these entries lead with a partition, by default that of the origin."""
-        part = _Rest(self.problem, origin, entries)
+        part = SomeEntries(self.problem, origin, entries)
 
         def watched(theta: np.ndarray) -> tuple[float, np.ndarray]:
             self.monitor.check()
@@ -197,7 +139,7 @@ class _Search:
         """The same from where the model goes from here if every row keeps all its experts."""
         problem, here = self.problem, self.theta
         everything = torch.ones_like(problem.partition(here))
-        dense = self._climbed(np.arange(problem.size), here, _DENSE_STEPS, everything)
+        dense = self._climbed(problem.entry_order, here, _DENSE_STEPS, everything)
         if self.accept(dense) or self.accept(self._climbed(self.smooth, dense)):
             self.approach()
 
@@ -219,8 +161,8 @@ class _Search:
         return status, slope
 
     def _settle_the_rest(self, tol: float) -> tuple[FitStatus, float]:
-        rest = _Rest(self.problem, self.theta, self.rest)
-        monitor = _RestMonitor(self.monitor, rest)
+        rest = SomeEntries(self.problem, self.theta, self.rest)
+        monitor = EntriesMonitor(self.monitor, rest)
         part, status = self.theta[self.rest], FitStatus.STALLED
         slope = 0.0
         if self.problem.is_smooth:

@@ -1,4 +1,4 @@
-"""What the strategies of a start look at: the rows, columns in canonical order, and a working regression's residual.
+"""What the strategies of a start look at: columns in canonical order, and the residual of a working regression.
 
 All of it is computed from columns in the order of their contents and rounded to 10 decimals. So a permutation of the
 user's columns does not change a bit of it, and neither it nor one of the rows breaks a tie.
