@@ -129,7 +129,7 @@ def fit(
     ] = None,
     scale_floor: Annotated[
         float,
-        typer.Option(metavar="REAL", help="Smallest scale of an expert, relative to the one-expert residual scale."),
+        typer.Option(metavar="REAL", help="Smallest spread of an expert, relative to that of the one-expert fit."),
     ] = _SCALE_FLOOR,
     gate_ridge: Annotated[
         float, typer.Option(metavar="REAL", help="Ridge penalty on the gate's contrasts, for gates that separate.")

@@ -55,7 +55,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         max_iter: solver iterations per start.
         tol: bound on the largest gradient component of the mean objective, in standardised units.
         time_limit: seconds for the whole fit, or None.
-        scale_floor: smallest σ, as a share of the one-expert residual standard deviation.
+        scale_floor: smallest spread of an expert (σ, or what the family has for it), as a share of that of the
+            one-expert fit; lowered, and said so, where many rows agree more closely.
         gate_ridge: λ of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
         expert_ridge: λ of the log prior −λ/2 Σᵢ ‖aᵢ‖² on the experts' slopes in standardised units.
         variance_prior: (a, b) of an inverse-gamma prior on each σ², relative to the one-expert residual variance.

@@ -210,8 +210,8 @@ def _floor_beside(floors: Floors, point: KeptPoint) -> list[Finding]:
     if floors.is_lowered:
         message = (
             f"{FitStatus.FLOOR_LOWERED.sentence} It was {floors.asked:g} times the spread of the one-expert fit, and "
-            f"is {floor:g} times that now. The starts were followed above the old one: set scale_floor={floor:g} (or "
-            f"--scale-floor {floor:g}) to search with the new one from the beginning."
+            f"is {floor:g} times that now. The starts ran with the old one: set scale_floor={floor:g} (or "
+            f"--scale-floor {floor:g}) to run them with the new one."
         )
         found.append(Finding(FitStatus.FLOOR_LOWERED, message, {"scale_floor": floor, "asked": floors.asked}))
     if floors.agreement is not None and not point.on_floor:

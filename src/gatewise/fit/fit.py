@@ -38,7 +38,8 @@ def fit(
 
     Each start is followed by a few EM steps and then by a trust-region Newton method with the exact Hessian, in
     internal units, to a first-order point. The likelihood of a Gaussian mixture is unbounded (a scale can shrink
-    onto a few rows), so every σ has a floor; a start that ends on the floor never beats one that does not.
+    onto a few rows), so every σ has a floor; a start that ends on the floor never beats one that does not. Where many
+    rows ask for less the floor is lowered.
 
     Args:
         model: a prototype that says which gate, experts and family to fit; it is not changed.

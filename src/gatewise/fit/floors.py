@@ -93,14 +93,16 @@ def settle_floors(
         a first-order point above all others, and every expert that was on the floor has many rows there. Other starts
         that the old floor held stay where they are, and stay marked.
     """
-    higher = max((end.value for end in ends if not end.on_floor and np.isfinite(end.value)), default=-math.inf)
+    ordinary = [end.value for end in ends if not end.on_floor and end.status is FitStatus.CONVERGED]
+    higher = max(ordinary, default=-math.inf)
     settled: list[_Descent] = []
     close: list[_Descent] = []
     for end in _distinct(problem, ends):
         descent = _descend(problem, options, end, deadline, interrupted)
         if descent.end.status in _STOPPED:
             # What was found so far may not be all: the status must say that the time was up.
-            return Floors(problem, _with(ends, replace(end, status=descent.end.status)), problem.scale_floor)
+            cut = replace(end, status=descent.end.status)
+            return Floors(problem, [cut if each is end else each for each in ends], problem.scale_floor)
         if descent.has_settled:
             settled.append(descent)
         elif descent.is_close:
@@ -114,7 +116,10 @@ def settle_floors(
     for place, end in enumerate(ends):
         if _is_held(problem, end):
             further = continue_start(lowered, options, end, deadline, interrupted)
-            found[place] = further if _rests(lowered, further, end.on_floor) else end
+            if _rests(lowered, further, end.on_floor):
+                found[place] = further
+            elif further.status in _STOPPED:
+                found[place] = replace(end, status=further.status)
     return Floors(lowered, found, problem.scale_floor, _agreement(close, best))
 
 
@@ -222,7 +227,3 @@ def _agreement(close: list[_Descent], higher: float) -> Agreement | None:
     """Of the highest start on the floor, if it is above what wins."""
     best = max(close, key=lambda descent: descent.began.value, default=None)
     return None if best is None or best.began.value <= higher else best.agreement()
-
-
-def _with(ends: list[EndPoint], changed: EndPoint) -> list[EndPoint]:
-    return [changed if end.index == changed.index else end for end in ends]

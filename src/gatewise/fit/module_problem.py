@@ -81,6 +81,9 @@ class ModuleProblem(Problem):
         experts = self.prototype.experts
         own = sum(value.numel() for name, value in experts.named_parameters() if name != "log_scale")
         self.row_need = own // self.n_experts + 2
+        if self.prototype.gate.spread is not None:
+            # So many inputs an expert needs for a covariance of its own, and one more.
+            self.row_need = max(self.row_need, self.prototype.gate.spread.count + 2)
         self.cheap_hessian_size = 0 if self._linear is None else Problem.cheap_hessian_size
         self.is_smooth = self.prototype.family.is_smooth
         self.baseline = baseline or Baseline(math.nan, math.nan, math.nan, 0)
@@ -499,7 +502,9 @@ class ModuleProblem(Problem):
         """A direction of the gate's parameters along which the likelihood does not fall while the logits move apart."""
         if self.n_experts < 2 or self.n_gate == 0 or self.options.gate_ridge > 0.0:
             return None
-        return separating_ray(self, theta, information, np.arange(self.n_gate))
+        # What a floor holds is said by ON_FLOOR; a gate separates in what is free.
+        free = np.setdiff1d(np.arange(self.n_gate), list(self.entries_on_floor(theta)))
+        return separating_ray(self, theta, information, free)
 
     def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
         """Experts some of whose fitted probabilities or means are at the boundary, with the direction they go."""

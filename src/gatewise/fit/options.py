@@ -35,7 +35,8 @@ class FitOptions:
         tol: bound on the largest component of the gradient of the mean log-likelihood, in internal units.
         max_iter: solver iterations per start.
         time_limit: seconds for the whole fit, or None.
-        scale_floor: smallest σ, as a share of the one-expert residual standard deviation.
+        scale_floor: smallest spread of an expert (σ, or what the family has for it), as a share of that of the
+            one-expert fit; lowered, and said so, where many rows agree more closely.
         gate_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
         expert_ridge: λ ≥ 0 of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on
             all weights of a network's experts.
