@@ -14,7 +14,7 @@ from gatewise.fit.result import BoundaryInterval, NullSpace
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import FitStatus
 
-__all__ = ["KeptPoint", "examine"]
+__all__ = ["KeptPoint", "best_end_point", "examine"]
 
 # A mean objective is higher than another one if it is by more than this share, which is above rounding.
 _HIGHER = 1e-9
@@ -68,11 +68,16 @@ class KeptPoint:
     higher: EndPoint | None
 
 
-def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
-    """Choose the end point to keep and compute what must be known about it."""
-    end = _best_end_point(ends)
+def examine(problem: Problem, end: EndPoint, theta: np.ndarray, higher: EndPoint | None = None) -> KeptPoint:
+    """Compute what must be known about an end point.
+
+    Args:
+        problem: whose it is.
+        end: the end point.
+        theta: the same with experts in canonical order.
+        higher: an end point with a larger objective that is no first-order point, or None.
+    """
     at_kink = end.at == "kink"
-    theta = problem.canonical_order(end.theta)
     value, gradient = problem.value_and_gradient(theta)
     projected = problem.bounds.projected(theta, gradient)
     information = problem.information_at_kink(theta) if at_kink else problem.information(theta)
@@ -113,7 +118,7 @@ def examine(problem: Problem, ends: list[EndPoint]) -> KeptPoint:
         expert_directions=expert_directions,
         separated=np.flatnonzero(free & ~regular),
         boundary=problem.boundary(theta),
-        higher=_higher_end_point(ends, end),
+        higher=higher,
     )
 
 
@@ -127,10 +132,14 @@ def _eigenvalues(information: np.ndarray, held: np.ndarray, kept: np.ndarray) ->
     return np.linalg.eigvalsh(complement @ information[np.ix_(kept, kept)] @ complement.T)
 
 
-def _best_end_point(ends: list[EndPoint]) -> EndPoint:
-    """The largest objective among first-order points off the variance floor; else of what is off it; else of all."""
+def best_end_point(ends: list[EndPoint]) -> tuple[EndPoint, EndPoint | None]:
+    """The end point to keep, and one off the floor that is higher without being a first-order point, if there is one.
+
+    Kept is the largest objective among first-order points off the floor; else among what is off it; else among all.
+    """
     off_floor = [end for end in ends if not end.on_floor] or ends
-    return _highest([end for end in off_floor if end.status is FitStatus.CONVERGED] or off_floor)
+    kept = _highest([end for end in off_floor if end.status is FitStatus.CONVERGED] or off_floor)
+    return kept, _higher_end_point(ends, kept)
 
 
 def _highest(ends: list[EndPoint]) -> EndPoint:

@@ -15,7 +15,7 @@ from gatewise.fit.spreads import RelativeSpread
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
 
-__all__ = ["collect_findings", "seen"]
+__all__ = ["collect_findings", "findings_at", "seen"]
 
 # Fewer effective rows than this is an empty expert.
 _EMPTY_ROWS = 1e-2
@@ -32,21 +32,41 @@ def collect_findings(
     problem = floors.problem
     noticed = [
         *_early_end(options, point.end, found),
+        *_at_point(problem, point, optima),
+        *_floor(floors, point),
+    ]
+    if all(finding.code.is_maximum for finding in noticed):
+        noticed += _weak_search(found.evidence, options)
+    noticed.sort(key=_severity)
+    first, *others = noticed or [_converged(point, found)]
+    first = dataclasses.replace(first, message=first.message + _higher(problem, point))
+    return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
+
+
+def findings_at(problem: Problem, point: KeptPoint, kept: KeptPoint) -> tuple[Finding, ...]:
+    """All findings at a rival of the kept point."""
+    noticed = sorted(_at_point(problem, point, ()), key=_severity)
+    below = problem.objective(kept.theta) - problem.objective(point.theta)
+    message = f"{FitStatus.CONVERGED.sentence} Another one is {below:.3g} higher; this is a rival of it."
+    found = noticed or [Finding(FitStatus.CONVERGED, message, {"below": below})]
+    return (*found, *_partition(problem, point))
+
+
+def _severity(finding: Finding) -> int:
+    return list(FitStatus).index(finding.code)
+
+
+def _at_point(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -> list[Finding]:
+    """What there is to say of a point, however it was found."""
+    noticed = [
         *_saturation(problem),
         *_separation(point.direction),
         *_expert_separation(point),
-        *_floor(floors, point),
         *_degenerate_experts(problem, point, optima),
     ]
     if not problem.is_saturated and point.end.status is FitStatus.CONVERGED:
         noticed += _curvature(problem, point)
-    if all(finding.code.is_maximum for finding in noticed):
-        noticed += _weak_search(found.evidence, options)
-    severity = list(FitStatus)
-    noticed.sort(key=lambda finding: severity.index(finding.code))
-    first, *others = noticed or [_converged(point, found)]
-    first = dataclasses.replace(first, message=first.message + _higher(problem, point))
-    return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
+    return noticed
 
 
 def _converged(point: KeptPoint, found: Found) -> Finding:

@@ -5,19 +5,22 @@ import time
 
 import numpy as np
 
-from gatewise.fit.assess import examine
+from gatewise.fit.assess import KeptPoint, best_end_point, examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
-from gatewise.fit.findings import collect_findings
+from gatewise.fit.findings import collect_findings, findings_at
 from gatewise.fit.floors import Floors, settle_floors
 from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
+from gatewise.fit.rivals import find_rivals
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.search import Found, search
 from gatewise.fit.single_threaded import single_threaded
+from gatewise.fit.start import EndPoint
 from gatewise.fit.starts import checked_init
-from gatewise.fit.status import FitStatus
+from gatewise.fit.status import Finding, FitStatus
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["fit"]
@@ -83,9 +86,48 @@ def fit(
 
 def _assemble(floors: Floors, options: FitOptions, found: Found, began: float) -> FitResult:
     problem = floors.problem
-    point = examine(problem, found.ends)
+    end, higher = best_end_point(found.ends)
+    point = examine(problem, end, problem.canonical_order(end.theta), higher)
     optima, reached = found.optima.table()
     findings = collect_findings(floors, options, point, found, optima)
+    records = {record.index: record for record in _records(problem, found.ends, reached)}
+    result = _result(problem, options, point, findings, found, began)
+    rivals = []
+    for rival in find_rivals(problem, found.optima, point):
+        own = _result(problem, options, rival, findings_at(problem, rival, point), found, began)
+        numbers = [index for index in records if reached.get(index) == reached[rival.end.index]]
+        rivals.append(dataclasses.replace(own, starts=tuple(records[index] for index in numbers)))
+    return dataclasses.replace(result, starts=tuple(records.values()), optima=optima, rivals=tuple(rivals))
+
+
+def _records(problem: Problem, ends: list[EndPoint], reached: dict[int, int]) -> list[StartRecord]:
+    return [
+        StartRecord(
+            index=end.index,
+            strategy=end.strategy,
+            status=FitStatus.ON_FLOOR if end.on_floor else end.status,
+            log_likelihood=problem.log_likelihood(end.theta),
+            objective=problem.objective(end.theta),
+            relative_gradient=end.relative_gradient,
+            n_iterations=end.n_iterations,
+            n_evaluations=end.n_evaluations,
+            on_floor=end.on_floor,
+            optimum=reached.get(end.index),
+            seconds=end.seconds,
+        )
+        for end in ends
+    ]
+
+
+def _result(
+    problem: Problem,
+    options: FitOptions,
+    point: KeptPoint,
+    findings: tuple[Finding, ...],
+    found: Found,
+    began: float,
+) -> FitResult:
+    """What a fit says of a point, without starts, optima and rivals."""
     scales = problem.relative_scales(point.theta)
     ray = point.direction
     return FitResult(
@@ -118,24 +160,10 @@ def _assemble(floors: Floors, options: FitOptions, found: Found, began: float) -
         separated=point.separated,
         separation=None if ray is None else _gate_part(problem.coordinates, point.theta, ray),
         baseline=problem.baseline,
-        starts=tuple(
-            StartRecord(
-                index=end.index,
-                strategy=end.strategy,
-                status=FitStatus.ON_FLOOR if end.on_floor else end.status,
-                log_likelihood=problem.log_likelihood(end.theta),
-                objective=problem.objective(end.theta),
-                relative_gradient=end.relative_gradient,
-                n_iterations=end.n_iterations,
-                n_evaluations=end.n_evaluations,
-                on_floor=end.on_floor,
-                optimum=reached.get(end.index),
-                seconds=end.seconds,
-            )
-            for end in found.ends
-        ),
-        optima=optima,
+        starts=(),
+        optima=(),
         search=found.evidence,
+        rivals=(),
         trace=point.end.trace,
         seed=options.seed,
         seconds=time.monotonic() - began,

@@ -189,11 +189,12 @@ class LinearObjective(Problem):
             check()
         return state.theta
 
-    def canonical_order(self, theta: np.ndarray) -> np.ndarray:
-        """θ with experts by mean responsibility, then by first coefficient; the last is the reference."""
-        share = np.round(self.responsibilities(theta) @ self.data.weight / self.total_weight, 9)
+    def canonical_order(self, theta: np.ndarray, key: np.ndarray | None = None) -> np.ndarray:
+        """θ with experts by mean responsibility, or by a key, then by first coefficient; the last is the reference."""
+        if key is None:
+            key = np.round(self.responsibilities(theta) @ self.data.weight / self.total_weight, 9)
         _, coefficients, _ = self.layout.unpack(theta)
-        return self.layout.permute(theta, np.lexsort([coefficients[:, 0], -share]))
+        return self.layout.permute(theta, np.lexsort([coefficients[:, 0], -key]))
 
     def build_model(self, theta: np.ndarray) -> MixtureOfExperts:
         """A copy of the prototype, in float64 on the CPU, with the user-unit parameters of θ."""

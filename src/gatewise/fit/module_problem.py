@@ -446,10 +446,11 @@ class ModuleProblem(Problem):
 
     # --- the verdict
 
-    def canonical_order(self, theta: np.ndarray) -> np.ndarray:
-        """θ with experts by mean responsibility, as the gate and constraints allow, and settled."""
-        share = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
-        return self._experts.sorted(theta, share)
+    def canonical_order(self, theta: np.ndarray, key: np.ndarray | None = None) -> np.ndarray:
+        """θ with experts by mean responsibility, or by a key, as the gate and constraints allow, and settled."""
+        if key is None:
+            key = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
+        return self._experts.sorted(theta, key)
 
     def settled(self, theta: np.ndarray) -> np.ndarray:
         """The representative of θ's orbit under the symmetries that have one: a reference at 0, a length of 1."""

@@ -218,8 +218,8 @@ class Problem(ABC):
         return theta
 
     @abstractmethod
-    def canonical_order(self, theta: np.ndarray) -> np.ndarray:
-        """θ with experts by mean responsibility, largest first, as far as the gate allows."""
+    def canonical_order(self, theta: np.ndarray, key: np.ndarray | None = None) -> np.ndarray:
+        """θ with experts by mean responsibility, or by a key (k,), largest first, as far as the gate allows."""
 
     @abstractmethod
     def build_model(self, theta: np.ndarray) -> MixtureOfExperts:

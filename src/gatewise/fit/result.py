@@ -200,6 +200,10 @@ class FitResult:
         starts: one record per start.
         optima: the distinct end points, best first, after them those on the variance floor.
         search: how far the search went, and what it cannot have seen.
+        rivals: other optima whose log-likelihood is at most 2 below that of the kept one, the best first, at most five:
+            what the fit would be there, experts in the order in which they share rows with the kept ones; only the
+            starts that ended there, no optima, and no rivals in turn. A fit with `init=rival.model` and `n_starts=1`
+            keeps it.
         trace: the mean objective of the kept start, iteration by iteration.
         seed: the seed everything random was keyed by.
         seconds: wall time of the whole fit.
@@ -239,6 +243,7 @@ class FitResult:
     starts: tuple[StartRecord, ...]
     optima: tuple[Optimum, ...]
     search: Search
+    rivals: tuple["FitResult", ...]
     trace: np.ndarray
     seed: int
     seconds: float

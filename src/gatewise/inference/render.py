@@ -36,7 +36,7 @@ class Page:
         status: the code of the status.
         findings: one sentence each, the status's own first.
         tables: headings and tables.
-        remarks: a heading and sentences to stand after the tables, or None.
+        remarks: headings with sentences, to stand after the tables.
         footnote: rows, starts, seed and priors, in a line.
     """
 
@@ -44,7 +44,7 @@ class Page:
     status: str
     findings: list[str]
     tables: list[tuple[str, pd.DataFrame]]
-    remarks: tuple[str, list[str]] | None
+    remarks: list[tuple[str, list[str]]]
     footnote: str
 
 
@@ -55,11 +55,10 @@ def text(page: Page) -> str:
         parts.append(textwrap.fill(sentence, _WIDTH, subsequent_indent="  "))
     for heading, table in page.tables:
         parts += ["", heading, _text_table(table)]
-    if page.remarks is not None:
-        parts += ["", page.remarks[0]]
+    for heading, sentences in page.remarks:
+        parts += ["", heading]
         parts += [
-            textwrap.fill(sentence, _WIDTH, initial_indent="  ", subsequent_indent="    ")
-            for sentence in page.remarks[1]
+            textwrap.fill(sentence, _WIDTH, initial_indent="  ", subsequent_indent="    ") for sentence in sentences
         ]
     return "\n".join([*parts, "", page.footnote])
 
@@ -73,8 +72,8 @@ def markdown(page: Page) -> str:
         header, *rows = _cells(table)
         parts += ["", f"**{heading}**", "", _markdown_row(header), _markdown_row(_rules(table))]
         parts += [_markdown_row(row) for row in rows]
-    if page.remarks is not None:
-        parts += ["", f"**{page.remarks[0]}**", "", *(f"- {_pipe(sentence)}" for sentence in page.remarks[1])]
+    for heading, sentences in page.remarks:
+        parts += ["", f"**{heading}**", "", *(f"- {_pipe(sentence)}" for sentence in sentences)]
     return "\n".join([*parts, "", page.footnote, ""])
 
 
@@ -89,9 +88,9 @@ def html(page: Page) -> str:
         parts.append(
             f"<table><caption>{escape(heading)}</caption><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
         )
-    if page.remarks is not None:
-        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in page.remarks[1])
-        parts.append(f"<p>{escape(page.remarks[0])}</p><ul>{items}</ul>")
+    for heading, sentences in page.remarks:
+        items = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+        parts.append(f"<p>{escape(heading)}</p><ul>{items}</ul>")
     return "\n".join([*parts, f"<p>{escape(page.footnote)}</p>"])
 
 

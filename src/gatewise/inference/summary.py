@@ -1,7 +1,7 @@
 """The summary of a fit as data; `gatewise.inference.render` turns it into text."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from gatewise.inference import render
 from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
 from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
+from gatewise.inference.rivals import rivals_table
 from gatewise.ops.component import Component
 
 __all__ = ["Summary", "summarise"]
 
+_LISTED_CHANGES = 6
 _SQUARES = {
     "residual_sum_of_squares": "residual_sum",
     "residual_standard_deviation": "residual_deviation",
@@ -35,6 +37,8 @@ class Summary:
             effective_rows, scale if the family has one, flags.
         optima: one row per distinct end point, best first, those on the floor last: log_likelihood (NaN for least
             squares), objective, starts, smallest_scale (NaN without scales), smallest_rows, flags.
+        rivals: one row per optimum whose log-likelihood is at most 2 below that of the kept one, with what it would
+            change: see `rivals_table`.
         statistics: plain numbers and strings: status, parts and their options, criteria, squared errors, the
             one-expert baseline, rows, seed; NaN where the fit has no such number.
         findings: one sentence each, the status's own first.
@@ -51,6 +55,7 @@ class Summary:
     parameters: pd.DataFrame
     experts: pd.DataFrame
     optima: pd.DataFrame
+    rivals: pd.DataFrame
     statistics: dict[str, Any]
     findings: list[str]
     null_directions: list[dict[str, Any]]
@@ -87,6 +92,7 @@ class Summary:
             "parameters": self.parameters.to_dict("records"),
             "experts": self.experts.to_dict("records"),
             "optima": self.optima.to_dict("records"),
+            "rivals": self.rivals.to_dict("records"),
             "null_directions": self.null_directions,
             "boundary": None if self.boundary is None else self.boundary.to_dict("records"),
         }
@@ -162,6 +168,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "smallest_eigenvalue": result.smallest_eigenvalue,
         "n_starts": len(result.starts),
         "n_optima": sum(not optimum.on_floor for optimum in result.optima),
+        "search": asdict(result.search),
         "gate_ridge": result.gate_ridge,
         "expert_ridge": result.expert_ridge,
         "variance_prior": None if result.variance_prior is None else list(result.variance_prior),
@@ -181,6 +188,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         parameters=parameter_table(result, names, level),
         experts=pd.DataFrame(experts),
         optima=_optima(result),
+        rivals=rivals_table(result, names, level),
         statistics=statistics,
         findings=[finding.message for finding in result.findings],
         null_directions=_null_directions(result),
@@ -335,14 +343,35 @@ def _comparison(summary: Summary) -> pd.DataFrame:
     )
 
 
-def _remarks(summary: Summary) -> tuple[str, list[str]] | None:
+def _remarks(summary: Summary) -> list[tuple[str, list[str]]]:
+    """What stands after the tables: rivals of the kept optimum, and what is not identified."""
+    remarks = []
+    if len(summary.rivals):
+        unit = "residual variances" if summary.statistics["objective"] == "least_squares" else "units of log-likelihood"
+        remarks.append(
+            (
+                f"Rivals: other optima within 2 {unit}, and what they would change",
+                [_rival(rival) for rival in summary.rivals.to_dict("records")],
+            )
+        )
     left = [entry for entry in summary.null_directions if not entry["by_reference"]]
-    if not left:
-        return None
-    total = sum(entry["dimensions"] for entry in left)
-    plural = "direction" if total == 1 else "directions"
-    heading = f"Not identified: {total} {plural} of the parameters (dimensions and reasons)"
-    return heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in left]
+    if left:
+        total = sum(entry["dimensions"] for entry in left)
+        plural = "direction" if total == 1 else "directions"
+        heading = f"Not identified: {total} {plural} of the parameters (dimensions and reasons)"
+        remarks.append((heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in left]))
+    return remarks
+
+
+def _rival(rival: dict[str, Any]) -> str:
+    starts = "1 start" if rival["starts"] == 1 else f"{rival['starts']} starts"
+    listed = rival["changes"][:_LISTED_CHANGES]
+    left = len(rival["changes"]) - len(listed)
+    changes = "; ".join([*listed, *([f"and {left} more"] if left else [])]) or "no sign, significance or share"
+    return (
+        f"{rival['rival']}: {rival['below']:.3g} below ({starts}): {changes}. To keep it: "
+        f"fit again with n_starts=1, init=result_.rivals[{rival['rival'] - 1}].model"
+    )
 
 
 def _footnote(summary: Summary) -> str:
