@@ -29,7 +29,7 @@ BLOCK = 8
 # Blocks of independent starts before half of each block perturbs the best point.
 _INDEPENDENT_BLOCKS = 2
 # Labels of starts are softened by a random share between these where the targets are discrete.
-_SOFTEST, _HARDEST = 0.5, 0.05
+_SOFTEST, _HARDEST = 0.3, 0.003
 
 
 def checked_init(init: Init, model: MixtureOfExperts, n_rows: int) -> str | np.ndarray | tuple[MixtureOfExperts, ...]:
