@@ -32,6 +32,7 @@ _ROUNDING = 1e-12
 # Ends on the floor whose mean objectives agree so well are one; of different ones so many are followed.
 _SAME = 1e-8
 _MOST = 10
+_AT_REST = (FitStatus.CONVERGED, FitStatus.STALLED)
 _STOPPED = (FitStatus.TIME_LIMIT, FitStatus.INTERRUPTED)
 
 
@@ -204,8 +205,9 @@ def _distinct(problem: Problem, ends: list[EndPoint]) -> list[EndPoint]:
 
 
 def _is_held(problem: Problem, end: EndPoint) -> bool:
-    """Whether a start ended on the floor, with many rows for each of the experts there."""
-    return bool(end.on_floor) and np.isfinite(end.value) and _have_many(problem, end.theta, end.on_floor)
+    """Whether a start came to rest on the floor, with many rows for each of the experts there."""
+    rests = bool(end.on_floor) and end.status in _AT_REST and np.isfinite(end.value)
+    return rests and _have_many(problem, end.theta, end.on_floor)
 
 
 def _rests(problem: Problem, end: EndPoint, experts: tuple[int, ...]) -> bool:
