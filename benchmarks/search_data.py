@@ -31,12 +31,12 @@ class Table:
 
 
 def table(number: int, seed: int) -> Table:
-    """Family by turns; 2 to 5 experts, 1 to 8 features, weights of at least 5 %, 250 to 1,000 rows."""
+    """Family by turns; 2 to 5 experts, 1 to 8 features, weights of at least 5 %, 500 to 2,000 rows."""
     generator = np.random.default_rng([seed, number])
     family = FAMILIES[number % len(FAMILIES)]
     k = int(generator.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
     d = int(generator.integers(1, 9))
-    n = round(250.0 * 4.0 ** generator.uniform())
+    n = round(500.0 * 4.0 ** generator.uniform())
     on_inputs = bool(generator.integers(2))
     x = generator.normal(size=(n, d))
     labels = _labels(x, k, on_inputs, generator)

@@ -12,6 +12,7 @@ __all__ = [
     "ModelFolderError",
     "OutputError",
     "SeparationWarning",
+    "WeakSearchWarning",
 ]
 
 
@@ -45,3 +46,7 @@ class SeparationWarning(FitWarning):
 
 class DegenerateExpertWarning(FitWarning):
     """An expert sits on the variance floor or holds too few rows."""
+
+
+class WeakSearchWarning(FitWarning):
+    """A maximum was found, but the search is not complete: a better one may be left."""

@@ -15,7 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 from gatewise.estimators.inputs import ColumnChoice, chosen_columns, feature_matrix, row_offset, row_weights
 from gatewise.estimators.parts import build_prototype, linear_coefficients
 from gatewise.estimators.seeds import RandomState, seed_from
-from gatewise.exceptions import DegenerateExpertWarning, FitWarning, InputError, SeparationWarning
+from gatewise.exceptions import (
+    DegenerateExpertWarning,
+    FitWarning,
+    InputError,
+    SeparationWarning,
+    WeakSearchWarning,
+)
 from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
@@ -354,4 +360,6 @@ def check_level(level: float) -> None:
 def _warning_of(status: FitStatus) -> type[FitWarning]:
     if status in _SEPARATED:
         return SeparationWarning
+    if status is FitStatus.WEAK_SEARCH:
+        return WeakSearchWarning
     return DegenerateExpertWarning if status in _DEGENERATE else FitWarning

@@ -170,6 +170,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         Warns:
             SeparationWarning: the gate or an expert separates.
             DegenerateExpertWarning: an expert is empty or tight.
+            WeakSearchWarning: the search is not complete, so that a better maximum may be left.
             FitWarning: the fit ended with any other status than CONVERGED.
         """
         self._forget()

@@ -197,6 +197,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         Warns:
             SeparationWarning: the gate or an expert separates.
             DegenerateExpertWarning: an expert is on the variance floor, empty or tight.
+            WeakSearchWarning: the search is not complete, so that a better maximum may be left.
             FitWarning: the fit ended with any other status than CONVERGED.
         """
         self._forget()

@@ -83,7 +83,8 @@ def _converged(point: KeptPoint, found: Found) -> Finding:
 def seen(search: Search) -> str:
     """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two."""
     if not search.n_independent:
-        return "It began where the caller said: nothing was searched."
+        alone = "One regression has one maximum: there is nothing to search."
+        return alone if search.complete else "It began where the caller said: nothing was searched."
     optima = f"{search.n_optima} distinct optim{'um' if search.n_optima == 1 else 'a'}"
     return (
         f"{search.hits_of_best} of {search.n_independent} independent starts ended there; {optima} found. Estimated "

@@ -46,4 +46,4 @@ def _reassign(data: StartRows, responsibilities: np.ndarray, generator: np.rando
 
 
 PERTURBATIONS: dict[str, Perturbation] = {"redraw": _redraw, "reassign": _reassign}
-"""The perturbations by name; "auto" takes them in turn."""
+"""The perturbations by name."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Protocol, Self
 
 import numpy as np
+import torch
 
 from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Coordinates
@@ -131,6 +132,12 @@ class Problem(ABC):
     def n_experts(self) -> int:
         """The number of experts."""
         return self.prototype.n_experts
+
+    @property
+    def is_one_regression(self) -> bool:
+        """Whether there is one expert, linear in its parameters: then there is one maximum, and nothing to search."""
+        experts = self.prototype.experts
+        return self.n_experts == 1 and experts.basis(torch.zeros(1, experts.n_features).double()) is not None
 
     @property
     def is_saturated(self) -> bool:

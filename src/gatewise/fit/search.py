@@ -100,8 +100,8 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
 
 
 def _wanted(problem: Problem, options: FitOptions) -> int | None:
-    """How many starts are asked for, or None where the evidence decides. One expert has no labels to draw."""
-    if problem.n_experts == 1:
+    """How many starts are asked for, or None where the evidence decides."""
+    if problem.is_one_regression:
         return 1
     return None if isinstance(options.n_starts, str) else options.n_starts
 
@@ -125,6 +125,8 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
     The search is complete where that chance is small, the best optimum was hit by some independent starts, and, where
     there are several optima, by none of many perturbations of the best a better one.
     """
+    if optima.problem.is_one_regression:
+        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=0.0, complete=True)
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
     hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]

@@ -28,6 +28,8 @@ BLOCK = 8
 
 # Blocks of independent starts before half of each block perturbs the best point.
 _INDEPENDENT_BLOCKS = 2
+# "redraw" finds more than "reassign", which finds others.
+_PERTURBATIONS = ("redraw", "redraw", "reassign")
 # Labels of starts are softened by a random share between these where the targets are discrete.
 _SOFTEST, _HARDEST = 0.3, 0.003
 
@@ -117,12 +119,12 @@ def n_given(init: Init) -> int:
 
 
 def _in_turn(index: int) -> str:
-    names, perturbations = list(STRATEGIES), list(PERTURBATIONS)
+    names = list(STRATEGIES)
     later = index - _INDEPENDENT_BLOCKS * BLOCK
     if later < 0:
         return names[index % len(names)]
     turn, is_independent = divmod(later, 2)
-    return names[turn % len(names)] if is_independent else perturbations[turn % len(perturbations)]
+    return names[turn % len(names)] if is_independent else _PERTURBATIONS[turn % len(_PERTURBATIONS)]
 
 
 def is_perturbation(strategy: str) -> bool:
