@@ -1,7 +1,7 @@
 """How often the default search finds the best maximum, and how often it says so: `python benchmarks/search.py`.
 
-For each simulated table of `search_data.py` three fits: the default one, one with 20 starts for its cost, and the best of
-500 starts. One line of JSON for each, appended when it is done: a second call goes on.
+For each simulated table of `search_data.py` three fits: the default one, one with 20 starts for its cost, and the best
+of 500 starts. One line of JSON for each, appended when it is done: a second call goes on.
 """
 
 import argparse

@@ -1,8 +1,5 @@
 """The order of columns changes nothing but the order of tables."""
 
-import csv
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -16,17 +13,7 @@ from gatewise.fit.draws import Draws
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
 from gatewise.gates import DenseToSparseGate
-
-DATA = Path(__file__).parent / "data"
-
-
-def dummies(name, columns, target):
-    """0/1 columns for all levels but the first of each factor, and the target, of MASS::Insurance or MASS::quine."""
-    with (DATA / f"{name}.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    levels = [(column, level) for column in columns for level in sorted({row[column] for row in rows})[1:]]
-    x = np.array([[float(row[column] == level) for column, level in levels] for row in rows])
-    return x, np.array([float(row[target]) for row in rows]), rows
+from tests.fit.r_tables import dummies
 
 
 def simulated(seed, n, d, bits=False):
