@@ -7,6 +7,7 @@ user-unit parameters are J θ + c and covariances J V Jᵀ, exactly; fits cannot
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -87,27 +88,27 @@ class Layout:
     expert_size: int
     shared_scale: bool
 
-    @property
+    @cached_property
     def n_scales(self) -> int:
         """k, or 1 if shared."""
         return 1 if self.shared_scale else self.n_experts
 
-    @property
+    @cached_property
     def gate(self) -> slice:
         """Where the gate's contrasts stand."""
         return slice(0, (self.n_experts - 1) * self.gate_size)
 
-    @property
+    @cached_property
     def experts(self) -> slice:
         """Where the experts' coefficients stand."""
         return slice(self.gate.stop, self.gate.stop + self.n_experts * self.expert_size)
 
-    @property
+    @cached_property
     def scales(self) -> slice:
         """Where the log-scales stand."""
         return slice(self.experts.stop, self.experts.stop + self.n_scales)
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of free parameters."""
         return self.scales.stop
@@ -117,7 +118,8 @@ class Layout:
         gate = np.zeros((self.n_experts, self.gate_size))
         gate[:-1] = theta[self.gate].reshape(self.n_experts - 1, self.gate_size)
         coefficients = theta[self.experts].reshape(self.n_experts, self.expert_size).copy()
-        log_scale = np.broadcast_to(theta[self.scales], (self.n_experts,)).copy()
+        own = theta[self.scales]
+        log_scale = np.repeat(own, self.n_experts) if self.shared_scale else own.copy()
         return gate, coefficients, log_scale
 
     def pack(self, gate: np.ndarray, coefficients: np.ndarray, log_scale: np.ndarray) -> np.ndarray:

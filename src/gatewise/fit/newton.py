@@ -6,6 +6,7 @@ Maximises f by steps s that maximise gᵀs + ½ sᵀHs within ‖s‖ ≤ Δ (Mo
 points outward is held there; a step that crosses a bound is cut back to it.
 """
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -101,6 +102,8 @@ def bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> 
 
     def step(shift: float) -> np.ndarray:
         denominator = curvature + shift
+        if denominator[0] > 1e-14 * largest:
+            return gradient / denominator
         # A direction without curvature and without slope is left alone.
         idle = (denominator <= 1e-14 * largest) & (np.abs(gradient) <= 1e-16 * largest)
         return np.where(idle, 0.0, gradient / np.where(denominator <= 1e-14 * largest, 1e-14 * largest, denominator))
@@ -111,7 +114,12 @@ def bounded_step(curvature: np.ndarray, gradient: np.ndarray, radius: float) -> 
             return plain
     floor = max(0.0, -lowest)
     high = floor + float(np.linalg.norm(gradient)) / radius + 1e-14 * largest
-    shift = _bisect(lambda mu: float(np.linalg.norm(step(mu))) - radius, floor, high)
+
+    def excess(shift: float) -> float:
+        answer = step(shift)
+        return math.sqrt(answer @ answer) - radius
+
+    shift = _bisect(excess, floor, high)
     answer = step(shift)
     missing = radius**2 - float(answer @ answer)
     if lowest < 0.0 and missing > 0.1 * radius**2:

@@ -1,5 +1,6 @@
 """Start after start, in blocks, until the evidence is in; and what the search cannot have seen."""
 
+import copy
 import sys
 import time
 import warnings
@@ -28,11 +29,11 @@ __all__ = ["Found", "judge", "search"]
 _ENTRIES_PER_UNIT = 1e6
 _MOST_WORK = 8_000.0
 _MOST_STARTS = 600
-_FEWEST_STARTS = 2 * BLOCK
 # When the evidence is in. Tuned on simulated tables other than those that docs/search.md reports on.
+_FEWEST_INDEPENDENT = 2 * BLOCK
 _FEWEST_HITS = 3
-_SMALL_CHANCE = 0.005
-_FEWEST_PERTURBED = 24
+_TIMES_AS_LIKELY = 20.0
+_EXPECTED = 3.0
 # A strategy that has been tried so many times is judged by itself.
 _OFTEN = 15
 
@@ -77,6 +78,8 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
     pool: AbstractContextManager[Any] = (
         nullcontext(None) if serial else joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")
     )
+    # Tasks are sent from another thread: what they hold must not change, and a problem remembers what it has computed.
+    sent = problem if serial else copy.deepcopy(problem)
     with pool as parallel:
         while True:
             indices = range(len(ends), len(ends) + BLOCK if wanted is None else min(len(ends) + BLOCK, wanted))
@@ -85,14 +88,14 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
             if parallel is None:
                 block = _run_here(problem, options, indices, around, deadline, interrupted)
             else:
-                block = _run_in_workers(parallel, problem, options, indices, around, deadline)
+                block = _run_in_workers(parallel, sent, options, indices, around, deadline)
             with closing(block):
                 for end in block:
                     ends.append(end)
                     optima.add(end)
                     _announce(options, end)
                     if interrupted() or (deadline is not None and time.monotonic() > deadline):
-                        cut_short = len(ends) < (_FEWEST_STARTS if wanted is None else wanted)
+                        cut_short = len(ends) < (_FEWEST_INDEPENDENT if wanted is None else wanted)
                         return Found(ends, optima, judge(optima, ends), cut_short)
             evidence = judge(optima, ends)
             if len(ends) == wanted or (wanted is None and (evidence.complete or _is_spent(problem, ends))):
@@ -110,7 +113,7 @@ def _is_spent(problem: Problem, ends: Sequence[EndPoint]) -> bool:
     """Whether the limit of counted work is reached: passes over the data, each by its entries, and starts."""
     per_pass = 1.0 + problem.n_rows * problem.size / _ENTRIES_PER_UNIT
     work = per_pass * sum(end.n_evaluations for end in ends)
-    return len(ends) >= _FEWEST_STARTS and (len(ends) >= _MOST_STARTS or work >= _MOST_WORK)
+    return len(ends) >= _FEWEST_INDEPENDENT and (len(ends) >= _MOST_STARTS or work >= _MOST_WORK)
 
 
 def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
@@ -122,8 +125,9 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
     W / (N (N − 1)). It holds for one distribution of starts: the largest of the estimates for all strategies in turn,
     and for each that has been tried often enough.
 
-    The search is complete where that chance is small, the best optimum was hit by some independent starts, and, where
-    there are several optima, by none of many perturbations of the best a better one.
+    The search is complete where the best optimum was hit by some independent starts, one more of these is twenty times
+    as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
+    without success so often that something that is as easy to hit would have been expected three times.
     """
     if optima.problem.is_one_regression:
         return Search(len(ends), 0, 0, n_optima=1, chance_of_better=0.0, complete=True)
@@ -135,14 +139,16 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
     for strategy, n_tried in Counter(strategies.values()).items():
         if n_tried >= _OFTEN:
             chance = max(chance, _chance_of_better(sum(strategy in hit for hit in hits), n_tried))
-    probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) >= _FEWEST_PERTURBED
+    enough = hits_of_best >= _FEWEST_HITS and len(strategies) >= _FEWEST_INDEPENDENT
+    share = hits_of_best / max(len(strategies), 1)
+    probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) * share >= _EXPECTED
     return Search(
         n_starts=len(ends),
         n_independent=len(strategies),
         hits_of_best=hits_of_best,
         n_optima=len(ordinary),
         chance_of_better=chance,
-        complete=hits_of_best >= _FEWEST_HITS and chance <= _SMALL_CHANCE and probed,
+        complete=enough and chance * _TIMES_AS_LIKELY <= share and probed,
     )
 
 
