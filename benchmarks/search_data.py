@@ -9,6 +9,8 @@ from gatewise.model import MixtureOfExperts
 FAMILIES = ("gaussian", "poisson", "categorical", "gamma")
 _CLASSES = 3
 _SMALLEST_WEIGHT = 0.05
+_GATE_SLOPE = 2.0
+_ROWS_PER_PARAMETER, _FEWEST_ROWS, _MOST_ROWS = 20, 250, 800
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,17 +33,15 @@ class Table:
 
 
 def table(number: int, seed: int) -> Table:
-    """Family by turns; 2 to 5 experts, 1 to 8 features, weights of at least 5 %, 500 to 2,000 rows."""
+    """Family by turns; 2 to 5 experts, 1 to 8 features, weights of at least 5 %, 20 rows for each parameter (250 to 800).
+
+    In half of the tables the inputs move the weights; in all of classes, since one class in a row tells little else.
+    """
     generator = np.random.default_rng([seed, number])
     family = FAMILIES[number % len(FAMILIES)]
     k = int(generator.choice([2, 3, 4, 5], p=[0.4, 0.3, 0.2, 0.1]))
     d = int(generator.integers(1, 9))
-    n = round(500.0 * 4.0 ** generator.uniform())
-    on_inputs = bool(generator.integers(2))
-    x = generator.normal(size=(n, d))
-    labels = _labels(x, k, on_inputs, generator)
-    y = _target(family, x, labels, k, generator)
-    gate_x = x if on_inputs else x[:, :0]
+    on_inputs = bool(generator.integers(2)) or family == "categorical"
     options = {"n_classes": _CLASSES} if family == "categorical" else {}
     model = MixtureOfExperts.build(
         gate="softmax",
@@ -50,25 +50,36 @@ def table(number: int, seed: int) -> Table:
         family_options=options,
         n_experts=k,
         n_features=d,
-        n_gate_features=gate_x.shape[1],
+        n_gate_features=d if on_inputs else 0,
     )
+    n = min(max(_ROWS_PER_PARAMETER * _size(model), _FEWEST_ROWS), _MOST_ROWS)
+    x = generator.normal(size=(n, d))
+    slope = _GATE_SLOPE * generator.normal(size=(d, k)) / np.sqrt(d) if on_inputs else np.zeros((d, k))
+    labels = _labels(x, slope, generator)
+    y = _target(family, x, labels, k, generator)
     name = f"{family}, k = {k}, d = {d}, n = {n}, {'gate on inputs' if on_inputs else 'constant gate'}"
-    return Table(name, model, x, gate_x, y)
+    return Table(name, model, x, x if on_inputs else x[:, :0], y)
 
 
-def _labels(x: np.ndarray, k: int, on_inputs: bool, generator: np.random.Generator) -> np.ndarray:
-    """Which expert makes each row: shares of at least 5 %, which the inputs move in half of the tables."""
+def _size(model: MixtureOfExperts) -> int:
+    """Free parameters: those of the gate are relative to its last expert's."""
+    k = model.n_experts
+    gate = sum(value.numel() for value in model.gate.parameters()) * (k - 1) // k
+    return gate + sum(value.numel() for value in model.experts.parameters())
+
+
+def _labels(x: np.ndarray, slope: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Which expert makes each row: shares of at least 5 % where all inputs are 0."""
+    k = slope.shape[1]
     share = _SMALLEST_WEIGHT + (1.0 - k * _SMALLEST_WEIGHT) * generator.dirichlet(np.ones(k))
-    logits = np.log(share) + (x @ generator.normal(size=(x.shape[1], k)) / np.sqrt(x.shape[1]) if on_inputs else 0.0)
-    return (np.broadcast_to(logits, (len(x), k)) + generator.gumbel(size=(len(x), k))).argmax(axis=1)
+    return (np.log(share) + x @ slope + generator.gumbel(size=(len(x), k))).argmax(axis=1)
 
 
 def _target(family: str, x: np.ndarray, labels: np.ndarray, k: int, generator: np.random.Generator) -> np.ndarray:
     n, d = x.shape
-    size = 1.5 if family == "categorical" else 1.0
     n_outputs = _CLASSES if family == "categorical" else 1
-    intercept = size * 1.5 * generator.normal(size=(k, n_outputs))
-    slope = size * generator.normal(size=(k, n_outputs, d)) / np.sqrt(d)
+    intercept = 1.5 * generator.normal(size=(k, n_outputs))
+    slope = generator.normal(size=(k, n_outputs, d)) / np.sqrt(d)
     location = intercept[labels] + np.einsum("nd,nmd->nm", x, slope[labels])
     if family == "gaussian":
         return location[:, 0] + generator.uniform(0.3, 1.0, size=k)[labels] * generator.normal(size=n)
