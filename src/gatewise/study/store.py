@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from gatewise.exceptions import InputError, OutputError
 from gatewise.io.atomic import write_file
+from gatewise.io.tables import parquet_table
 from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Row, Task
 
@@ -267,7 +268,7 @@ class Store:
                 if _checksum(content) != path.stem:
                     self._quarantine(path, content)
                     continue
-                table = pq.read_table(io.BytesIO(content))
+                table = parquet_table(content)
                 whose = (table.schema.metadata or {}).get(b"gatewise_study", b"").decode()
                 if whose != self.digest or not set(first_columns) <= set(table.column_names):
                     raise InputError(f"{path} is no part of this study: move it out of the folder")
