@@ -1,18 +1,19 @@
 """Fit a mixture of experts: all starts, the best of them, and a verdict with its evidence."""
 
 import contextlib
+import copy
 import dataclasses
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Generator
 
 import joblib
 import numpy as np
-import torch
 from rich.console import Console
-from threadpoolctl import threadpool_limits
 
+from gatewise.exceptions import InputError
 from gatewise.fit.assess import distinct_optima, examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
@@ -26,8 +27,13 @@ from gatewise.fit.start import EndPoint, run_start
 from gatewise.fit.starts import checked_init
 from gatewise.fit.status import FitStatus
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import differentiable
+from gatewise.ops.threads import single_threaded
 
 __all__ = ["fit"]
+
+# Their information matrix has 3.2 GB, and two or three of them are needed at once.
+_MOST_PARAMETERS = 20_000
 
 
 def fit(
@@ -78,8 +84,9 @@ def fit(
     began = time.monotonic()
     options = options or FitOptions()
     deadline = None if options.time_limit is None else began + options.time_limit
-    with single_threaded(), deferred_interrupt() as interrupted:
+    with single_threaded(), differentiable(), deferred_interrupt() as interrupted:
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
+        _check_parameter_count(model)
         options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
         problem = build_problem(model, rows, options)
         if model.n_experts == 1:
@@ -96,16 +103,18 @@ def fit(
         return _assemble(problem, options, ends, began)
 
 
-@contextlib.contextmanager
-def single_threaded() -> Generator[None, None, None]:
-    """One thread in BLAS and in torch: the order of a sum must not depend on the machine or the number of workers."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(limits=1, user_api="blas"):
-            yield
-    finally:
-        torch.set_num_threads(before)
+def _check_parameter_count(model: MixtureOfExperts) -> None:
+    """Refuse a model whose information matrix would take all memory.
+
+    Raises:
+        InputError: it has too many parameters.
+    """
+    count = sum(value.numel() for value in model.parameters())
+    if count > _MOST_PARAMETERS:
+        raise InputError(
+            f"the model has {count:,} parameters, more than {_MOST_PARAMETERS:,}: a fit looks at the curvature in each "
+            "pair of them; use fewer experts or features, or smaller options"
+        )
 
 
 def _run_here(
@@ -124,7 +133,8 @@ def _run_in_workers(
     tasks = (
         joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at) for index in range(options.n_starts)
     )
-    results: Generator[EndPoint, None, None] = joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
+    n_jobs = None if options.n_jobs is None else min(options.n_jobs, options.n_starts)
+    results: Generator[EndPoint, None, None] = joblib.Parallel(n_jobs=n_jobs, return_as="generator")(tasks)  # pyright: ignore[reportAssignmentType]
     try:
         for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
             yield end
@@ -137,13 +147,17 @@ def _run_in_workers(
 
 def _run_start_in_worker(problem: Problem, options: FitOptions, index: int, ends_at: float | None) -> EndPoint:
     deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
-    with single_threaded(), deferred_interrupt() as interrupted:
+    with single_threaded(), differentiable(), deferred_interrupt() as interrupted:
+        if threading.current_thread() is not threading.main_thread():
+            # Where the caller's joblib runs threads they share the problem, which evaluates one point at a time.
+            problem = copy.deepcopy(problem)
         return run_start(problem, options, index, deadline, interrupted)
 
 
 def _announce(options: FitOptions, end: EndPoint) -> None:
     """A line per start, on a terminal only."""
-    if options.verbose and sys.stderr.isatty():
+    # A process may have no standard error.
+    if options.verbose and sys.stderr is not None and sys.stderr.isatty():
         Console(stderr=True).print(
             f"start {end.index + 1}/{options.n_starts} {end.strategy:<9} {end.status.name:<11} "
             f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"

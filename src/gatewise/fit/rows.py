@@ -10,7 +10,7 @@ from gatewise.fit.coordinates import Standardisation
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns
 
-__all__ = ["EPSILON", "FitRows", "check_columns", "check_finite", "checked_rows", "checked_weight"]
+__all__ = ["EPSILON", "FitRows", "check_columns", "check_finite", "check_row_count", "checked_rows", "checked_weight"]
 
 _LARGEST = 1e100
 EPSILON = float(np.finfo(float).eps)
@@ -84,14 +84,22 @@ def checked_rows(
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
     rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, features, gate_features, target)
-    k = model.n_experts
-    smallest = max(k, 2)
-    if len(rows.y) < smallest:
-        raise InputError(
-            f"{k} {'expert needs' if k == 1 else 'experts need'} at least {smallest} rows with a positive weight; "
-            f"there are {len(rows.y)}: n_samples = {len(rows.y)}"
-        )
+    check_row_count(model.n_experts, len(rows.y))
     return rows
+
+
+def check_row_count(n_experts: int, n_rows: int) -> None:
+    """Refuse fewer rows with a positive weight than there are experts.
+
+    Raises:
+        InputError: there are fewer, or only one.
+    """
+    smallest = max(n_experts, 2)
+    if n_rows < smallest:
+        raise InputError(
+            f"{n_experts} {'expert needs' if n_experts == 1 else 'experts need'} at least {smallest} rows with a "
+            f"positive weight; there are {n_rows}: n_samples = {n_rows}"
+        )
 
 
 def _matrix(what: str, values: np.ndarray) -> np.ndarray:

@@ -263,6 +263,17 @@ def _decode(data: bytes, source: str, encoding: str | None) -> str:
         raise InputError(f"{source} cannot be decoded as {encoding}: {error}; name its encoding") from None
 
 
+def _not_csv(source: str, line: int, error: csv.Error) -> InputError:
+    """What is wrong with a record that Python's reader refuses: its quotes, or a field of unusual length."""
+    place = f"{source}, the record that begins in line {line} of the file"
+    if "field limit" in str(error):
+        return InputError(
+            f"{place} has a field of more than {csv.field_size_limit():,} characters: is a quote not closed, or is "
+            "this no table?"
+        )
+    return InputError(f"{place} is not valid CSV: {error}; check its quotes")
+
+
 def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
     """The line on which each record begins, blank lines left out; also refuses quotes that could be read two ways."""
     if b'"' in data:
@@ -275,10 +286,7 @@ def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
                     starts.append(line)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise InputError(
-                f"{source}, the record that begins in line {line} of the file is not valid CSV: {error}; "
-                "check its quotes"
-            ) from None
+            raise _not_csv(source, line, error) from None
         return np.asarray(starts, dtype=np.int64)
     characters = np.frombuffer(data, dtype=np.uint8)
     feed, carriage = characters == ord("\n"), characters == ord("\r")
@@ -336,7 +344,10 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
     lines = _record_lines(data, text, source)
     if len(lines) == 0:
         raise InputError(f"{source} is empty: a header line and rows are needed")
-    header = next(record for record in csv.reader(io.StringIO(text, newline="")) if record)
+    try:
+        header = next(record for record in csv.reader(io.StringIO(text, newline="")) if record)
+    except csv.Error as error:
+        raise _not_csv(source, int(lines[0]), error) from None
     names = [name.strip() for name in header]
     _check_names(names, source)
     if len(lines) == 1:

@@ -227,8 +227,8 @@ class Store:
         tables = [self._known[path.name] for path in self._readable()]
         if not tables:
             columns = {**first_columns, **_OTHER}
-            return pa.table({name: pa.array([], kind) for name, kind in columns.items()}).to_pandas()
-        frame = pa.concat_tables(tables, promote_options="default").to_pandas()
+            return pa.table({name: pa.array([], kind) for name, kind in columns.items()}).to_pandas(use_threads=False)
+        frame = pa.concat_tables(tables, promote_options="default").to_pandas(use_threads=False)
         doubled = frame["key"].duplicated(keep=False)
         if doubled.any():
             raise InputError(
