@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import ThreadpoolController
+from threadpoolctl import ThreadpoolController, threadpool_limits
 
 __all__ = ["single_threaded"]
 
@@ -23,13 +23,13 @@ class _Process:
         self._torch = 1
         self._blas: Any = None
 
-    def enter(self, libraries: ThreadpoolController) -> None:
+    def enter(self) -> None:
         with self._guard:
             if self._inside == 0:
-                self._blas = libraries.limit(limits=1, user_api="blas")
                 self._torch = torch.get_num_threads()
-                # Also sets the MKL that is linked into torch, of which threadpoolctl does not know.
-                torch.set_num_threads(1)
+                self._blas = threadpool_limits(limits=1, user_api="blas")
+            # Every thread has a number of its own for OpenMP; what else this sets is the process's.
+            torch.set_num_threads(1)
             self._inside += 1
 
     def leave(self) -> None:
@@ -38,6 +38,11 @@ class _Process:
             if self._inside == 0:
                 torch.set_num_threads(self._torch)
                 self._blas.restore_original_limits()
+                return
+            # Not by torch, which would set that of the MKL in it for all threads.
+            for library in ThreadpoolController().lib_controllers:
+                if library.user_api == "openmp":
+                    library.set_num_threads(self._torch)
 
 
 _process = _Process()
@@ -53,14 +58,10 @@ def single_threaded() -> Iterator[None]:
     if getattr(_thread, "is_inside", False):
         yield
         return
-    libraries = ThreadpoolController()
-    # OpenMP's number belongs to the thread that sets it, everything else to the process.
-    own = libraries.limit(limits=1, user_api="openmp")
-    _process.enter(libraries)
+    _process.enter()
     _thread.is_inside = True
     try:
         yield
     finally:
         _thread.is_inside = False
         _process.leave()
-        own.restore_original_limits()
