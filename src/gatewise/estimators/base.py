@@ -21,7 +21,7 @@ from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
-from gatewise.fit.rows import check_finite, check_row_count, checked_weight
+from gatewise.fit.rows import check_finite, check_offset, check_row_count, checked_weight
 from gatewise.gates import Gate
 from gatewise.inference import (
     Names,
@@ -300,7 +300,7 @@ class GatedEstimator(BaseEstimator, ABC):
                     "the model was fitted with an offset: give the rows' own, or offset=0.0 for an exposure of 1"
                 )
             return None
-        check_finite(values[:, None], ["offset"])
+        check_offset(values)
         return torch.tensor(values)
 
     def _need_density(self, what: str) -> None:

@@ -13,6 +13,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit.options import Init
 from gatewise.fit.problem import StartRows
+from gatewise.fit.rows import real_numbers
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
@@ -138,8 +139,8 @@ def _check_same_parts(start: MixtureOfExperts, model: MixtureOfExperts) -> None:
 def _shares(init: object, n_rows: int, n_experts: int) -> np.ndarray:
     """Responsibilities (n, k) as given, with rows that sum to 1."""
     try:
-        array = np.asarray(init, dtype=float)
-    except (TypeError, ValueError):
+        array = real_numbers("init", init)
+    except InputError:
         raise InputError(
             "init must be the name of a strategy, responsibilities (n, k), a table of numbers, or a model or several"
         ) from None
