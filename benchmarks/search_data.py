@@ -35,7 +35,8 @@ class Table:
 def table(number: int, seed: int) -> Table:
     """Family by turns; 2 to 5 experts, 1 to 8 features, weights of at least 5 %, 20 rows for each parameter.
 
-    There are at least 250 rows and at most 800. In half of the tables the inputs move the weights; in all of classes, since one class in a row tells little else.
+    There are at least 250 rows and at most 800. In half of the tables the inputs move the weights; in all of classes,
+    since one class in a row tells little else.
     """
     generator = np.random.default_rng([seed, number])
     family = FAMILIES[number % len(FAMILIES)]

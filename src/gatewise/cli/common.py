@@ -2,7 +2,6 @@
 
 import csv
 import json
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
@@ -10,9 +9,10 @@ from typing import Any, NoReturn
 
 import typer
 
+from gatewise.cli.streams import say
 from gatewise.exceptions import InputError
 
-__all__ = ["MissingChoice", "ends_on_interrupt", "parse_options", "split_names"]
+__all__ = ["MissingChoice", "as_text", "ends_on_interrupt", "parse_options", "split_names"]
 
 
 class MissingChoice(StrEnum):
@@ -22,9 +22,29 @@ class MissingChoice(StrEnum):
     DROP = "drop"
 
 
+def as_text(argument: str) -> str:
+    r"""An argument as text, whatever the locale: its bytes as UTF-8, and by number what is no UTF-8 either.
+
+    Python keeps bytes that are no text in the locale's encoding as lone surrogates: right for the names of files, but
+    no page and no file can hold them, and no column has such a name.
+
+    Example:
+        >>> as_text("gr\udcc3\udcb6\udcff.csv")
+        'grö\\xff.csv'
+    """
+    return argument.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def split_names(texts: Sequence[str]) -> list[str]:
-    """The names in options like `--features a,b --features c`; a name with a comma stands in double quotes."""
-    return [name.strip() for text in texts for name in next(csv.reader([text], skipinitialspace=True), [])]
+    """The names in options like `--features a,b --features c`; a name with a comma stands in double quotes.
+
+    Raises:
+        InputError: a text cannot be split so.
+    """
+    try:
+        return [name.strip() for text in texts for name in next(csv.reader([as_text(text)], skipinitialspace=True), [])]
+    except csv.Error as error:
+        raise InputError(f"the list of columns cannot be read: {error}; separate names by commas") from None
 
 
 def parse_options(option: str, texts: Sequence[str] | None) -> dict[str, Any] | None:
@@ -45,7 +65,7 @@ def parse_options(option: str, texts: Sequence[str] | None) -> dict[str, Any] | 
     """
     found: dict[str, Any] = {}
     for text in texts or []:
-        name, equals, value = text.partition("=")
+        name, equals, value = as_text(text).partition("=")
         name = name.strip()
         if not equals or not name:
             raise InputError(f"{option} must be written as NAME=VALUE, not {text!r}")
@@ -71,5 +91,5 @@ def ends_on_interrupt() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        print("error: interrupted before there was a result; nothing was written", file=sys.stderr)
+        say("error: interrupted before there was a result; nothing was written")
         raise typer.Exit(130) from None

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatewise.cli.common import MissingChoice, ends_on_interrupt, parse_options, split_names
+from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
 from gatewise.exceptions import GatewiseWarning, InputError
 
 if TYPE_CHECKING:
@@ -174,6 +174,8 @@ def fit(
     with ends_on_interrupt():
         from gatewise.io import check_level, check_new_folder, open_table, prepare_training, usual_features
 
+        target = [as_text(name) for name in target]
+        weights, exposure = (None if name is None else as_text(name) for name in (weights, exposure))
         # What would be refused after the fit is refused before it.
         check_level(level)
         if out is not None:
@@ -244,7 +246,7 @@ def fit(
         text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
         written = []
         if out is not None:
-            written = _write_outputs(out, overwrite, data, training, estimator, exposure, summary, text, level)
+            written = _write_outputs(out, overwrite, as_text(data), training, estimator, exposure, summary, text, level)
     if as_json:
         print(summary.to_json())
         for note in notes:

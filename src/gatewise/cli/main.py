@@ -1,7 +1,6 @@
 """The `gatewise` command: its parts, and how errors and interrupts end it."""
 
-import io
-import sys
+import errno
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -12,6 +11,7 @@ from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
+from gatewise.cli.streams import flush_output, open_streams, printable_output, say
 from gatewise.cli.study import study
 from gatewise.cli.theory import theory
 from gatewise.exceptions import GatewiseError
@@ -60,17 +60,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     Returns:
         The exit code: 0, 2 for a refused input, option or output (with one line on the standard error), 130 after
-        Ctrl-C without a result.
+        Ctrl-C without a result, 1 where the reader of the output has gone.
     """
-    for stream in (sys.stdout, sys.stderr):
-        # Names of files and columns may hold characters that the terminal cannot show.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    open_streams()
     try:
-        _application(args=None if arguments is None else list(arguments), prog_name="gatewise")
+        code = _run(arguments)
+        flush_output()
     except GatewiseError as error:
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        say(f"error: {error}")
         return 2
+    except OSError as error:
+        # One with a file's name is a defect: commands say themselves what they cannot read or write.
+        if error.filename is not None:
+            raise
+        if error.errno == errno.EPIPE:
+            return 1
+        say(f"error: the output cannot be written: {(error.strerror or str(error)).lower()}")
+        return 2
+    return code
+
+
+def _run(arguments: Sequence[str] | None) -> int:
+    try:
+        with printable_output():
+            _application(args=None if arguments is None else list(arguments), prog_name="gatewise")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 0
     return 0

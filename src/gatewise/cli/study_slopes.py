@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from gatewise.cli.common import ends_on_interrupt, split_names
+from gatewise.cli.common import as_text, ends_on_interrupt, split_names
 
 __all__ = ["compare_studies", "report", "show_slopes"]
 
@@ -59,7 +59,7 @@ def report(
         rows = store.rows()
         found = slopes(store.design, rows, _names(measures))
         made = {name: store.manifest[name] for name in ("created", "versions", "machine") if name in store.manifest}
-        page = study_page(store.design, rows, found, name=str(folder), versions=made)
+        page = study_page(store.design, rows, found, name=as_text(str(folder)), versions=made)
     write_theory(path, page, overwrite=overwrite)
     print(path)
 

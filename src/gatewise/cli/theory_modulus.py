@@ -1,13 +1,12 @@
 """`gatewise theory modulus`."""
 
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gatewise.cli.common import ends_on_interrupt
+from gatewise.cli.common import as_text, ends_on_interrupt
 from gatewise.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -78,7 +77,7 @@ def modulus(
         from gatewise.report.theory import write_theory
         from gatewise.report.theory_modulus import case_page
 
-        write_theory(report, case_page(found, results, case), overwrite=overwrite)
+        write_theory(report, case_page(found, results, as_text(case)), overwrite=overwrite)
     if as_json:
         print(json.dumps({"title": found.title, "groups": answer}, ensure_ascii=False, indent=1))
     else:
@@ -86,7 +85,6 @@ def modulus(
             print(f"written: {out}")
         if report is not None:
             print(report)
-    sys.stdout.flush()
 
 
 def _lines(result: "ModulusResult") -> list[str]:

@@ -224,5 +224,7 @@ def load(name: str) -> Dataset:
         ((150, 2), 'tuned', ('stretchratio',))
     """
     entry = _entry(name)
-    frame = pyarrow.csv.read_csv(pa.BufferReader(csv_bytes(name))).to_pandas()
+    # No thread of Arrow's may still hold the bytes when the process ends: it would die of SIGABRT.
+    options = pyarrow.csv.ReadOptions(use_threads=False)
+    frame = pyarrow.csv.read_csv(pa.BufferReader(csv_bytes(name)), read_options=options).to_pandas(use_threads=False)
     return Dataset(name=name, frame=frame, **vars(entry))

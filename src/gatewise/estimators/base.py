@@ -27,7 +27,7 @@ from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
-from gatewise.fit.rows import check_finite, checked_weight
+from gatewise.fit.rows import check_finite, check_offset, check_row_count, checked_weight
 from gatewise.gates import Gate
 from gatewise.inference import (
     Names,
@@ -147,6 +147,9 @@ class GatedEstimator(BaseEstimator, ABC):
         gate_columns = (
             columns if self.gate_features is None else chosen_columns("gate_features", self.gate_features, names)
         )
+        # Compared before anything is built, which takes memory for every expert.
+        counted = checked_weight(sample_weight, len(matrix)) > 0.0
+        check_row_count(self._number_of_experts(), int(counted.sum()))
         expert_names = [names[column] for column in columns]
         gate_names = [names[column] for column in gate_columns]
         added = row_offset(offset, len(matrix))
@@ -214,17 +217,20 @@ class GatedEstimator(BaseEstimator, ABC):
         # A fit that failed has set the names of the columns, but nothing that could predict.
         return hasattr(self, "model_")
 
-    def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
+    def _number_of_experts(self) -> int:
         k = self.n_experts
         if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
             raise InputError(f"n_experts must be a whole number of at least 1, not {k!r}")
+        return int(k)
+
+    def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
         return build_prototype(
             self.gate,
             self.expert,
             family,
             n_gate_features=n_gate_features,
             n_features=n_features,
-            n_experts=int(k),
+            n_experts=self._number_of_experts(),
             shared_scale=self._has_shared_scale(),
             gate_options=self.gate_options,
             expert_options=self.expert_options,
@@ -300,7 +306,7 @@ class GatedEstimator(BaseEstimator, ABC):
                     "the model was fitted with an offset: give the rows' own, or offset=0.0 for an exposure of 1"
                 )
             return None
-        check_finite(values[:, None], ["offset"])
+        check_offset(values)
         return torch.tensor(values)
 
     def _need_density(self, what: str) -> None:

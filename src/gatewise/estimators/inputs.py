@@ -11,6 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
+from gatewise.fit.rows import real_numbers
 
 __all__ = [
     "ColumnChoice",
@@ -39,14 +40,15 @@ def feature_matrix(estimator: BaseEstimator, X: Any, *, reset: bool) -> np.ndarr
         reset: whether to set these attributes (in `fit`) or to compare with them.
 
     Raises:
-        InputError: a column is not numeric or there twice, the shape is wrong, or the columns are not `fit`'s.
+        InputError: a column is not numeric (text and dates are no numbers, in arrays either) or there twice, the shape
+            is wrong, or the columns are not `fit`'s.
         TypeError: X is sparse, or only some of its column names are text.
     """
     try:
         native = nw.from_native(X, pass_through=True)
         if isinstance(native, nw.LazyFrame):
             raise InputError("X is a lazy table: collect it first")
-        matrix = _table_matrix(native) if isinstance(native, nw.DataFrame) else X
+        matrix = _table_matrix(native) if isinstance(native, nw.DataFrame) else _without_text(X)
         matrix = check_array(matrix, dtype="float64", ensure_all_finite=False, estimator=estimator, input_name="X")
         validate_data(estimator, X, reset=reset, skip_check_array=True)
     except InputError:
@@ -75,10 +77,10 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
         name = str(native.columns[0]) if len(native.columns) == 1 else "y"
         y = _table_matrix(native)
     try:
-        vector = column_or_1d(y, warn=True, input_name="y")
+        vector = column_or_1d(_unmasked(y), warn=True, input_name="y")
     except ValueError as error:
         raise InputError(str(error)) from error
-    return _real_numbers(np.asarray(vector), f"the target {name!r}"), name
+    return real_numbers(f"the target {name!r}", vector), name
 
 
 def target_columns(y: Any) -> tuple[np.ndarray, list[str]]:
@@ -94,10 +96,10 @@ def target_columns(y: Any) -> tuple[np.ndarray, list[str]]:
     native = nw.from_native(y, eager_only=True, pass_through=True)
     if isinstance(native, nw.DataFrame):
         return _table_matrix(native), [str(name) for name in native.columns]
-    matrix = np.asarray(y)
+    matrix = np.asanyarray(y)
     if matrix.ndim != 2:
         raise InputError(f"y has shape {matrix.shape}: targets with several columns are a table (rows, columns)")
-    return _real_numbers(matrix, "the target 'y'"), [f"y[{j}]" for j in range(matrix.shape[1])]
+    return real_numbers("the target 'y'", matrix), [f"y[{j}]" for j in range(matrix.shape[1])]
 
 
 def class_labels(y: Any) -> tuple[np.ndarray, str]:
@@ -119,7 +121,7 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
         name = "y" if native.name in (None, "") else str(native.name)
         y = native.to_list()
     try:
-        labels = column_or_1d(y, warn=True, input_name="y")
+        labels = column_or_1d(_unmasked(y), warn=True, input_name="y")
         absent = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
         if absent:
             raise InputError(
@@ -148,7 +150,7 @@ def row_offset(offset: Any, n: int) -> np.ndarray | None:
         return None
     native = nw.from_native(offset, eager_only=True, series_only=True, pass_through=True)
     what = "the offset"
-    values = _numbers(native, what) if isinstance(native, nw.Series) else _real_numbers(np.asarray(offset), what)
+    values = _numbers(native, what) if isinstance(native, nw.Series) else real_numbers(what, offset)
     if values.shape not in ((), (n,)):
         raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
     return np.broadcast_to(values, (n,)).copy()
@@ -165,7 +167,7 @@ def row_weights(sample_weight: Any) -> np.ndarray | None:
     native = nw.from_native(sample_weight, eager_only=True, series_only=True, pass_through=True)
     if isinstance(native, nw.Series):
         return _numbers(native, "sample_weight")
-    return _real_numbers(np.asarray(sample_weight), "sample_weight")
+    return real_numbers("sample_weight", sample_weight)
 
 
 def chosen_columns(option: str, chosen: ColumnChoice, names: list[str]) -> list[int]:
@@ -218,6 +220,29 @@ def _table_matrix(table: nw.DataFrame[Any]) -> np.ndarray:
     return np.column_stack(columns) if columns else np.empty(table.shape)
 
 
+def _without_text(X: Any) -> Any:
+    """An array of numbers as it is, what is masked as NaN; one of text or dates is refused, as columns of tables are.
+
+    What is no array of numbers for another reason is left for scikit-learn to refuse.
+    """
+    try:
+        array = np.asanyarray(X)
+    except ValueError:
+        return X
+    if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "USMm":
+        return real_numbers("X", array)
+    if array.dtype.kind == "O" and array.ndim:
+        for place, value in np.ndenumerate(array):
+            if isinstance(value, str | bytes):
+                raise InputError(f"X is not numeric: row {place[0]} has {value!r}; code it as numbers or leave it out")
+    return X
+
+
+def _unmasked(y: Any) -> Any:
+    """A masked array as one of objects, None where it is masked; anything else as it is."""
+    return y.astype(object).filled(None) if isinstance(y, np.ma.MaskedArray) else y
+
+
 def _is_numeric(series: nw.Series[Any]) -> bool:
     if series.dtype == nw.Object:
         return all(value is None or isinstance(value, Real) for value in series.to_list())
@@ -228,15 +253,4 @@ def _numbers(series: nw.Series[Any], what: str) -> np.ndarray:
     """A series as float64, missing values as NaN."""
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
         return series.cast(nw.Float64).to_numpy()
-    return _real_numbers(np.array(series.to_list(), dtype=object), what)
-
-
-def _real_numbers(array: np.ndarray, what: str) -> np.ndarray:
-    """An array as float64; one of objects only if each is a real number or None, so that text is never read as one."""
-    if array.dtype.kind in "biuf":
-        return array.astype(float)
-    flat = array.astype(object).ravel()
-    for row, value in enumerate(flat):
-        if value is not None and not isinstance(value, Real):
-            raise InputError(f"{what} is not numeric: row {row} has {value!r}; code it as numbers or leave it out")
-    return np.array([np.nan if value is None else float(value) for value in flat]).reshape(array.shape)
+    return real_numbers(what, np.array(series.to_list(), dtype=object))

@@ -13,7 +13,7 @@ from gatewise.experts import EXPERTS, Experts
 from gatewise.families import FAMILIES, Family
 from gatewise.gates import GATES, Gate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
+from gatewise.ops.component import Component, of_possible_size
 
 __all__ = ["REQUIRED", "build_prototype", "linear_coefficients", "named_family", "part_options"]
 
@@ -91,7 +91,7 @@ def build_prototype(
         gate = copy.deepcopy(gate)
     else:
         cls = GATES[gate]
-        gate = _built("gate", cls, gate_options, lambda given: cls.of(n_gate_features, n_experts, **given))
+        gate = _built("gate", cls, gate_options, lambda given: _sized(cls, n_gate_features, n_experts, given))
     if isinstance(experts, Experts):
         _refuse_options("expert", experts, expert_options)
         experts = copy.deepcopy(experts)
@@ -103,7 +103,9 @@ def build_prototype(
             "n_outputs": family.n_outputs,
             "n_dispersion": family.n_dispersion,
         }
-        experts = _built("expert", bank, expert_options, lambda given: bank.of(n_features, n_experts, **sizes, **given))
+        experts = _built(
+            "expert", bank, expert_options, lambda given: _sized(bank, n_features, n_experts, {**sizes, **given})
+        )
     return MixtureOfExperts.build(
         gate,
         experts,
@@ -113,6 +115,10 @@ def build_prototype(
         n_gate_features=n_gate_features,
         shared_scale=shared_scale,
     )
+
+
+def _sized(cls: Any, n_features: int, n_experts: int, options: Mapping[str, Any]) -> Any:
+    return of_possible_size(lambda: cls.of(n_features, n_experts, **options))
 
 
 def _refuse_options(kind: str, part: object, options: Mapping[str, Any] | None) -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.ops.component import Component, true_or_false
+from gatewise.ops.component import Component, of_possible_size, true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 
@@ -111,7 +111,8 @@ def build_experts(name: str, n_features: int, n_experts: int, **options: Any) ->
     Raises:
         InputError: the name or an option is unknown.
     """
-    return EXPERTS[name].of(n_features, n_experts, **options)
+    cls = EXPERTS[name]
+    return of_possible_size(lambda: cls.of(n_features, n_experts, **options))
 
 
 def expert_quantities(n_experts: int, outputs: Sequence[str], terms: Sequence[str]) -> list[Quantity]:

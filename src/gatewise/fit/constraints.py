@@ -104,6 +104,11 @@ class Constraints:
     tied: Sequence[Sequence[Entry]] = ()
 
     def __post_init__(self) -> None:
+        if not isinstance(self.frozen, Mapping):
+            raise InputError(f"frozen must be a dictionary from names to masks, not {self.frozen!r}")
+        groups = self.tied if isinstance(self.tied, Sequence) else [self.tied]
+        if not all(isinstance(group, Sequence) and not isinstance(group, str) for group in groups):
+            raise InputError(f"tied must be groups of parameters, each a list of (name, index), not {self.tied!r}")
         for name, mask in self.frozen.items():
             if np.asarray(mask).dtype != np.bool_:
                 raise InputError(f"frozen[{name!r}] must be True, False or a mask of them, not {mask!r}")

@@ -21,6 +21,7 @@ from gatewise.fit.channel_gradient import family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.gates import Gate
 from gatewise.ops.component import Component
+from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_pass import joint_rows
 from gatewise.ops.parameters import Parameters, prefixed, within
 
@@ -65,7 +66,7 @@ class _Part:
         """First derivatives by the entries, along a last axis."""
         if not len(self.entries):
             return self.values(theta).unsqueeze(-1)[..., :0]
-        return torch.func.jacfwd(lambda own: self._at(theta, own))(theta[self.entries])
+        return jacobian(lambda own: self._at(theta, own), theta[self.entries])
 
     def curvature(self, theta: Tensor, pull: Tensor) -> Tensor:
         """Σ pull × second derivatives, by pairs of the entries."""
@@ -73,7 +74,7 @@ class _Part:
         def pulled(own: Tensor) -> Tensor:
             return torch.where(pull == 0.0, 0.0, pull * self._at(theta, own)).sum()
 
-        return torch.func.hessian(pulled)(theta[self.entries])
+        return hessian(pulled, theta[self.entries])
 
     def _at(self, theta: Tensor, own: Tensor) -> Tensor:
         return self.channels(theta.index_put((self.entries,), own))

@@ -5,6 +5,7 @@ import time
 
 import numpy as np
 
+from gatewise.exceptions import InputError
 from gatewise.fit.assess import KeptPoint, best_end_point, examine
 from gatewise.fit.build import build_problem
 from gatewise.fit.coordinates import Coordinates
@@ -17,13 +18,17 @@ from gatewise.fit.result import FitResult, StartRecord
 from gatewise.fit.rivals import find_rivals
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.search import Found, search
-from gatewise.fit.single_threaded import single_threaded
 from gatewise.fit.start import EndPoint
 from gatewise.fit.starts import checked_init
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import differentiable
+from gatewise.ops.threads import single_threaded
 
 __all__ = ["fit"]
+
+# Their information matrix has 3.2 GB, and two or three of them are needed at once.
+_MOST_PARAMETERS = 20_000
 
 
 def fit(
@@ -75,13 +80,28 @@ def fit(
     began = time.monotonic()
     options = options or FitOptions()
     deadline = None if options.time_limit is None else began + options.time_limit
-    with single_threaded(), deferred_interrupt() as interrupted:
+    with single_threaded(), differentiable(), deferred_interrupt() as interrupted:
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
+        _check_parameter_count(model)
         options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
         problem = build_problem(model, rows, options)
         found = search(problem, options, deadline, interrupted)
         floors = settle_floors(problem, options, found.ends, deadline, interrupted)
         return _assemble(floors, options, found.settled(floors.problem, floors.ends), began)
+
+
+def _check_parameter_count(model: MixtureOfExperts) -> None:
+    """Refuse a model whose information matrix would take all memory.
+
+    Raises:
+        InputError: it has too many parameters.
+    """
+    count = sum(value.numel() for value in model.parameters())
+    if count > _MOST_PARAMETERS:
+        raise InputError(
+            f"the model has {count:,} parameters, more than {_MOST_PARAMETERS:,}: a fit looks at the curvature in each "
+            "pair of them; use fewer experts or features, or smaller options"
+        )
 
 
 def _assemble(floors: Floors, options: FitOptions, found: Found, began: float) -> FitResult:

@@ -19,6 +19,7 @@ from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.spreads import SpreadsOfModel
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import jacobian
 from gatewise.ops.log_space import log_softmax
 
 __all__ = ["GaussNewton", "LeastSquaresProblem"]
@@ -102,20 +103,20 @@ class LeastSquaresProblem(ModuleProblem):
         point = self._tensors(theta, requires_grad=False)
         step = self.chunk_rows
         pieces = [
-            torch.func.jacfwd(lambda at, low=low: self.mean(at, slice(low, low + step)))(point)
+            jacobian(lambda at, low=low: self.mean(at, slice(low, low + step)), point)
             for low in range(0, self.n_rows, step)
         ]
-        jacobian = torch.cat(pieces).cpu().numpy().astype(float)
+        slopes = torch.cat(pieces).cpu().numpy().astype(float)
         residual = (self._y - self.mean(point)).detach().cpu().numpy().astype(float)
-        return jacobian.reshape(self.n_rows, -1, self.size), residual.reshape(self.n_rows, -1)
+        return slopes.reshape(self.n_rows, -1, self.size), residual.reshape(self.n_rows, -1)
 
     def gauss_newton(self, theta: np.ndarray) -> np.ndarray:
         """Σ w JᵀJ / Σ w, which is the negative Hessian but for the curvature of m times the residuals."""
         self.n_evaluations += 1
-        jacobian, _ = self._jacobian(theta)
-        weighted = jacobian * self.rows.weight[:, None, None]
-        matrix = np.tensordot(weighted, jacobian, axes=((0, 1), (0, 1))) / self.total_weight
-        prior = torch.func.hessian(self._log_prior)(self._tensors(theta, requires_grad=False))
+        slopes, _ = self._jacobian(theta)
+        weighted = slopes * self.rows.weight[:, None, None]
+        matrix = np.tensordot(weighted, slopes, axes=((0, 1), (0, 1))) / self.total_weight
+        prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
         return matrix - prior.cpu().numpy().astype(float) / self.total_weight
 
     def information(self, theta: np.ndarray) -> np.ndarray:
@@ -132,8 +133,8 @@ class LeastSquaresProblem(ModuleProblem):
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """eᵀ ∂m/∂θ for each row, (n, size)."""
-        jacobian, residual = self._jacobian(theta)
-        return (jacobian * residual[:, :, None]).sum(axis=1)
+        slopes, residual = self._jacobian(theta)
+        return (slopes * residual[:, :, None]).sum(axis=1)
 
     def residual_variance(self, theta: np.ndarray) -> float:
         """s² = Σ w ‖e‖² / (e Σ w − parameters), in internal units."""

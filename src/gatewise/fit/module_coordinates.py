@@ -19,6 +19,7 @@ from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
+from gatewise.ops.derivatives import differentiable
 from gatewise.ops.parameters import Parameters, Quantity, prefixed, within
 from gatewise.ops.standardiser import Standardiser
 
@@ -211,8 +212,9 @@ class ModuleCoordinates:
 
     def jacobian(self, theta: np.ndarray) -> np.ndarray:
         """Their derivatives by θ, (m, size)."""
-        point = torch.from_numpy(theta)
-        return torch.autograd.functional.jacobian(self._estimates, point, vectorize=False).numpy()
+        with differentiable():
+            point = torch.from_numpy(theta)
+            return torch.autograd.functional.jacobian(self._estimates, point, vectorize=False).numpy()
 
     def quantities(self, features: Sequence[str], gate_features: Sequence[str], target: str) -> list[Quantity]:
         """What they are, (m,); "z(…)" is a feature as its stored standardisation gives it."""

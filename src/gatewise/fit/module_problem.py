@@ -30,6 +30,7 @@ from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
 from gatewise.fit.tangents import declared_tangents, span
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
 from gatewise.ops.parameters import Parameters
@@ -214,11 +215,11 @@ class ModuleProblem(Problem):
         if options.gate_ridge == options.expert_ridge == 0.0 and options.variance_prior is None:
             return theta.new_zeros(self.size, self.size)
         if options.variance_prior is not None:
-            return torch.func.hessian(self._log_prior)(theta)
+            return hessian(self._log_prior, theta)
         # Ridges are quadratic: their Hessian is the same everywhere.
         known = self._ridge_hessian
         if known is None:
-            known = self._ridge_hessian = torch.func.hessian(self._log_prior)(theta)
+            known = self._ridge_hessian = hessian(self._log_prior, theta)
         return known
 
     def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
@@ -279,18 +280,18 @@ class ModuleProblem(Problem):
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=False)
         step = self.chunk_rows
-        hessian = self._prior_hessian(point)
+        found = self._prior_hessian(point)
         if self._linear is not None:
-            total = self._linear.hessian(theta) + hessian.numpy()
+            total = self._linear.hessian(theta) + found.numpy()
             return 0.5 * (total + total.T) / self.total_weight
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
             if self._curved is not None:
-                hessian = hessian + self._curved.hessian(point, rows)
+                found = found + self._curved.hessian(point, rows)
             else:
-                hessian = hessian + torch.func.hessian(lambda at, rows=rows: self._sum(at, rows))(point)
-        hessian = hessian.cpu().numpy().astype(float) / self.total_weight
-        return 0.5 * (hessian + hessian.T)
+                found = found + hessian(lambda at, rows=rows: self._sum(at, rows), point)
+        total = found.cpu().numpy().astype(float) / self.total_weight
+        return 0.5 * (total + total.T)
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian, curved downward along the symmetries, so that a solver does not drift along them."""
@@ -326,7 +327,7 @@ class ModuleProblem(Problem):
             return log_mixture_rows(*self._evaluate(at, rows), normalised)
 
         pieces = [
-            torch.func.jacfwd(lambda at, low=low: rows_of(at, slice(low, low + step)))(point)
+            jacobian(lambda at, low=low: rows_of(at, slice(low, low + step)), point)
             for low in range(0, self.n_rows, step)
         ]
         return torch.cat(pieces).cpu().numpy().astype(float)

@@ -2,16 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
+from gatewise.fit.constraints import Constraints
 from gatewise.model import MixtureOfExperts
-
-if TYPE_CHECKING:
-    from gatewise.fit.constraints import Constraints
 
 __all__ = ["FitOptions", "Init"]
 
@@ -75,7 +72,7 @@ class FitOptions:
     dtype: str = "float64"
     objective: str = "likelihood"
     standardise: str = "auto"
-    constraints: "Constraints | None" = None
+    constraints: Constraints | None = None
     seed: int = 0
     verbose: bool = False
 
@@ -107,6 +104,10 @@ class FitOptions:
             pair = isinstance(prior, Sequence | np.ndarray) and len(prior) == 2
             if not (pair and all(_is_number(value) and value > 0.0 for value in prior)):
                 raise InputError(f"variance_prior must be two positive numbers (a, b), not {prior!r}")
+        if self.constraints is not None and not isinstance(self.constraints, Constraints):
+            raise InputError(
+                f"constraints must be gatewise.fit.constraints.Constraints or None, not {self.constraints!r}"
+            )
         if self.n_jobs is not None and (not _is_whole(self.n_jobs) or self.n_jobs == 0):
             raise InputError(f"n_jobs must be a whole number other than 0, or None, not {self.n_jobs!r}")
 

@@ -19,6 +19,7 @@ from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate, TopKGate
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import hessian
 from gatewise.ops.parameters import within
 
 __all__ = ["PartitionedProblem", "PartitionedSquares", "selects"]
@@ -122,8 +123,8 @@ class PartitionedProblem(ModuleProblem):
         index = torch.from_numpy(rows).to(self._x.device)
         point = self._tensors(theta, requires_grad=False)
         factor = torch.from_numpy(weight).to(point)
-        hessian = torch.func.hessian(lambda at: (factor * self._rows_of_gate(at, index)[0]).sum())(point)
-        return cast(Tensor, hessian).detach().cpu().numpy().astype(float)
+        second = hessian(lambda at: (factor * self._rows_of_gate(at, index)[0]).sum(), point)
+        return second.cpu().numpy().astype(float)
 
     @torch.no_grad()
     def partition(self, theta: np.ndarray) -> Tensor:

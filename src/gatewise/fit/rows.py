@@ -1,6 +1,9 @@
 """The rows of a fit, checked at the door: what cannot be used is refused with the column, the row and the value."""
 
+import math
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,7 +13,17 @@ from gatewise.fit.coordinates import Standardisation
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns
 
-__all__ = ["EPSILON", "FitRows", "check_columns", "check_finite", "checked_rows", "checked_weight"]
+__all__ = [
+    "EPSILON",
+    "FitRows",
+    "check_columns",
+    "check_finite",
+    "check_offset",
+    "check_row_count",
+    "checked_rows",
+    "checked_weight",
+    "real_numbers",
+]
 
 _LARGEST = 1e100
 EPSILON = float(np.finfo(float).eps)
@@ -66,7 +79,7 @@ def checked_rows(
     Raises:
         InputError: something about the data cannot be used.
     """
-    x, y = _matrix("X", x), np.asarray(y, dtype=float)
+    x, y = _matrix("X", x), real_numbers("the target", y)
     if gate_x is None:
         gate_x = x[:, :0] if model.gate.n_features == 0 else x
     gate_x = _matrix("the gate's X", gate_x)
@@ -84,21 +97,60 @@ def checked_rows(
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
     rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, features, gate_features, target)
-    k = model.n_experts
-    smallest = max(k, 2)
-    if len(rows.y) < smallest:
-        raise InputError(
-            f"{k} {'expert needs' if k == 1 else 'experts need'} at least {smallest} rows with a positive weight; "
-            f"there are {len(rows.y)}: n_samples = {len(rows.y)}"
-        )
+    check_row_count(model.n_experts, len(rows.y))
     return rows
 
 
+def check_row_count(n_experts: int, n_rows: int) -> None:
+    """Refuse fewer rows with a positive weight than there are experts.
+
+    Raises:
+        InputError: there are fewer, or only one.
+    """
+    smallest = max(n_experts, 2)
+    if n_rows < smallest:
+        raise InputError(
+            f"{n_experts} {'expert needs' if n_experts == 1 else 'experts need'} at least {smallest} rows with a "
+            f"positive weight; there are {n_rows}: n_samples = {n_rows}"
+        )
+
+
 def _matrix(what: str, values: np.ndarray) -> np.ndarray:
-    array = np.asarray(values, dtype=float)
+    array = real_numbers(what, values)
     if array.ndim != 2:
         raise InputError(f"{what} must be a table (rows, columns); got an array of shape {array.shape}")
     return array
+
+
+def real_numbers(what: str, values: Any) -> np.ndarray:
+    """An array as float64, what is masked or None as NaN; text and dates are never read as numbers.
+
+    Args:
+        what: what messages call it.
+        values: an array, masked or not, or what NumPy makes one of.
+
+    Raises:
+        InputError: an entry is no real number.
+
+    Example:
+        >>> real_numbers("x", np.ma.masked_array([1, 2], mask=[False, True]))
+        array([ 1., nan])
+    """
+    try:
+        array = np.asanyarray(values)
+    except ValueError as error:
+        raise InputError(f"{what} is no array of numbers: {error}") from None
+    if array.dtype.kind in "biuf":
+        numbers = array.astype(float)
+        return numbers.filled(np.nan) if isinstance(numbers, np.ma.MaskedArray) else np.asarray(numbers)
+    entries = array.astype(object)
+    plain = entries.filled(None) if isinstance(entries, np.ma.MaskedArray) else np.asarray(entries)
+    for place, value in np.ndenumerate(plain):
+        if value is not None and not isinstance(value, Real):
+            row = f"row {place[0]} has {value!r}" if place else f"it is {value!r}"
+            raise InputError(f"{what} is not numeric: {row}; code it as numbers or leave it out")
+    found = [np.nan if value is None else float(value) for value in plain.ravel()]
+    return np.array(found, dtype=float).reshape(plain.shape)
 
 
 def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x: np.ndarray) -> None:
@@ -139,7 +191,7 @@ def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
     """
     if sample_weight is None:
         return np.ones(n)
-    weight = np.asarray(sample_weight, dtype=float)
+    weight = real_numbers("sample_weight", sample_weight)
     if weight.shape != (n,):
         raise InputError(f"sample_weight has shape {weight.shape}; it must be one number for each of the {n} rows")
     bad = ~((weight >= 0.0) & (weight < _LARGEST))
@@ -186,8 +238,24 @@ def _checked_offset(model: MixtureOfExperts, offset: np.ndarray, n: int) -> np.n
         raise InputError(
             f"the {model.family.name} family has no offset: only families with a log link do, where it is log(exposure)"
         )
-    values = np.asarray(offset, dtype=float)
+    values = real_numbers("the offset", offset)
     if values.shape != (n,):
         raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
-    check_finite(values[:, None], ["offset"])
+    check_offset(values)
     return values
+
+
+def check_offset(offset: np.ndarray) -> None:
+    """Refuse offsets (n,) whose exposures are no numbers that could be used.
+
+    Raises:
+        InputError: one is NaN or infinite, or the logarithm of an exposure beyond 1e-100 or 1e100.
+    """
+    check_finite(offset[:, None], ["offset"])
+    bad = np.abs(offset) > math.log(_LARGEST)
+    if bad.any():
+        row = int(np.flatnonzero(bad)[0])
+        raise InputError(
+            f"the offset is {offset[row]:g} in row {row}: it is the logarithm of an exposure, which must lie between "
+            "1e-100 and 1e100; count the exposures in another unit"
+        )

@@ -2,6 +2,7 @@
 
 import copy
 import sys
+import threading
 import time
 import warnings
 from collections import Counter
@@ -19,9 +20,10 @@ from gatewise.fit.optima import Optima, SeenOptimum
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Search
-from gatewise.fit.single_threaded import single_threaded
 from gatewise.fit.start import EndPoint, run_start
 from gatewise.fit.starts import BLOCK, is_independent, is_perturbation
+from gatewise.ops.derivatives import differentiable
+from gatewise.ops.threads import single_threaded
 
 __all__ = ["Found", "judge", "search"]
 
@@ -76,7 +78,7 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
     wanted = _wanted(problem, options)
     serial = options.n_jobs in (None, 1) or wanted == 1
     pool: AbstractContextManager[Any] = (
-        nullcontext(None) if serial else joblib.Parallel(n_jobs=options.n_jobs, return_as="generator")
+        nullcontext(None) if serial else joblib.Parallel(n_jobs=_n_workers(options), return_as="generator")
     )
     # Tasks are sent from another thread: what they hold must not change, and a problem remembers what it has computed.
     sent = problem if serial else copy.deepcopy(problem)
@@ -107,6 +109,11 @@ def _wanted(problem: Problem, options: FitOptions) -> int | None:
     if problem.is_one_regression:
         return 1
     return None if isinstance(options.n_starts, str) else options.n_starts
+
+
+def _n_workers(options: FitOptions) -> int | None:
+    """No more than a block has starts."""
+    return None if options.n_jobs is None else min(options.n_jobs, BLOCK)
 
 
 def _is_spent(problem: Problem, ends: Sequence[EndPoint]) -> bool:
@@ -201,13 +208,17 @@ def _run_start_in_worker(
     problem: Problem, options: FitOptions, index: int, ends_at: float | None, best: np.ndarray | None
 ) -> EndPoint:
     deadline = None if ends_at is None else time.monotonic() + ends_at - time.time()
-    with single_threaded(), deferred_interrupt() as interrupted:
+    with single_threaded(), differentiable(), deferred_interrupt() as interrupted:
+        if threading.current_thread() is not threading.main_thread():
+            # Where the caller's joblib runs threads they share the problem, which evaluates one point at a time.
+            problem = copy.deepcopy(problem)
         return run_start(problem, options, index, deadline, interrupted, best)
 
 
 def _announce(options: FitOptions, end: EndPoint) -> None:
     """A line per start, on a terminal only."""
-    if options.verbose and sys.stderr.isatty():
+    # A process may have no standard error.
+    if options.verbose and sys.stderr is not None and sys.stderr.isatty():
         total = "" if isinstance(options.n_starts, str) else f"/{options.n_starts}"
         Console(stderr=True).print(
             f"start {end.index + 1}{total} {end.strategy:<9} {end.status.name:<11} "

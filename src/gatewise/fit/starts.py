@@ -9,6 +9,7 @@ from gatewise.exceptions import InputError
 from gatewise.fit.options import Init
 from gatewise.fit.perturbations import PERTURBATIONS
 from gatewise.fit.problem import StartRows
+from gatewise.fit.rows import real_numbers
 from gatewise.fit.strategies import STRATEGIES
 from gatewise.model import MixtureOfExperts
 
@@ -83,8 +84,8 @@ def _check_same_parts(start: MixtureOfExperts, model: MixtureOfExperts) -> None:
 def _shares(init: object, n_rows: int, n_experts: int) -> np.ndarray:
     """Responsibilities (n, k) as given, with rows that sum to 1."""
     try:
-        array = np.asarray(init, dtype=float)
-    except (TypeError, ValueError):
+        array = real_numbers("init", init)
+    except InputError:
         raise InputError(
             "init must be the name of a strategy, responsibilities (n, k), a table of numbers, or a model or several"
         ) from None

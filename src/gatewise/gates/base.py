@@ -8,7 +8,7 @@ import numpy as np
 from torch import Tensor
 
 from gatewise.exceptions import InputError
-from gatewise.ops.component import Component
+from gatewise.ops.component import Component, of_possible_size
 from gatewise.ops.log_space import log_softmax
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
@@ -120,4 +120,5 @@ def build_gate(name: str, n_features: int, n_experts: int, **options: Any) -> Ga
         >>> build_gate("softmax", n_features=2, n_experts=3)
         SoftmaxGate(n_features=2, n_experts=3)
     """
-    return GATES[name].of(n_features, n_experts, **options)
+    cls = GATES[name]
+    return of_possible_size(lambda: cls.of(n_features, n_experts, **options))

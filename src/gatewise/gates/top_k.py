@@ -11,6 +11,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
+from gatewise.ops.derivatives import differentiable
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
 Selection = Literal["slope", "logit"]
@@ -158,7 +159,7 @@ class TopKGate(Gate):
 
     def _unused_by_score(self) -> Parameters:
         """The parameters that do not occur in the selection score."""
-        with torch.enable_grad():
+        with differentiable():
             copy = deepcopy(self).requires_grad_(True)
             parameters = dict(copy.named_parameters())
             score = copy.selection_score(_one_input(self.inner)).sum()

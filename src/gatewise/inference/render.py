@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from gatewise.ops.printable import COMMANDS, printable
+
 __all__ = ["Page", "html", "json_text", "latex", "markdown", "text"]
 
 _WIDTH = 100
@@ -107,7 +109,8 @@ def latex(page: Page) -> str:
 
 def json_text(content: dict[str, Any]) -> str:
     """One JSON object; NaN and infinities become null."""
-    return json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, indent=1)
+    text = json.dumps(_finite(content), ensure_ascii=False, allow_nan=False, indent=1)
+    return COMMANDS.sub(lambda found: json.dumps(found[0])[1:-1], text)
 
 
 def _finite(value: Any) -> Any:
@@ -142,10 +145,11 @@ def _numeric(table: pd.DataFrame) -> list[bool]:
 
 def _cells(table: pd.DataFrame) -> list[list[str]]:
     """Header and rows as strings."""
-    columns = []
+    columns: list[list[str]] = []
     for name, numeric in zip(table.columns, _numeric(table), strict=True):
         whole = pd.api.types.is_integer_dtype(table[name])
-        columns.append([str(v) if whole or not numeric else _number(str(name), float(v)) for v in table[name]])
+        shown = [str(v) if whole or not numeric else _number(str(name), float(v)) for v in table[name]]
+        columns.append([printable(cell) for cell in shown])
     return [[str(name) for name in table.columns], *(list(row) for row in zip(*columns, strict=True))]
 
 

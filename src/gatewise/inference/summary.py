@@ -15,6 +15,7 @@ from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
 from gatewise.inference.rivals import rivals_table
 from gatewise.ops.component import Component
+from gatewise.ops.printable import printable
 
 __all__ = ["Summary", "summarise"]
 
@@ -105,8 +106,14 @@ class Summary:
         return self.to_html()
 
     def _page(self) -> render.Page:
+        remarks = _remarks(self)
         return render.Page(
-            self.title, self.statistics["status"], self.findings, _tables(self), _remarks(self), _footnote(self)
+            printable(self.title),
+            self.statistics["status"],
+            [printable(sentence) for sentence in self.findings],
+            _tables(self),
+            None if remarks is None else (remarks[0], [printable(sentence) for sentence in remarks[1]]),
+            _footnote(self),
         )
 
 

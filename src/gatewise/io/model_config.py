@@ -14,7 +14,7 @@ from gatewise.families.categorical import Categorical
 from gatewise.gates import GATES
 from gatewise.io.coding import ColumnCoding
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
+from gatewise.ops.component import LARGEST_SIZE, Component
 from gatewise.ops.standardiser import Standardiser
 
 __all__ = [
@@ -33,7 +33,6 @@ SCHEMA_VERSION = 2
 Version 1 had no options, outputs, dispersions or standardisation; what it leaves out has the default here.
 """
 
-_LARGEST_SIZE = 10**6
 _LARGEST_WHOLE = 2**53
 _DEEPEST = 32
 
@@ -66,7 +65,7 @@ def _check_plain(value: JsonValue, largest: int, depth: int = 0) -> None:
 
 
 def _sizes(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    _check_plain(options, _LARGEST_SIZE)
+    _check_plain(options, LARGEST_SIZE)
     return options
 
 
@@ -75,7 +74,7 @@ def _numbers(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
     return options
 
 
-Size = Annotated[int, Field(ge=0, le=_LARGEST_SIZE)]
+Size = Annotated[int, Field(ge=0, le=LARGEST_SIZE)]
 SizeOptions = Annotated[dict[str, JsonValue], AfterValidator(_sizes)]
 NumberOptions = Annotated[dict[str, JsonValue], AfterValidator(_numbers)]
 

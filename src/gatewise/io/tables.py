@@ -23,7 +23,7 @@ import pyarrow.parquet
 
 from gatewise.exceptions import InputError
 
-__all__ = ["MISSING_WORDS", "Column", "Table", "parse_csv", "parse_parquet", "read_table"]
+__all__ = ["MISSING_WORDS", "Column", "Table", "parquet_table", "parse_csv", "parse_parquet", "read_table"]
 
 MISSING_WORDS = ("", "NA", "N/A", "null", "NULL")
 """The fields of a CSV file that mean a missing value."""
@@ -263,6 +263,17 @@ def _decode(data: bytes, source: str, encoding: str | None) -> str:
         raise InputError(f"{source} cannot be decoded as {encoding}: {error}; name its encoding") from None
 
 
+def _not_csv(source: str, line: int, error: csv.Error) -> InputError:
+    """What is wrong with a record that Python's reader refuses: its quotes, or a field of unusual length."""
+    place = f"{source}, the record that begins in line {line} of the file"
+    if "field limit" in str(error):
+        return InputError(
+            f"{place} has a field of more than {csv.field_size_limit():,} characters: is a quote not closed, or is "
+            "this no table?"
+        )
+    return InputError(f"{place} is not valid CSV: {error}; check its quotes")
+
+
 def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
     """The line on which each record begins, blank lines left out; also refuses quotes that could be read two ways."""
     if b'"' in data:
@@ -275,10 +286,7 @@ def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
                     starts.append(line)
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise InputError(
-                f"{source}, the record that begins in line {line} of the file is not valid CSV: {error}; "
-                "check its quotes"
-            ) from None
+            raise _not_csv(source, line, error) from None
         return np.asarray(starts, dtype=np.int64)
     characters = np.frombuffer(data, dtype=np.uint8)
     feed, carriage = characters == ord("\n"), characters == ord("\r")
@@ -336,7 +344,10 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
     lines = _record_lines(data, text, source)
     if len(lines) == 0:
         raise InputError(f"{source} is empty: a header line and rows are needed")
-    header = next(record for record in csv.reader(io.StringIO(text, newline="")) if record)
+    try:
+        header = next(record for record in csv.reader(io.StringIO(text, newline="")) if record)
+    except csv.Error as error:
+        raise _not_csv(source, int(lines[0]), error) from None
     names = [name.strip() for name in header]
     _check_names(names, source)
     if len(lines) == 1:
@@ -382,6 +393,27 @@ def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> lis
     return arrays
 
 
+def parquet_table(data: bytes) -> Any:
+    """The `pyarrow.Table` in the bytes of a parquet file, page checksums compared, read in the calling thread alone.
+
+    A thread of Arrow's pool gives its share of the bytes back after the table is there, for which it needs the
+    interpreter's lock. If the process is ending by then, which a refusal lets it do at once, it dies of SIGABRT.
+
+    Raises:
+        pyarrow.ArrowException: it is none.
+        OSError: it is none.
+
+    Example:
+        >>> import io
+        >>> buffer = io.BytesIO()
+        >>> pyarrow.parquet.write_table(pa.table({"a": [1, 2]}), buffer)
+        >>> parquet_table(buffer.getvalue()).num_rows
+        2
+    """
+    reader = pyarrow.parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    return reader.read(use_threads=False)
+
+
 def parse_parquet(data: bytes, source: str) -> Table:
     """The table in the bytes of a parquet file; see `read_table`.
 
@@ -397,8 +429,7 @@ def parse_parquet(data: bytes, source: str) -> Table:
     if not data:
         raise InputError(f"{source} is empty: a parquet table is needed")
     try:
-        reader = pyarrow.parquet.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
-        table = reader.read()
+        table = parquet_table(data)
         table.validate(full=True)
         names = table.column_names
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:

@@ -1,7 +1,7 @@
 """What gates and banks of experts have in common: sizes, options that are plain data, parameters by name."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -9,7 +9,13 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.ops.parameters import Parameters
 
-__all__ = ["Component", "true_or_false"]
+__all__ = ["LARGEST_SIZE", "Component", "of_possible_size", "true_or_false"]
+
+LARGEST_SIZE = 10**6
+"""The most features, experts, hidden units and so on that a part may have."""
+
+MOST_NUMBERS = 10**8
+"""The most parameters that a part may have: 800 MB in float64."""
 
 
 class Component(nn.Module):
@@ -36,6 +42,7 @@ class Component(nn.Module):
 
     def __init__(self, n_features: int, n_experts: int) -> None:
         super().__init__()
+        _check_sizes(self.name, n_features, n_experts)
         self.n_features = n_features
         self.n_experts = n_experts
 
@@ -113,6 +120,46 @@ class Component(nn.Module):
         """The sizes and options, for printing."""
         sizes = {"n_features": self.n_features, "n_experts": self.n_experts, **self.options()}
         return ", ".join(f"{name}={value!r}" for name, value in sizes.items())
+
+
+C = TypeVar("C", bound=Component)
+
+
+def of_possible_size(build: Callable[[], C]) -> C:
+    """What `build` makes, refused before it takes any memory if it has too many parameters.
+
+    Args:
+        build: makes a part; it is called twice, first without memory for the parameters (torch's device "meta").
+
+    Raises:
+        InputError: the part would have more than 100,000,000 parameters; or `build` raises it.
+    """
+    try:
+        with torch.device("meta"):
+            shell = build()
+    except (TypeError, ValueError, ArithmeticError, LookupError, AttributeError, RuntimeError) as error:
+        if isinstance(error, InputError):
+            raise
+        # A part of the user's own may need values where it is made; what is wrong with it is said there.
+        return build()
+    count = sum(value.numel() for value in shell.parameters())
+    if count > MOST_NUMBERS:
+        raise InputError(
+            f"{shell!r} has {count:,} parameters, more than {MOST_NUMBERS:,}: take fewer experts or features, or "
+            "smaller options"
+        )
+    return build()
+
+
+def _check_sizes(name: str, n_features: int, n_experts: int) -> None:
+    for what, size in (("features", n_features), ("experts", n_experts)):
+        if size > LARGEST_SIZE:
+            raise InputError(f"{name!r} with {size:,} {what}: there may be at most {LARGEST_SIZE:,}")
+    if n_features * n_experts > MOST_NUMBERS:
+        raise InputError(
+            f"{name!r} with {n_features:,} features and {n_experts:,} experts has more than {MOST_NUMBERS:,} "
+            "parameters: take fewer"
+        )
 
 
 def true_or_false(what: str, value: Any) -> bool:

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from gatewise.ops.derivatives import differentiable
+
 __all__ = ["Parameters", "Quantity", "Symmetry", "prefixed", "within"]
 
 Parameters = dict[str, Tensor]
@@ -67,8 +69,9 @@ class Symmetry:
             moved = self.act(dict(parameters), amount)
             return torch.cat([moved[name].reshape(-1) for name in names])
 
-        zero = torch.zeros(self.dimension, dtype=like.dtype, device=like.device)
-        return torch.autograd.functional.jacobian(flat, zero, vectorize=False).T
+        with differentiable():
+            zero = torch.zeros(self.dimension, dtype=like.dtype, device=like.device)
+            return torch.autograd.functional.jacobian(flat, zero, vectorize=False).T
 
 
 def within(prefix: str, parameters: Mapping[str, Tensor]) -> Parameters:

@@ -1,11 +1,12 @@
 """Colours, text and layout that every figure of a report shares."""
 
 import html
-import re
 from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
+
+from gatewise.ops.printable import printable
 
 __all__ = [
     "BAND",
@@ -103,7 +104,7 @@ def label(text: object) -> str:
         >>> label("<b>a</b> & %{x}")
         '&lt;b&gt;a&lt;/b&gt; &amp; %&#123;x}'
     """
-    plain = re.sub(r"[\s\x00-\x1f\x7f]+", " ", str(text)).strip()
+    plain = printable(" ".join(str(text).split()))
     if len(plain) > _LONGEST_LABEL:
         plain = plain[: _LONGEST_LABEL - 1] + "…"
     return html.escape(plain, quote=False).replace("%{", "%&#123;")

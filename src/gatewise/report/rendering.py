@@ -4,6 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from gatewise.ops.printable import printable
+
 __all__ = ["rendered"]
 
 
@@ -15,5 +17,7 @@ def rendered(template: str, **values: Any) -> str:
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        # Not what is marked as safe: scripts, and figures as JSON.
+        finalize=lambda value: printable(value) if type(value) is str else value,
     )
     return environment.get_template(template).render(**values)

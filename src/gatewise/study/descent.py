@@ -11,6 +11,7 @@ import torch
 
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
+from gatewise.ops.derivatives import differentiable
 from gatewise.study.tables import Descent
 
 __all__ = ["descend", "objective_at"]
@@ -29,6 +30,7 @@ def _rows(model: MixtureOfExperts, x: torch.Tensor, y: torch.Tensor, objective: 
     return model.log_joint_density(x, y) if model.gate.is_joint else model.log_prob(x, y)
 
 
+@differentiable()
 def descend(
     start: MixtureOfExperts,
     held: dict[str, np.ndarray],

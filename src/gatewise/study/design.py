@@ -3,7 +3,6 @@
 import hashlib
 import importlib.resources
 import json
-import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Self
@@ -12,6 +11,7 @@ from pydantic import Field, ValidationError, model_validator
 
 from gatewise.exceptions import InputError
 from gatewise.study.tables import (
+    MOST_NUMBERS,
     Covariates,
     Expected,
     LossTable,
@@ -22,12 +22,15 @@ from gatewise.study.tables import (
     Table,
     Truth,
 )
-from gatewise.theory.modulus.design import problem_of
+from gatewise.theory.modulus.case import MOST_FEATURES
+from gatewise.theory.modulus.design import problem_of, read_toml
 
 __all__ = ["StudyDesign", "catalogue", "read_design", "text_of"]
 
 _ABOUT = {"title", "paper", "notes", "expected", "provenance", "slopes"}
 """What does not change a single number of a row."""
+
+_MOST_TASKS = 10_000_000
 
 
 class StudyDesign(Table):
@@ -61,17 +64,31 @@ class StudyDesign(Table):
     paper: str = ""
     notes: str = ""
     seed: int = Field(default=0, ge=0, le=2**63 - 1)
-    n_features: int = Field(ge=1)
+    n_features: int = Field(ge=1, le=MOST_FEATURES)
     covariates: Covariates = Covariates()
     truth: Truth
     sizes: list[SizeGrid] = Field(min_length=1)
-    replicates: int = Field(ge=1)
+    replicates: int = Field(ge=1, le=_MOST_TASKS)
     methods: list[Method] = Field(min_length=1)
     losses: list[LossTable] = Field(min_length=1)
     box: dict[str, tuple[float, float]] = Field(default_factory=dict)
     slopes: SlopeRule = SlopeRule()
     expected: list[Expected] = Field(default_factory=list)
     provenance: list[Provenance] = Field(default_factory=list)
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        sizes = self.all_sizes()
+        if (tasks := len(sizes) * self.replicates * len(self.methods)) > _MOST_TASKS:
+            raise ValueError(
+                f"{len(sizes):,} sizes × {self.replicates:,} replicates × {len(self.methods)} methods are {tasks:,} "
+                f"tasks, more than {_MOST_TASKS:,}: take fewer"
+            )
+        if sizes[-1] * self.n_features > MOST_NUMBERS:
+            raise ValueError(
+                f"{sizes[-1]:,} rows of {self.n_features:,} features are more than {MOST_NUMBERS:,} numbers: take fewer"
+            )
+        return self
 
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
@@ -99,9 +116,7 @@ class StudyDesign(Table):
             InputError: the text is no TOML, or has unknown or impossible values.
         """
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{name} is no TOML: {error}") from None
+            return cls.model_validate(read_toml(text, name))
         except ValidationError as error:
             raise InputError(f"{name}: {problem_of(error)}") from None
 

@@ -11,8 +11,8 @@ import numpy as np
 
 from gatewise.exceptions import GatewiseError, InputError
 from gatewise.fit import FitOptions, StartRecord, fit
-from gatewise.fit.fit import single_threaded
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.threads import single_threaded
 from gatewise.study.descent import descend, objective_at
 from gatewise.study.design import StudyDesign
 from gatewise.study.distances import distance_of

@@ -30,6 +30,7 @@ import pyarrow.parquet as pq
 
 from gatewise.exceptions import InputError, OutputError
 from gatewise.io.atomic import write_file
+from gatewise.io.tables import parquet_table
 from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Row, Task
 
@@ -226,8 +227,8 @@ class Store:
         tables = [self._known[path.name] for path in self._readable()]
         if not tables:
             columns = {**first_columns, **_OTHER}
-            return pa.table({name: pa.array([], kind) for name, kind in columns.items()}).to_pandas()
-        frame = pa.concat_tables(tables, promote_options="default").to_pandas()
+            return pa.table({name: pa.array([], kind) for name, kind in columns.items()}).to_pandas(use_threads=False)
+        frame = pa.concat_tables(tables, promote_options="default").to_pandas(use_threads=False)
         doubled = frame["key"].duplicated(keep=False)
         if doubled.any():
             raise InputError(
@@ -267,7 +268,7 @@ class Store:
                 if _checksum(content) != path.stem:
                     self._quarantine(path, content)
                     continue
-                table = pq.read_table(io.BytesIO(content))
+                table = parquet_table(content)
                 whose = (table.schema.metadata or {}).get(b"gatewise_study", b"").decode()
                 if whose != self.digest or not set(first_columns) <= set(table.column_names):
                     raise InputError(f"{path} is no part of this study: move it out of the folder")

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal, Self
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from gatewise.theory.modulus.case import Part
+from gatewise.theory.modulus.case import MOST_EXPERTS, Part
 
 __all__ = [
     "DISTANCES",
+    "MOST_NUMBERS",
     "Covariates",
     "Descent",
     "Expected",
@@ -24,6 +25,9 @@ __all__ = [
 
 DISTANCES = ("hellinger", "l2")
 """Kinds of losses that compare densities or regression functions, not atoms."""
+
+MOST_NUMBERS = 100_000_000
+"""The most numbers that the inputs of one data set may have: 800 MB."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
 
@@ -70,8 +74,8 @@ class SizeGrid(Table):
         spacing: "log" for equal ratios, "linear" for equal differences.
     """
 
-    low: int = Field(ge=2)
-    high: int = Field(ge=2)
+    low: int = Field(ge=2, le=MOST_NUMBERS)
+    high: int = Field(ge=2, le=MOST_NUMBERS)
     count: int = Field(ge=1, le=10_000)
     spacing: Literal["log", "linear"] = "log"
 
@@ -109,7 +113,7 @@ class Truth(Table):
             squares; otherwise they are drawn from the mixture.
     """
 
-    n_experts: int = Field(ge=1)
+    n_experts: int = Field(ge=1, le=MOST_EXPERTS)
     gate: Part
     experts: Part
     family: Part = Part(name="gaussian")
@@ -133,9 +137,9 @@ class Starts(Table):
         share_weight: False to leave the true weight to every atom of a cell, as some authors' programs do.
     """
 
-    near: int = Field(default=1, ge=0)
-    data: int = Field(default=0, ge=0)
-    retries: int = Field(default=2, ge=0)
+    near: int = Field(default=1, ge=0, le=10_000)
+    data: int = Field(default=0, ge=0, le=10_000)
+    retries: int = Field(default=2, ge=0, le=10_000)
     gate_noise: float = Field(default=0.005, ge=0)
     expert_noise: float = Field(default=0.05, ge=0)
     scale_noise: float = Field(default=0.005, ge=0)
@@ -158,7 +162,7 @@ class Descent(Table):
         batch: rows of one step.
     """
 
-    epochs: int = Field(default=10, ge=0)
+    epochs: int = Field(default=10, ge=0, le=1_000_000)
     rate: float = Field(default=0.1, gt=0)
     batch: int = Field(default=128, ge=1)
 
@@ -219,7 +223,7 @@ class Method(Table):
     """
 
     name: Name
-    n_experts: int = Field(ge=1)
+    n_experts: int = Field(ge=1, le=MOST_EXPERTS)
     gate: Part | None = None
     experts: Part | None = None
     objective: Literal["likelihood", "least_squares"] = "likelihood"

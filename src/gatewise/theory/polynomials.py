@@ -16,6 +16,8 @@ from gatewise.theory.polynomial_system import order_term
 
 __all__ = ["ExplicitSolution", "RBar", "explicit_solution", "r_bar"]
 
+_MOST_ATOMS = 30
+
 
 @dataclass(frozen=True)
 class ExplicitSolution:
@@ -173,3 +175,5 @@ def _require_atoms(m: int) -> None:
             f"m must be an integer of at least 2, the fitted atoms in one cell, not {m!r}: with one atom in the cell "
             "nothing can cancel, and every exponent is 1"
         )
+    if m > _MOST_ATOMS:
+        raise InputError(f"m is {m:,}: the solution is checked in exact arithmetic for up to {_MOST_ATOMS} atoms")

@@ -14,6 +14,7 @@ from gatewise.experts import CallableExperts, Experts, build_experts
 from gatewise.experts.polynomial import PolynomialExperts
 from gatewise.families import Family, build_family
 from gatewise.gates import Gate, build_gate
+from gatewise.ops.derivatives import differentiable
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
 from gatewise.theory.identifiability.automatic import AutomaticExperts, AutomaticFamily, AutomaticGate
 from gatewise.theory.identifiability.conditions import conditions_for, judge, own_conditions
@@ -49,6 +50,7 @@ class _Known:
     note: str
 
 
+@differentiable()
 def identify(
     gate: str | Gate | Formula,
     experts: str | Experts | Formula,

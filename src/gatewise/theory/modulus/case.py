@@ -1,7 +1,6 @@
 """Cases in TOML: a truth, what is measured of it, and what the literature says about that."""
 
 import importlib.resources
-import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -12,11 +11,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
-from gatewise.theory.modulus.design import ModulusDesign, problem_of
+from gatewise.theory.modulus.design import ModulusDesign, problem_of, read_toml
 from gatewise.theory.modulus.measure import modulus
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult
 
-__all__ = ["Case", "Expected", "Group", "Part", "assign_values", "case_names", "compare", "read_case", "run_group"]
+__all__ = [
+    "MOST_EXPERTS",
+    "MOST_FEATURES",
+    "Case",
+    "Expected",
+    "Group",
+    "Part",
+    "assign_values",
+    "case_names",
+    "compare",
+    "read_case",
+    "run_group",
+]
+
+MOST_FEATURES = 10_000
+MOST_EXPERTS = 1_000
+"""Losses and moduli compare each expert with each."""
 
 _AGREES = 0.1
 _TOO_WIDE = 0.6
@@ -96,8 +111,8 @@ class Case(_Table):
     """
 
     title: str
-    n_features: int = Field(ge=1)
-    n_experts: int = Field(ge=1)
+    n_features: int = Field(ge=1, le=MOST_FEATURES)
+    n_experts: int = Field(ge=1, le=MOST_EXPERTS)
     gate: Part
     experts: Part
     family: Part = Part(name="gaussian")
@@ -112,11 +127,9 @@ class Case(_Table):
             InputError: the text is no TOML, or has unknown or impossible values.
         """
         try:
-            case = cls.model_validate(tomllib.loads(text))
+            case = cls.model_validate(read_toml(text, name))
             for group in case.groups:
                 case.design_of(group)
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{name} is no TOML: {error}") from None
         except ValidationError as error:
             raise InputError(f"{name}: {problem_of(error)}") from None
         return case

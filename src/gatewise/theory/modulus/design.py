@@ -2,7 +2,7 @@
 
 import tomllib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from gatewise.exceptions import InputError
 
 __all__ = [
+    "MOST_NODES",
     "BallInputs",
     "BoxInputs",
     "Extrapolation",
@@ -19,7 +20,11 @@ __all__ = [
     "TargetGrid",
     "Window",
     "problem_of",
+    "read_toml",
 ]
+
+_DEEPEST = 32
+MOST_NODES = 1_000_000
 
 
 class _Table(BaseModel):
@@ -76,10 +81,10 @@ class Search(_Table):
         seed: of the random starts.
     """
 
-    starts: int = Field(default=6, ge=1)
-    start_steps: int = Field(default=40, ge=1)
-    steps: int = Field(default=150, ge=1)
-    polish: int = Field(default=4, ge=0)
+    starts: int = Field(default=6, ge=1, le=10_000)
+    start_steps: int = Field(default=40, ge=1, le=1_000_000)
+    steps: int = Field(default=150, ge=1, le=1_000_000)
+    polish: int = Field(default=4, ge=0, le=10_000)
     seed: int = 0
 
 
@@ -95,7 +100,7 @@ class Extrapolation(_Table):
 
     power: float = Field(default=0.5, gt=0)
     floor_ratio: float = Field(default=300.0, ge=1)
-    points: int = Field(default=4, ge=3)
+    points: int = Field(default=4, ge=3, le=1_000)
     least_band: float = Field(default=0.02, ge=0)
 
 
@@ -112,7 +117,7 @@ class BoxInputs(_Table):
     kind: Literal["box"] = "box"
     low: float = -1.0
     high: float = 1.0
-    nodes: int = Field(default=10, ge=1)
+    nodes: int = Field(default=10, ge=1, le=2_000)
     volume: bool = False
 
     @model_validator(mode="after")
@@ -137,10 +142,17 @@ class BallInputs(_Table):
     kind: Literal["ball"] = "ball"
     centre: tuple[float, ...]
     radius: float = Field(default=1.0, gt=0)
-    panels: int = Field(default=10, ge=1)
+    panels: int = Field(default=10, ge=1, le=1_000)
     ratio: float = Field(default=3.0, gt=1)
-    radial: int = Field(default=3, ge=1)
-    angular: int = Field(default=12, ge=4)
+    radial: int = Field(default=3, ge=1, le=100)
+    angular: int = Field(default=12, ge=4, le=1_000)
+
+    @model_validator(mode="after")
+    def _countable(self) -> Self:
+        nodes = self.panels * self.radial * self.angular ** max(len(self.centre) - 1, 0)
+        if nodes > MOST_NODES:
+            raise ValueError(f"the rule has {nodes:,} nodes, more than {MOST_NODES:,}: take fewer")
+        return self
 
 
 class TargetGrid(_Table):
@@ -152,7 +164,7 @@ class TargetGrid(_Table):
         high: last node.
     """
 
-    nodes: int = Field(default=41, ge=2)
+    nodes: int = Field(default=41, ge=2, le=100_000)
     low: float | None = None
     high: float | None = None
 
@@ -191,15 +203,45 @@ class ModulusDesign(_Table):
             InputError: the file cannot be read, is no TOML, or has unknown or impossible values.
         """
         try:
-            return cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+            return cls.model_validate(read_toml(path.read_text(encoding="utf-8"), str(path)))
         except OSError as error:
             raise InputError(f"{path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError:
             raise InputError(f"{path} is not UTF-8 text") from None
-        except tomllib.TOMLDecodeError as error:
-            raise InputError(f"{path} is no TOML: {error}") from None
         except ValidationError as error:
             raise InputError(f"{path}: {problem_of(error)}") from None
+
+
+def read_toml(text: str, name: str) -> dict[str, Any]:
+    """What a TOML text says.
+
+    Args:
+        text: the text.
+        name: what messages call it.
+
+    Raises:
+        InputError: it is no TOML, or nested deeper than anything here.
+    """
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"{name} is no TOML: {error}") from None
+    except ValueError as error:
+        # A number of more digits than Python reads.
+        raise InputError(f"{name} cannot be read: {error}") from None
+    except RecursionError:
+        raise InputError(f"{name} is nested more than {_DEEPEST} deep: nothing in it may be") from None
+    level: list[Any] = [found]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+    if level:
+        raise InputError(f"{name} is nested more than {_DEEPEST} deep: nothing in it may be")
+    return found
 
 
 def problem_of(error: ValidationError) -> str:

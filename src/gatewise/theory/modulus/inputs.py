@@ -1,11 +1,12 @@
 """Quadrature over the inputs, with kinks between panels."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
 
 from gatewise.exceptions import InputError
-from gatewise.theory.modulus.design import BallInputs, BoxInputs
+from gatewise.theory.modulus.design import MOST_NODES, BallInputs, BoxInputs
 from gatewise.theory.modulus.special import LONG
 
 __all__ = ["Breaks", "InputRule", "ball_rule", "box_rule", "input_rule"]
@@ -70,11 +71,19 @@ def input_rule(design: BoxInputs | BallInputs, n_features: int) -> tuple[np.ndar
 def box_rule(design: BoxInputs, n_features: int) -> tuple[np.ndarray, np.ndarray]:
     """The tensor product of Gauss–Legendre rules.
 
+    Raises:
+        InputError: it has more than a million nodes.
+
     Example:
         >>> nodes, weights = box_rule(BoxInputs(low=0.0, high=1.0, nodes=3), 2)
         >>> nodes.shape, round(float(weights @ nodes[:, 0] ** 2), 12)
         ((9, 2), 0.333333333333)
     """
+    if n_features * math.log(design.nodes) > math.log(MOST_NODES):
+        raise InputError(
+            f"{design.nodes} nodes along each of {n_features} axes are more than {MOST_NODES:,}: take fewer nodes or "
+            "features"
+        )
     unit, share = np.polynomial.legendre.leggauss(design.nodes)
     half = (design.high - design.low) / 2
     axis, weight = design.low + half * (unit + 1), share * (half if design.volume else 0.5)

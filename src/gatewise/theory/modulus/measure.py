@@ -1,6 +1,7 @@
 """The modulus of a mixture of experts, coordinate by coordinate."""
 
 import dataclasses
+import threading
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -10,10 +11,11 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from threadpoolctl import threadpool_limits
 
 from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.derivatives import differentiable
+from gatewise.ops.threads import single_threaded
 from gatewise.theory.modulus.coordinates import Label
 from gatewise.theory.modulus.design import Extrapolation, ModulusDesign
 from gatewise.theory.modulus.distance import check_truth
@@ -33,6 +35,7 @@ _COARSE = 0.05
 _FINER = "on a finer grid"
 
 
+@differentiable()
 def modulus(
     truth: MixtureOfExperts,
     fit_k: int | None = None,
@@ -92,13 +95,13 @@ def modulus(
     token = uuid.uuid4().hex
     tasks: list[_Task] = []
     directions: list[dict[str, float]] = []
-    with threadpool_limits(1):
+    with single_threaded():
         for place, (allocation, mixture) in enumerate(pairs):
             problem = Problem(truth, mixture, allocation, design, kinks, hold)
             names = _names(problem, parameters, strict=len(pairs) == 1)
             key = f"{token} {place}"
             if jobs == 1 and len(pairs) == 1:
-                _PROBLEMS[key] = problem
+                _held.key, _held.problem = key, problem
             tasks += [_Task(key, truth, mixture, allocation, design, kinks, tuple(hold), name) for name in names]
             if len(set(allocation)) == len(allocation):
                 directions = _further(problem)
@@ -116,7 +119,7 @@ def modulus(
         done[i] = row
         if progress is not None:
             progress(f"{row.name} {list(row.cells)}: {row.verdict()}, {row.seconds:.0f} s")
-    _PROBLEMS.clear()
+    _held.key, _held.problem = "", None
     return ModulusResult(tuple(done[i] for i in range(len(tasks))), tuple(directions))
 
 
@@ -151,16 +154,22 @@ class _Task:
         }
 
 
-_PROBLEMS: dict[str, Problem] = {}
-"""The problem of the allocation that this process works on."""
+class _Held(threading.local):
+    """The problem of the allocation that this thread works on."""
+
+    key: str = ""
+    problem: Problem | None = None
+
+
+_held = _Held()
 
 
 def _finish(task: _Task, out: Path | None) -> CoordinateModulus:
-    with threadpool_limits(1):
-        if task.key not in _PROBLEMS:
-            _PROBLEMS.clear()
-            _PROBLEMS[task.key] = Problem(task.truth, task.fitted, task.cells, task.design, task.kinks, task.hold)
-        problem = _PROBLEMS[task.key]
+    with single_threaded(), differentiable():
+        problem = _held.problem
+        if problem is None or _held.key != task.key:
+            problem = Problem(task.truth, task.fitted, task.cells, task.design, task.kinks, task.hold)
+            _held.key, _held.problem = task.key, problem
         row = measure_coordinate(problem, problem.coordinates.index(task.name))
     write_row(out, task.identity, row)
     return row

@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from scipy import linalg
 
 from gatewise.model import MixtureOfExperts
@@ -85,8 +84,7 @@ class NullDirections:
                     continue
                 if symmetry.pins is not None:
                     self.pins.append(f"{part}.{symmetry.pins}")
-                with torch.enable_grad():
-                    tangents = symmetry.tangents(module.own_parameters()).detach().numpy()
+                tangents = symmetry.tangents(module.own_parameters()).numpy()
                 whole = np.zeros((len(tangents), len(coordinates.base)))
                 whole[:, span] = tangents
                 moved = np.linalg.lstsq(map_, whole.T, rcond=None)[0]

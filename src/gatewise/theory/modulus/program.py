@@ -1,5 +1,6 @@
 """Functions of tensors, recorded once and played back in NumPy in any float type."""
 
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
 from gatewise.exceptions import InputError
+from gatewise.ops.derivatives import differentiable
 from gatewise.theory.modulus.aten import ONLY_DOUBLE, OPERATIONS
 
 __all__ = ["Program", "derivative_program", "value_program"]
@@ -134,12 +136,17 @@ def _operation_name(target: Any) -> str:
     return name if name in OPERATIONS else name.removesuffix("_")
 
 
+_RECORDING = threading.Lock()
+"""Recordings and the forward mode in them use states of the whole process: one at a time."""
+
+
 def _recorded(function: Callable[..., Any], arguments: Sequence[np.ndarray]) -> Program:
-    tensors = [torch.from_numpy(np.asarray(a, np.float64)) for a in arguments]
     # Without writes into parts of tensors: each step then has one result, which no later step changes.
     pure = functionalize(function, remove="mutations")
     table: Any = core_aten_decompositions()
-    module = make_fx(pure, decomposition_table=table)(*tensors)
+    with _RECORDING, differentiable():
+        tensors = [torch.from_numpy(np.asarray(a, np.float64)) for a in arguments]
+        module = make_fx(pure, decomposition_table=table)(*tensors)
     module.graph.eliminate_dead_code()
     return Program(module)
 

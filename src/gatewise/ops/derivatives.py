@@ -1,0 +1,62 @@
+"""Derivatives by a vector in reverse mode alone, whatever mode and whichever thread the caller is in.
+
+PyTorch's forward mode has one level for the whole process (`torch.autograd.forward_ad`), so that derivatives in two
+threads end each other's: "no level exists". Reverse mode has no such state, and is no slower here.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import cast
+
+import torch
+from torch import Tensor
+
+__all__ = ["differentiable", "hessian", "jacobian"]
+
+
+@contextmanager
+def differentiable() -> Iterator[None]:
+    """Within the block derivatives exist, also for a caller inside `torch.no_grad()` or `torch.inference_mode()`."""
+    with torch.inference_mode(False), torch.enable_grad():
+        yield
+
+
+def jacobian(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """The derivatives ∂f/∂p of a function of a vector p, along a last axis.
+
+    The transposed product u ↦ Jᵀu is linear in u, and its derivative by u is J again: as many passes as p is long, and
+    not as many as f has entries.
+
+    Args:
+        function: p (m,) ↦ a tensor of any shape; twice differentiable by automatic differentiation.
+        point: p (m,).
+
+    Returns:
+        The shape of f(p), with m entries along a last axis.
+
+    Example:
+        >>> jacobian(lambda p: p**2, torch.tensor([1.0, 3.0]))
+        tensor([[2., 0.],
+                [0., 6.]])
+    """
+    with differentiable():
+        value, transposed = torch.func.vjp(function, point)[:2]
+        columns = torch.func.jacrev(lambda pull: transposed(pull)[0])(torch.zeros_like(value))
+    return cast(Tensor, columns).movedim(0, -1).detach()
+
+
+def hessian(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
+    """The second derivatives of a scalar function of a vector, (m, m).
+
+    Args:
+        function: p (m,) ↦ a single number, twice differentiable.
+        point: p (m,).
+
+    Example:
+        >>> hessian(lambda p: p[0] * p[1] ** 2, torch.tensor([1.0, 3.0]))
+        tensor([[0., 6.],
+                [6., 2.]])
+    """
+    with differentiable():
+        second = torch.func.jacrev(torch.func.jacrev(function))(point)
+    return cast(Tensor, second).detach()
