@@ -112,7 +112,7 @@ class Summary:
             self.statistics["status"],
             [printable(sentence) for sentence in self.findings],
             _tables(self),
-            None if remarks is None else (remarks[0], [printable(sentence) for sentence in remarks[1]]),
+            [(heading, [printable(sentence) for sentence in sentences]) for heading, sentences in remarks],
             _footnote(self),
         )
 
