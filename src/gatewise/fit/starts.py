@@ -19,7 +19,6 @@ __all__ = [
     "is_independent",
     "is_perturbation",
     "model_of_start",
-    "n_given",
     "responsibilities_of_start",
     "strategy_of_start",
 ]

@@ -389,8 +389,9 @@ def _footnote(summary: Summary) -> str:
         priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
     goal = "squares with the penalty" if figures["objective"] == "least_squares" else "likelihood times its priors"
     extremum = "minimum of the" if figures["objective"] == "least_squares" else "maximum of the"
+    extent = "complete" if figures["search"]["complete"] else "not complete"
     penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
     return (
         f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
-        f"distinct optima found: {figures['n_optima']}, seed {figures['seed']}{penalty}"
+        f"distinct optima found: {figures['n_optima']}, search {extent}, seed {figures['seed']}{penalty}"
     )
