@@ -111,7 +111,7 @@ def test_rivals_of_least_squares_are_compared_by_their_sums_of_squares(case):
     assert "within 2 residual variances" in grid.caption
     assert grid.columns[1] == ("Sum of squares above", True)
     assert texts(grid) == [
-        ["1", "0.6", "2", result.status.name, "no sign, significance or share", grid.rows[0][5].text]
+        ["1", "0.6", "2", result.status.name.replace("_", " "), "no sign, significance or share", grid.rows[0][5].text]
     ]
 
 

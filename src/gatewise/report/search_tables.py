@@ -24,8 +24,8 @@ def what_was_seen(search: Search) -> list[Grid]:
     )
     caption = (
         "What the search has seen. Independent starts depend on the data and the seed alone, all others begin where "
-        "the caller said or near the best point so far. Optima with an expert that is tight or on the floor count "
-        "only where there are no others. The chance holds for starts of these kinds; it is no proof."
+        "the caller said or near the best point so far. Optima on the floor do not count, nor do those with a tight "
+        "expert where there are others. The chance holds for starts of these kinds; it is no proof."
     )
     rows = [[Cell(name), Cell(text)] for name, text in entries]
     return [Grid(caption, [("Evidence", False), ("", True)], rows)]
