@@ -44,7 +44,7 @@ def _shipped(name: str) -> tuple[pd.DataFrame, pd.Series]:
 @pytest.fixture(scope="package")
 def tone() -> Fitted:
     """One feature, which the gate sees too."""
-    return _fit(*_shipped("tone"))
+    return _fit(*_shipped("tone"), n_starts="auto")
 
 
 @pytest.fixture(scope="package")

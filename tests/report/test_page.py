@@ -32,7 +32,7 @@ def test_a_page_has_every_part(tone_page):
         tone_page.text
     )
     assert "CONVERGED Converged to a maximum of the objective among the starts that were tried." in tone_page.text
-    assert "distinct optima found: 1." in tone_page.text
+    assert "1 distinct optimum found." in tone_page.text
     for heading in (
         "Key figures",
         "Parameters",

@@ -117,7 +117,7 @@ def test_the_call_repeats_the_fit(tone):
     text = tables.call_text(tone.estimator)
     assert text.startswith("GatedRegressor(\n")
     assert f"    random_state={tone.estimator.result_.seed},\n" in text
-    assert "    n_starts=5,\n" in text
+    assert "    n_starts='auto',\n" in text
 
 
 def test_least_squares_is_judged_by_its_squares(case):

@@ -3,7 +3,7 @@
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.fit import fit
 from gatewise.fit.options import FitOptions
-from gatewise.fit.result import Baseline, FitResult, NullSpace, Optimum, StartRecord
+from gatewise.fit.result import Baseline, FitResult, NullSpace, Optimum, Search, StartRecord
 from gatewise.fit.starts import STRATEGIES
 from gatewise.fit.status import Finding, FitStatus
 
@@ -17,6 +17,7 @@ __all__ = [
     "FitStatus",
     "NullSpace",
     "Optimum",
+    "Search",
     "StartRecord",
     "fit",
 ]

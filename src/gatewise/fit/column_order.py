@@ -50,7 +50,7 @@ def canonical_order(
         >>> target, weight = np.array([0.3, -0.2, -1.2, 1.1]), np.ones(4)
         >>> orders = [canonical_order(pair, [0, 0], [target], weight) for pair in ([one, other], [other, one])]
         >>> [order.tolist() for order in orders]
-        [[0, 1], [1, 0]]
+        [[1, 0], [0, 1]]
     """
     if len(columns) < 2:
         return np.arange(len(columns))

@@ -3,6 +3,7 @@
 from gatewise.inference.covariance import covariance, quantity_covariance
 from gatewise.inference.criteria import Criteria, SquaredErrors, information_criteria, squared_errors
 from gatewise.inference.parameters import Names, confidence_intervals, parameter_table
+from gatewise.inference.rivals import rival_changes, rivals_table
 from gatewise.inference.summary import Summary, summarise
 
 __all__ = [
@@ -15,6 +16,8 @@ __all__ = [
     "information_criteria",
     "parameter_table",
     "quantity_covariance",
+    "rival_changes",
+    "rivals_table",
     "squared_errors",
     "summarise",
 ]

@@ -9,9 +9,10 @@ from gatewise.fit import FitResult
 from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
 
-__all__ = ["rival_changes", "rivals_table"]
+__all__ = ["changes_in_words", "refit_of_rival", "rival_changes", "rivals_table"]
 
 _SHARE = 0.05
+_LISTED_CHANGES = 6
 _COLUMNS = ("rival", "log_likelihood", "objective", "below", "starts", "status", "changes")
 
 
@@ -82,3 +83,25 @@ def _changed(own: dict[str, float], other: dict[str, float], alpha: float) -> li
     if here != there:
         return [f"{name} is {'no longer ' if here else ''}significant ({estimates})"]
     return []
+
+
+def changes_in_words(changes: list[str]) -> str:
+    """The first of a rival's changes as one line, how many are left out, or that there are none.
+
+    Example:
+        >>> changes_in_words(["expert 1 has a share of 0.60, not 0.72", "expert 1: x is no longer significant"])
+        'expert 1 has a share of 0.60, not 0.72; expert 1: x is no longer significant'
+    """
+    listed = changes[:_LISTED_CHANGES]
+    left = len(changes) - len(listed)
+    return "; ".join([*listed, *([f"and {left} more"] if left else [])]) or "no sign, significance or share"
+
+
+def refit_of_rival(number: int) -> str:
+    """The options with which a fit keeps rival `number` (from 1).
+
+    Example:
+        >>> refit_of_rival(1)
+        'n_starts=1, init=result_.rivals[0].model'
+    """
+    return f"n_starts=1, init=result_.rivals[{number - 1}].model"

@@ -13,13 +13,12 @@ from gatewise.inference import render
 from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
 from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
-from gatewise.inference.rivals import rivals_table
+from gatewise.inference.rivals import changes_in_words, refit_of_rival, rivals_table
 from gatewise.ops.component import Component
 from gatewise.ops.printable import printable
 
 __all__ = ["Summary", "summarise"]
 
-_LISTED_CHANGES = 6
 _SQUARES = {
     "residual_sum_of_squares": "residual_sum",
     "residual_standard_deviation": "residual_deviation",
@@ -372,12 +371,9 @@ def _remarks(summary: Summary) -> list[tuple[str, list[str]]]:
 
 def _rival(rival: dict[str, Any]) -> str:
     starts = "1 start" if rival["starts"] == 1 else f"{rival['starts']} starts"
-    listed = rival["changes"][:_LISTED_CHANGES]
-    left = len(rival["changes"]) - len(listed)
-    changes = "; ".join([*listed, *([f"and {left} more"] if left else [])]) or "no sign, significance or share"
     return (
-        f"{rival['rival']}: {rival['below']:.3g} below ({starts}): {changes}. To keep it: "
-        f"fit again with n_starts=1, init=result_.rivals[{rival['rival'] - 1}].model"
+        f"{rival['rival']}: {rival['below']:.3g} below ({starts}): {changes_in_words(rival['changes'])}. To keep it: "
+        f"fit again with {refit_of_rival(rival['rival'])}"
     )
 
 

@@ -1,8 +1,10 @@
 """The sections on how far a fit can be believed: residuals, calibration, starts and optima."""
 
+from gatewise.fit.findings import seen
 from gatewise.report import checks, discrete, search
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
 from gatewise.report.layout import Cell, Grid, Panel, Section
+from gatewise.report.search_tables import rivals, what_was_seen
 from gatewise.report.targets import TargetKind
 
 __all__ = ["check_section", "search_section", "thinned"]
@@ -108,8 +110,8 @@ def _calibration_caption(evidence: Evidence) -> str:
     return caption
 
 
-def search_section(evidence: Evidence) -> Section:
-    """How the fit was found: every start, and the way of the one that was kept."""
+def search_section(evidence: Evidence, level: float) -> Section:
+    """How the fit was found: every start, the way of the kept one, what was seen, and rivals with what they change."""
     result = evidence.result
     panels = [Panel("figure-starts", search.starts(result), _starts_caption(evidence))]
     # A start at its end from the first (one expert has a closed form) has no ascent to show.
@@ -119,11 +121,13 @@ def search_section(evidence: Evidence) -> Section:
             what = "The descent of the kept start: how far its sum of squares was above the last one, as a share of it,"
         caption = f"{what} after each iteration, on a logarithmic scale; it should fall ever more steeply at the end."
         panels.append(Panel("figure-trace", search.trace(result), caption))
-    return Section("search", "Starts and optima", "Starts and optima", panels)
+    grids = [*what_was_seen(result.search), *rivals(evidence, level)]
+    note = "" if result.search.n_independent else seen(result.search)
+    return Section("search", "Starts and optima", "Starts and optima", panels, note, grids=grids)
 
 
 def _starts_caption(evidence: Evidence) -> str:
-    often = "The more starts end on the line, the less likely is it that a better"
+    often = "The more independent starts end on the line, the less likely is it that a better"
     if evidence.is_likelihood:
         hollow = ""
         if evidence.model.family.has_scale:

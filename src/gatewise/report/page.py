@@ -41,7 +41,7 @@ def render_report(
         offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
         data_name: what the data are called.
-        level: of the parameters' confidence intervals.
+        level: of the parameters' confidence intervals, and of what counts as significant among rivals.
 
     Raises:
         InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
@@ -77,7 +77,7 @@ def render_report(
         identification_note=wording.identification_note(result, directions),
         separations=identification.separations(result),
         standardised=identification.standardised_features(evidence),
-        sections=sections(evidence),
+        sections=sections(evidence, level),
         optima=optima,
         optimum_value="Log-likelihood" if evidence.is_likelihood else "Residual sum of squares",
         optima_note=wording.optima_note(evidence, unlisted),
@@ -110,7 +110,7 @@ def write_report(
         offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
         data_name: what the data are called.
-        level: of the parameters' confidence intervals.
+        level: of the parameters' confidence intervals, and of what counts as significant among rivals.
 
     Raises:
         InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`

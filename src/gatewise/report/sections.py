@@ -16,15 +16,20 @@ _MAX_OUTPUTS = 6
 _PANEL_ROWS = 12_000
 
 
-def sections(evidence: Evidence) -> list[Section]:
-    """Every section that the fitted mixture has: a single expert has neither gate nor responsibilities."""
+def sections(evidence: Evidence, level: float = 0.95) -> list[Section]:
+    """Every section that the fitted mixture has: a single expert has neither gate nor responsibilities.
+
+    Args:
+        evidence: the fit and its rows.
+        level: a coefficient is significant if its interval of this level leaves out 0.
+    """
     several = evidence.n_experts > 1
     found = [_data(evidence)]
     if several:
         found.append(_gate(evidence))
     if several and evidence.is_likelihood:
         found.append(_responsibilities(evidence))
-    return [*found, check_section(evidence), search_section(evidence)]
+    return [*found, check_section(evidence), search_section(evidence, level)]
 
 
 # --- data and experts
