@@ -121,6 +121,7 @@ def test_plans_and_orders(refused, tmp_path):
     assert "less than or equal" in refused("study", "run", "quick", "--out", out, "--sizes", 10**12)
     assert "less than or equal" in refused("study", "run", "quick", "--out", out, "--replicates", HUGE)
     assert "m is 1,000,000,000" in refused("theory", "r-bar", HUGE)
+    assert "n_features is 1,000,000" in refused("theory", "identify", "--gate", "softmax", "--features", 10**6)
     assert "experts need at least" in refused("fit", "tone", "--target", "tuned", "--experts", HUGE)
 
 

@@ -3,9 +3,8 @@
 import io
 import os
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from typing import Any, TextIO
+from contextlib import AbstractContextManager, redirect_stdout, suppress
+from typing import Any, TextIO, cast
 
 from gatewise.ops.printable import printable
 
@@ -45,15 +44,9 @@ class _Printable:
         return getattr(self._stream, name)
 
 
-@contextmanager
-def printable_output() -> Iterator[None]:
+def printable_output() -> AbstractContextManager[object]:
     """Within the block the standard output takes no commands to a terminal."""
-    before = sys.stdout
-    sys.stdout = _Printable(before)
-    try:
-        yield
-    finally:
-        sys.stdout = before
+    return redirect_stdout(cast(TextIO, _Printable(sys.stdout)))
 
 
 def flush_output() -> None:

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
-from gatewise.fit.rows import real_numbers
+from gatewise.fit.rows import real_numbers, unmasked
 
 __all__ = [
     "ColumnChoice",
@@ -77,7 +77,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
         name = str(native.columns[0]) if len(native.columns) == 1 else "y"
         y = _table_matrix(native)
     try:
-        vector = column_or_1d(_unmasked(y), warn=True, input_name="y")
+        vector = column_or_1d(unmasked(y), warn=True, input_name="y")
     except ValueError as error:
         raise InputError(str(error)) from error
     return real_numbers(f"the target {name!r}", vector), name
@@ -121,7 +121,7 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
         name = "y" if native.name in (None, "") else str(native.name)
         y = native.to_list()
     try:
-        labels = column_or_1d(_unmasked(y), warn=True, input_name="y")
+        labels = column_or_1d(unmasked(y), warn=True, input_name="y")
         absent = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
         if absent:
             raise InputError(
@@ -236,11 +236,6 @@ def _without_text(X: Any) -> Any:
             if isinstance(value, str | bytes):
                 raise InputError(f"X is not numeric: row {place[0]} has {value!r}; code it as numbers or leave it out")
     return X
-
-
-def _unmasked(y: Any) -> Any:
-    """A masked array as one of objects, None where it is masked; anything else as it is."""
-    return y.astype(object).filled(None) if isinstance(y, np.ma.MaskedArray) else y
 
 
 def _is_numeric(series: nw.Series[Any]) -> bool:

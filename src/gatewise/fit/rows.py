@@ -23,6 +23,7 @@ __all__ = [
     "checked_rows",
     "checked_weight",
     "real_numbers",
+    "unmasked",
 ]
 
 _LARGEST = 1e100
@@ -143,14 +144,22 @@ def real_numbers(what: str, values: Any) -> np.ndarray:
     if array.dtype.kind in "biuf":
         numbers = array.astype(float)
         return numbers.filled(np.nan) if isinstance(numbers, np.ma.MaskedArray) else np.asarray(numbers)
-    entries = array.astype(object)
-    plain = entries.filled(None) if isinstance(entries, np.ma.MaskedArray) else np.asarray(entries)
+    plain = unmasked(array).astype(object)
     for place, value in np.ndenumerate(plain):
         if value is not None and not isinstance(value, Real):
             row = f"row {place[0]} has {value!r}" if place else f"it is {value!r}"
             raise InputError(f"{what} is not numeric: {row}; code it as numbers or leave it out")
     found = [np.nan if value is None else float(value) for value in plain.ravel()]
     return np.array(found, dtype=float).reshape(plain.shape)
+
+
+def unmasked(array: Any) -> Any:
+    """A masked array as one of objects, None where it is masked; anything else as it is."""
+    if not isinstance(array, np.ma.MaskedArray):
+        return array
+    entries = np.array(array.data, dtype=object)
+    entries[np.ma.getmaskarray(array)] = None
+    return entries
 
 
 def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x: np.ndarray) -> None:

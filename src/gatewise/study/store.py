@@ -145,7 +145,7 @@ class Store:
             raise InputError(f"{folder} holds no study: there is no {_MANIFEST} in it") from None
         except OSError as error:
             raise InputError(f"{path} cannot be read: {(error.strerror or str(error)).lower()}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, InputError):
                 raise
             raise InputError(f"{path} is no manifest of a study: {error}") from None

@@ -229,6 +229,11 @@ def _size(gate: str | Gate | Formula, experts: str | Experts | Formula, n_featur
     if n_features is not None:
         if isinstance(n_features, bool) or not isinstance(n_features, int) or n_features < 1:
             raise InputError(f"n_features must be a whole number of at least 1, not {n_features!r}")
+        if n_features > _MOST_PARAMETERS:
+            raise InputError(
+                f"n_features is {n_features:,}: an atom has at least as many parameters, and at most "
+                f"{_MOST_PARAMETERS} are studied: take fewer features, identities do not depend on their number"
+            )
         sizes["n_features"] = n_features
     if len(set(sizes.values())) > 1:
         listed = ", ".join(f"{what} {size}" for what, size in sizes.items())

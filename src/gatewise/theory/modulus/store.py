@@ -31,7 +31,7 @@ def read_row(folder: Path | None, identity: dict[str, object]) -> CoordinateModu
         return None
     try:
         return CoordinateModulus.from_dict(json.loads(path.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(f"{path} is no row of a modulus ({error}): delete it to have it measured again") from None
 
 
