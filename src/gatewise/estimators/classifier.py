@@ -95,7 +95,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         >>> first = rng.uniform(size=300) < 1.0 / (1.0 + np.exp(-3.0 * x[:, 0]))
         >>> chance = 1.0 / (1.0 + np.exp(np.where(first, -3.0, 3.0) * x[:, 1]))
         >>> y = np.where(rng.uniform(size=300) < chance, "yes", "no")
-        >>> classifier = GatedClassifier(n_experts=2, random_state=0).fit(x, y)
+        >>> classifier = GatedClassifier(n_experts=2, n_starts=2, random_state=0).fit(x, y)
         >>> classifier.predict([[1.5, 1.0], [-1.5, 1.0]])
         array(['yes', 'no'], dtype='<U3')
         >>> classifier.expert_coef_.shape
