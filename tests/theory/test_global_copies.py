@@ -9,7 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from gatewise.experts import build_experts
+from gatewise.gates import build_gate
 from gatewise.model import MixtureOfExperts
+from gatewise.theory import ModulusDesign, identify, modulus
+from gatewise.theory.global_copies import copies_of, global_copies
+from gatewise.theory.modulus import BoxInputs, Search, Window
 
 X = torch.from_numpy(np.random.default_rng(0).uniform(-2.0, 2.0, size=(400, 1)))
 ROUNDING = 1e-14
@@ -147,3 +152,118 @@ def test_a_softmax_gate_leaves_a_null_output_weight_its_slope_and_intercept():
         with torch.no_grad():
             means.append(model.mean(X))
     assert_same(*means)
+
+
+# --- the check for such copies
+
+
+FREE = {"normalised": False}
+
+
+@pytest.mark.parametrize(
+    ("gate", "options", "experts", "expert_options", "known", "wanted"),
+    [
+        (
+            "sigmoid",
+            FREE,
+            "linear",
+            {},
+            (),
+            [
+                ("null expert", "any", 1),
+                ("complement", "constant gate", 1),
+                ("complement", "any", 1),
+                ("exchange", "constant gate", 0),
+            ],
+        ),
+        (
+            "sigmoid",
+            FREE,
+            "polynomial",
+            {"power": 2},
+            (),
+            [("null expert", "any", 1), ("complement", "constant gate", 1)],
+        ),
+        (
+            "sigmoid",
+            FREE,
+            "feed_forward",
+            RELU,
+            ("outer_weight",),
+            [("null expert", "any", 1), ("complement", "constant gate", 1)],
+        ),
+        (
+            "sigmoid",
+            FREE,
+            "feed_forward",
+            TANH,
+            ("outer_weight",),
+            [("null expert", "any", 1), ("constant expert", "constant gate and expert", 1)],
+        ),
+        (
+            "sigmoid",
+            FREE,
+            "feed_forward",
+            {"hidden": 1, "activation": "gelu"},
+            ("outer_weight",),
+            [("null expert", "any", 1)],
+        ),
+        ("sigmoid", {}, "linear", {}, (), []),
+        ("softmax", {}, "linear", {}, (), []),
+        ("softmax", {}, "feed_forward", TANH, (), [("null output", "any", 1)]),
+        ("softmax", {}, "feed_forward", TANH, ("outer_weight",), []),
+        ("laplace", {}, "feed_forward", RELU, (), [("null output", "any", 1)]),
+    ],
+)
+def test_copies_are_found_by_what_parts_do(gate, options, experts, expert_options, known, wanted):
+    bank = build_experts(experts, 2, 3, **expert_options)
+    if known:
+        bank.assign_parameters({**bank.own_parameters(), "outer_weight": torch.ones(3, 1)})
+    found = global_copies(build_gate(gate, 2, 3, **options), bank, known)
+    assert [(one.name, one.truths, one.extra) for one in found] == wanted
+
+
+def test_a_truth_has_the_copies_that_it_allows():
+    def truth(slopes, weights):
+        model = MixtureOfExperts.build("sigmoid", "linear", "gaussian", 1, 2, gate_options=FREE).double()
+        model.gate.assign_parameters(
+            {
+                "weight": torch.tensor(slopes, dtype=torch.float64),
+                "bias": torch.tensor([0.3, -0.2], dtype=torch.float64),
+            }
+        )
+        model.experts.assign(torch.tensor(weights), torch.zeros(2))
+        return model
+
+    sloped = truth([[0.7], [-0.9]], [[1.0, -1.5], [-1.0, 1.0]])
+    assert copies_of(sloped, 2) == ()
+    assert {one.name for one in copies_of(sloped, 3)} == {"null expert", "complement"}
+    constant = truth([[0.0], [-0.9]], [[1.0, -1.5], [-1.0, 1.0]])
+    assert [one.name for one in copies_of(constant, 2)] == ["exchange"]
+
+
+def test_the_modulus_and_identify_name_them():
+    truth = MixtureOfExperts.build("sigmoid", "linear", "gaussian", 1, 2, gate_options=FREE).double()
+    truth.gate.assign_parameters(
+        {
+            "weight": torch.tensor([[0.0], [0.9]], dtype=torch.float64),
+            "bias": torch.tensor([0.3, -0.2], dtype=torch.float64),
+        }
+    )
+    truth.experts.assign(torch.tensor([[1.0, -1.5], [-1.0, 1.0]]), torch.zeros(2))
+    design = ModulusDesign(
+        distance="l2",
+        inputs=BoxInputs(nodes=8),
+        window=Window(largest=0.1, smallest=0.01, per_decade=3),
+        search=Search(starts=1, polish=1),
+    )
+    found = modulus(truth, 3, ["experts.bias[0]"], cells=[0, 0, 1], design=design)
+    assert "complement" in {one.name for one in found.copies}
+    assert "w(z) + w(−z) = 1" in " ".join(found.to_text().split())
+    assert found.to_dict()["copies"][0]["name"] == "null expert"
+    identified = identify("sigmoid", "linear", n_features=1, gate_options=FREE)
+    assert [one.name for one in identified.copies][-1] == "exchange"
+    assert "Copies of the truth far from it" in identified.text()
+    ridge = identify("sigmoid", "ridge", n_features=1, gate_options=FREE, expert_options={"activation": "tanh"})
+    assert [one.name for one in ridge.copies] == ["null expert", "constant expert"]
+    assert identify("softmax", "linear", "gaussian", n_features=1).copies == ()

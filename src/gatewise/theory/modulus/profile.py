@@ -69,12 +69,18 @@ def profile(objective: Objective, space: Space, design: ModulusDesign) -> Profil
     is flat and the rest of the window is not needed.
     """
     deltas = design.window.deltas()
+    limit = design.extrapolation.floor_ratio * objective.floor
     best: dict[float, tuple[Minimum, int]] = {}
+    used = deltas
     for sign in (1, -1):
-        for delta, minimum in _one_side(objective, space, design, deltas, sign).items():
+        side = _one_side(objective, space, design, deltas, sign)
+        for delta, minimum in side.items():
             if delta not in best or minimum.value < best[delta][0].value:
                 best[delta] = (minimum, sign)
-    used = [delta for delta in deltas if delta in best]
+        if len(side) < len(deltas) and all(minimum.value < limit for minimum in side.values()):
+            # Flat to this side, which was not followed any further: the other side alone would say nothing beyond.
+            used = [delta for delta in used if delta in side]
+    used = [delta for delta in used if delta in best]
     return Profile(
         tuple(used),
         tuple(best[delta][0].value for delta in used),
