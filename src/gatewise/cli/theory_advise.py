@@ -43,7 +43,7 @@ def _text(found: "Advice") -> Iterator[str]:
         "and logarithms left out (the parameter; how it is known).",
         _WIDTH,
     )
-    heads = ("gate", "experts", "as many experts as there are", "one expert too many")
+    heads = ("gate: experts", "as many experts as there are", "one expert too many")
     lines = [heads, *(_cells(row, found.error) for row in found.rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(heads))]
     last = None
@@ -60,8 +60,8 @@ def _text(found: "Advice") -> Iterator[str]:
     yield "Theorems and measurements behind a line: gatewise theory rates --gate …"
 
 
-def _cells(row: "AdviceRow", error: float) -> tuple[str, str, str, str]:
-    return row.gate_text, row.experts_text, _known(row.exact, error), _known(row.over, error)
+def _cells(row: "AdviceRow", error: float) -> tuple[str, str, str]:
+    return f"{row.gate_text}: {row.experts_text}", _known(row.exact, error), _known(row.over, error)
 
 
 def _known(known: "Known | None", error: float) -> str:
@@ -83,5 +83,5 @@ def _remarks(row: "AdviceRow") -> Iterator[str]:
         yield row.note
 
 
-def _line(cells: tuple[str, str, str, str], widths: list[int]) -> str:
+def _line(cells: tuple[str, str, str], widths: list[int]) -> str:
     return ("  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True))).rstrip()

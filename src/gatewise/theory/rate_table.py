@@ -31,7 +31,7 @@ Read = Literal["read", "read, first version", "quoted", "abstract", "summary", "
 
 _READ = {
     "read": "the formula is copied from the full text",
-    "read, first version": "the formula is copied from the full text of the first version",
+    "read, first version": "the formula is copied from that version's full text",
     "quoted": "the formula is copied from a later paper that quotes it; to be checked against the paper",
     "abstract": "only the abstract was at hand; to be checked against the paper",
     "summary": "only a summary was at hand; to be checked against the paper",

@@ -55,9 +55,8 @@ class RateRow:
     @property
     def tight_text(self) -> str:
         """What is known better, and how; empty if nothing is."""
-        if self.rate.tight is None or (self.exponent is not None and self.exponent == self.tight_exponent):
-            return ""
-        return f"{_rate_text(self.rate.tight, self.atoms)} ({self.rate.tight_by})"
+        text = _rate_text(self.rate.tight or self.rate.exponent, self.atoms)
+        return "" if text == self.text else f"{text} ({self.rate.tight_by})"
 
 
 @dataclass(frozen=True)
