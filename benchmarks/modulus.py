@@ -131,8 +131,10 @@ def kept_rows() -> list[dict[str, Any]]:
     """The rows of the table that still belong to a case, compared with what the case says now."""
     kept = []
     for entry in json.loads(TABLE.read_text(encoding="utf-8")):
-        case = read_case(entry["case"]) if entry["case"] in case_names() else None
-        for group in case.groups if case else []:
+        if entry["case"] not in case_names():
+            continue
+        case = read_case(entry["case"])
+        for group in case.groups:
             for row in group.rows:
                 if (group.title, row.parameter) == (entry["setting"], entry["parameter"]):
                     said = {"title": case.title, "proved": row.proved, "source": row.source, "note": row.note}
