@@ -152,8 +152,10 @@ def test_a_copy_that_is_given_is_verified(tmp_path, capsys):
     assert witness["is_given"]
     assert witness["delta"] == pytest.approx(2.3)
     assert witness["distance"] < 1e-15
-    assert main(["theory", "modulus", str(path)]) == 0
+    page = tmp_path / "page.html"
+    assert main(["theory", "modulus", str(path), "--report", str(page)]) == 0
     shown = capsys.readouterr().out
+    assert "given as a copy, and verified" in page.read_text(encoding="utf-8")
     assert "a copy that was given" in shown
     assert "proved of gate.weight[2,0]: exponent 1: flat where a rate is proved (a paper)" in shown
 
