@@ -36,20 +36,24 @@ def test_rates_as_json(run):
     assert [theorem["id"] for theorem in entry["theorems"]] == [theorem.id for theorem in wanted.theorems]
     over = next(theorem for theorem in entry["theorems"] if theorem["id"] == "softmax-gaussian-over")
     assert (over["paper"], over["statement"]) == ("arXiv:2305.03288", "Theorem 2")
-    assert {"parameter", "role", "cell", "atoms", "stated_exponent", "exponent", "rate"} == set(over["rates"][0])
+    fields = {"parameter", "role", "cell", "atoms", "stated_exponent", "exponent", "rate", "tight_exponent", "tight_by"}
+    assert set(over["rates"][0]) == fields
     assert "samples" not in entry
 
 
 def test_samples_and_comparison(run):
     arguments = (*SOFTMAX, "--true-k", 2, "--fit-k", 4, "--error", 0.1, "--relative-to", "laplace")
     lines = [line.split() for line in run(*arguments).out.splitlines()]
-    assert ["gate", "softmax-gaussian-over", "1e+12", "laplace-over", "1e+04", "1e+08"] in lines
+    # Both gates have the exponent 2 for their gate parameters; the published bound of one of them is larger.
+    assert ["gate", "softmax-gaussian-over", "1e+04", "(1e+12)", "laplace-over", "1e+04", "1"] in lines
     assert ["softmax-gaussian-over", "b", "3", "atoms", "1e+12"] in lines
+    assert ["softmax-gaussian-over", "β₁", "3", "atoms", "1e+04", "1e+12"] in lines
     entry = json.loads(run(*arguments, "--json").out)
     assert (entry["error"], entry["relative_to"]) == (0.1, "laplace")
     (gate,) = (row for row in entry["comparison"] if row["role"] == "gate")
-    assert gate["ratio"] == pytest.approx(1e8)
-    assert {"theorem", "parameter", "cell", "samples"} == set(entry["samples"][0])
+    assert gate["ratio"] == pytest.approx(1.0)
+    assert gate["bound"] / gate["other_bound"] == pytest.approx(1e8)
+    assert {"theorem", "parameter", "cell", "samples", "bound"} == set(entry["samples"][0])
 
 
 def test_a_slow_rate_comes_with_what_helps(run):
@@ -111,6 +115,64 @@ def test_r_bar(run, m):
 )
 def test_refusals(refused, arguments, message):
     assert message in refused("theory", *arguments)
+
+
+def test_advice_as_text(run):
+    outcome = run("theory", "advise", "--objective", "least_squares")
+    assert (outcome.code, outcome.err) == (0, "")
+    lines = outcome.out.splitlines()
+    assert "By least squares" in lines
+    assert "By maximum likelihood" not in lines
+    linear = next(i for i, line in enumerate(lines) if line.split()[:2] == ["softmax:", "linear"])
+    assert "1 → 100 (measured)" in lines[linear]
+    assert "2 → 1e+04 (β₁; measured)" in lines[linear]
+    assert lines[linear + 1].strip() == "not identified with one too many: a, b"
+    assert max(map(len, lines)) <= 120
+
+
+def test_advice_as_json(run):
+    entry = json.loads(run("theory", "advise", "--gate", "laplace", "--error", 0.01, "--json").out)
+    assert entry["error"] == 0.01
+    row = next(row for row in entry["rows"] if row["objective"] == "likelihood")
+    assert (row["experts"], row["as_many"]["samples"]) == ("linear", pytest.approx(1e4))
+    assert row["one_too_many"] == {
+        "exponent": 4.0,
+        "of": "b",
+        "samples": pytest.approx(1e16),
+        "known": "proved, measured",
+        "not_identified": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--objective", "mle"), "nothing is known about the objective 'mle'"),
+        (("--gate", "quadratic"), "nothing is known about the gate 'quadratic'"),
+        (("--error", "0"), "the error must lie between 0 and 1"),
+    ],
+)
+def test_advice_that_there_is_not(refused, arguments, message):
+    assert message in refused("theory", "advise", *arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["rates", "--gate", "softmax", "--family", "gaussian", "--true-k", "2", "--fit-k", "3", "--error", "0.1"],
+        ["advise"],
+    ],
+)
+def test_a_look_up_does_not_wait_for_torch(arguments):
+    script = (
+        "import sys\n"
+        "from gatewise.cli import main\n"
+        f"code = main(['theory', *{arguments!r}])\n"
+        "heavy = {'torch', 'numba', 'pandas', 'sklearn', 'sympy', 'scipy'} & set(sys.modules)\n"
+        "sys.exit(f'imported {heavy}' if heavy else code)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 def test_help_does_not_wait_for_compiled_code():

@@ -23,6 +23,7 @@ def test_everything_known_is_on_the_page():
     page = Page(render_theory(rates_page(softmax, other=laplace, error=0.1)))
     for row in softmax.rows:
         assert row.text in page.text
+        assert row.tight_text in page.text
     for theorem in softmax.theorems:
         for text in (theorem.id, theorem.statement, theorem.checked, theorem.note, theorem.claim):
             assert shown(text) in page.text
@@ -30,7 +31,7 @@ def test_everything_known_is_on_the_page():
             assert shown(finding.text) in page.text
     assert "Slowest by the published bounds: β₁, b at n^(-1/12)." in page.text
     assert "Against the laplace gate" in page.text
-    assert "1e+08" in page.text
+    assert "1e+04 (1e+12)" in page.text
     assert "gatewise.theory.proved_rates(gate='softmax', experts='linear', family='gaussian'" in page.text
 
 

@@ -1,6 +1,6 @@
-"""The table of the page on how fast each parameter can be learned, and the figures in the table of proved rates.
+"""The tables of the page on how fast each parameter can be learned, and the figures in the table of proved rates.
 
-`python -m tests.theory.how_fast` writes both from the table of moduli.
+`python -m tests.theory.how_fast` writes all from the table of moduli and from what `gatewise theory advise` says.
 """
 
 import json
@@ -9,6 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
+from gatewise.theory.advice import AdviceRow, Known, advise
 from gatewise.theory.rate_table import Finding, Theorem, rate_table
 from gatewise.theory.rates import RateRow
 from tests.study.simulated import entries, interval
@@ -19,6 +20,9 @@ MEASURED = PAGE.with_name("modulus-table.json")
 PROVED = Path(__file__).parents[2] / "src" / "gatewise" / "theory" / "proved_rates.toml"
 FIGURE = re.compile(r"flat|\d+\.\d{3} \[-?\d+\.\d{3}, -?\d+\.\d{3}\]")
 START, END = "<!-- the table: written by tests/theory/how_fast.py -->\n", "<!-- end of the table -->\n"
+ADVICE_START, ADVICE_END = "<!-- advice: written by tests/theory/how_fast.py -->\n", "<!-- end of advice -->\n"
+ERROR = 0.1
+ANYWHERE = re.compile(r"((?:[abvW], )*[^,]* anywhere[^,]*|a copy[^,]*)$")
 HEADER = "| gate, experts, family | atoms in the cell | parameter | proved | modulus: exponent | simulated: slope |"
 
 
@@ -47,6 +51,36 @@ def table() -> str:
     return "\n".join(lines) + "\n"
 
 
+def advice() -> str:
+    """What to choose, in Markdown: likelihood and least squares one after the other."""
+    lines = []
+    for objective, head in (("likelihood", "By maximum likelihood"), ("least_squares", "By least squares")):
+        lines += [
+            f"**{head}**",
+            "",
+            "| gate | experts | as many experts: α | samples | one too many: α | samples | not identified |",
+            "|---|---|---|---:|---|---:|---|",
+            *map(_advice_line, advise(objective=objective, error=ERROR).rows),
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def _advice_line(row: AdviceRow) -> str:
+    known = [part for each in (row.exact, row.over) for part in _known(each)]
+    lost = [f"{row.lost_exact} (as many)"] if row.lost_exact and row.lost_exact != row.lost else []
+    lost += [row.lost] if row.lost else []
+    note = f"<br>{row.note}" if row.note else ""
+    return f"| {row.gate_text} | {row.experts_text}{note} | {' | '.join(known)} | {'; '.join(lost) or '–'} |"
+
+
+def _known(known: Known | None) -> tuple[str, str]:
+    if known is None:
+        return "not known", "–"
+    of = f" ({known.of})" if known.of else ""
+    return f"{known.alpha:g}{of}, {known.known}", f"{known.samples(ERROR):.3g}"
+
+
 def simulated(row: dict[str, Any], studied: dict[str, Any]) -> str:
     """The slopes of the mean with their intervals, one for each parameter, and the study; or a dash."""
     found = []
@@ -59,12 +93,14 @@ def simulated(row: dict[str, Any], studied: dict[str, Any]) -> str:
 
 
 def measured(row: dict[str, Any], known: dict[tuple[str, ...], dict[str, Any]]) -> str:
-    """The exponents with their bands, one for each parameter; those that did not settle are named so."""
-    found = [known[tuple(place)] for place in row["measured"]]
-    return "; ".join(
-        entry["agree"] if entry["agree"] in ("not settled", "not measured") else entry["measured"]["verdict"]
-        for entry in found
-    )
+    """The exponents with their bands, one for each parameter, with what was anywhere; or that it did not settle."""
+    found = []
+    for place in row["measured"]:
+        entry = known[tuple(place)]
+        verdict = entry["agree"] if entry["agree"] in ("not settled", "not measured") else entry["measured"]["verdict"]
+        anywhere = ANYWHERE.search(place[1])
+        found.append(f"{verdict}, {anywhere[1].strip()}" if anywhere else verdict)
+    return "; ".join(found)
 
 
 def proved(theorem: Theorem, parameters: list[str], atoms: int) -> str:
@@ -84,16 +120,16 @@ def proved(theorem: Theorem, parameters: list[str], atoms: int) -> str:
 
 
 def _how(theorem: Theorem) -> str:
-    if theorem.read in ("full text", "full text of the first version"):
-        return "read"
-    return {"quoted by a later paper": "quoted", "derived here": "derived"}.get(theorem.read, theorem.read)
+    return "derived" if theorem.read == "derived here" else theorem.read
 
 
 def with_table(page: str) -> str:
-    """The page with the table in its place."""
-    before, rest = page.split(START)
-    _, after = rest.split(END)
-    return before + START + table() + END + after
+    """The page with both tables in their places."""
+    for start, text, end in ((START, table(), END), (ADVICE_START, advice(), ADVICE_END)):
+        before, rest = page.split(start)
+        _, after = rest.split(end)
+        page = before + start + text + end + after
+    return page
 
 
 def with_figures(finding: Finding, known: dict[tuple[str, ...], dict[str, Any]]) -> str:

@@ -1,5 +1,6 @@
 """What the table of rates says was found by algebra or by an exact example: each one shown again."""
 
+import itertools
 import math
 
 import numpy as np
@@ -333,3 +334,34 @@ def test_an_expert_that_is_selected_nowhere_changes_nothing():
             densities.append(model.log_prob(x, y))
     torch.testing.assert_close(densities[0], densities[1], rtol=0.0, atol=0.0)
     assert "selected nowhere" in theorem("top-k-density-over").findings[0].text
+
+
+def test_the_orders_on_which_the_proof_of_exponent_2_rests():
+    """softmax-gaussian-over, algebra: in the expansion by x^ℓ₁ exp(β₁x) ∂^ℓ₂f, the coefficients (2, 0), (2, 2), (0, ℓ).
+
+    The first is ½Δβ₁², the second ½Δa² + Δβ₁ΔaΔb + ½Δβ₁²(Δb² + Δσ²)/2, and the last ones have neither Δβ₁ nor Δa.
+    """
+    x, y, beta, a, b = sympy.symbols("x y beta a b", real=True)
+    variance = sympy.Symbol("v", positive=True)
+    density = sympy.exp(-((y - b) ** 2) / (2 * variance)) / sympy.sqrt(2 * sympy.pi * variance)
+    steps = sympy.symbols("db da dc dv", real=True)
+    order, coefficients = 4, {}
+    for alpha in itertools.product(range(order + 1), repeat=4):
+        if 0 < sum(alpha) <= order:
+            place = (alpha[0] + alpha[1], alpha[1] + alpha[2] + 2 * alpha[3])
+            term = sympy.prod(step**n / sympy.factorial(n) for step, n in zip(steps, alpha, strict=True))
+            coefficients[place] = coefficients.get(place, 0) + term / 2 ** alpha[3]
+    db, da, dc, dv = steps
+    assert sympy.expand(coefficients[2, 0] - db**2 / 2) == 0
+    assert sympy.expand(coefficients[2, 2] - (da**2 / 2 + db * da * dc + db**2 / 2 * (dc**2 + dv) / 2)) == 0
+    for (first, _), coefficient in coefficients.items():
+        assert first or not {db, da} & coefficient.free_symbols
+    # That these are the coefficients: derivatives of one atom against ∂^ℓ₂f, at one point.
+    atom = sympy.exp(beta * x) * density.subs(b, a * x + b)
+    at = {x: sympy.Rational(3, 10), y: sympy.Rational(7, 10), beta: 1, a: -1, b: sympy.Rational(1, 2), variance: 2}
+    for alpha in ((2, 0, 0, 0), (0, 2, 0, 0), (1, 1, 1, 0), (2, 0, 0, 1), (0, 1, 1, 1)):
+        variables = [v for v, n in zip((beta, a, b, variance), alpha, strict=True) for _ in range(n)]
+        place = (alpha[0] + alpha[1], alpha[1] + alpha[2] + 2 * alpha[3])
+        wanted = x ** place[0] * sympy.exp(beta * x) * sympy.diff(density, b, place[1]).subs(b, a * x + b)
+        difference = sympy.diff(atom, *variables) - wanted / 2 ** alpha[3]
+        assert abs(float(difference.subs(at))) < 1e-12

@@ -1,6 +1,9 @@
 """`gatewise theory identify`."""
 
 import json
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +13,8 @@ from gatewise.cli.common import parse_options
 from gatewise.exceptions import InputError
 
 __all__ = ["identify"]
+
+_PAUSE = 2.0
 
 
 def identify(
@@ -67,6 +72,7 @@ def identify(
         at=held,
         digits=digits,
         seed=seed,
+        progress=_teller(),
     )
     if report is not None:
         from gatewise.report.theory import identity_page, write_theory
@@ -75,3 +81,17 @@ def identify(
     print(json.dumps(found.to_dict(), ensure_ascii=False, indent=1) if as_json else found.text(), end="")
     if report is not None and not as_json:
         print(f"\n{report}")
+
+
+def _teller() -> Callable[[str], None]:
+    """What says where a long study is, beside its result: a line at most every other second."""
+    last = -_PAUSE
+
+    def tell(text: str) -> None:
+        nonlocal last
+        now = time.monotonic()
+        if now - last >= _PAUSE:
+            last = now
+            print(f"… {text}", file=sys.stderr, flush=True)
+
+    return tell

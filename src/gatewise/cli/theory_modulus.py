@@ -1,6 +1,8 @@
 """`gatewise theory modulus`."""
 
 import json
+import textwrap
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,6 +12,7 @@ from gatewise.cli.common import as_text, ends_on_interrupt
 from gatewise.exceptions import InputError
 
 if TYPE_CHECKING:
+    from gatewise.theory.modulus.case import Expected
     from gatewise.theory.modulus.result import ModulusResult
 
 __all__ = ["modulus"]
@@ -70,7 +73,8 @@ def modulus(
                 }
             )
             if not as_json:
-                print(f"{found.title}: {group.title}", *_lines(result), sep="\n", end="\n\n")
+                said = list(_said(group.rows, verdicts))
+                print(f"{found.title}: {group.title}", *_lines(result), *said, sep="\n", end="\n\n")
             if out is not None:
                 _draw(result, out / f"{place + 1}.html")
     if report is not None:
@@ -93,6 +97,18 @@ def _lines(result: "ModulusResult") -> list[str]:
         terms = " ".join(f"{value:+.3f} {name}" for name, value in direction.items())
         found.append(f"a null direction that no declared symmetry explains: {terms}")
     return found
+
+
+def _said(rows: "Sequence[Expected]", verdicts: Sequence[str]) -> Iterator[str]:
+    """What is proved of each coordinate, as the case has it, and how the measurement stands to it."""
+    for row, verdict in zip(rows, verdicts, strict=True):
+        if row.proved is None:
+            continue
+        proved = "no power of n" if row.proved == "flat" else f"exponent {row.proved:g}"
+        modulo = " modulo its symmetries" if row.modulo else ""
+        yield f"proved of {row.parameter}{modulo}: {proved}: {verdict} ({row.source})"
+        if row.note and verdict != "agrees":
+            yield from textwrap.wrap(row.note, 118, initial_indent="  ", subsequent_indent="  ")
 
 
 def _draw(result: "ModulusResult", path: Path) -> None:

@@ -59,14 +59,11 @@ def rates(
 
     A rate is that of the error of the estimate at one fixed truth, logarithms left out.
     """
-    from gatewise.estimators.parts import part_options
-    from gatewise.gates import GATES
     from gatewise.theory.rates import proved_rates
 
     options = parse_options("--gate-option", gate_option) or {}
-    known = part_options(GATES[gate])
-    if known is not None and (unknown := sorted(set(options) - set(known))):
-        raise InputError(f"the {gate} gate has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+    if options:
+        _require_options(gate, options)
     if relative_to is not None and error is None:
         raise InputError("--relative-to compares samples for one error: give it with --error")
     query: dict[str, Any] = {
@@ -91,6 +88,15 @@ def rates(
     print(answer)
     if report is not None and not as_json:
         print(f"\n{report}")
+
+
+def _require_options(gate: str, options: dict[str, Any]) -> None:
+    from gatewise.estimators.parts import part_options
+    from gatewise.gates import GATES
+
+    known = part_options(GATES[gate])
+    if known is not None and (unknown := sorted(set(options) - set(known))):
+        raise InputError(f"the {gate} gate has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
 
 
 def r_bar(
@@ -131,8 +137,16 @@ def _as_json(found: "ProvedRates", other: "ProvedRates | None", error: float | N
     if error is not None:
         entry["error"] = error
         entry["samples"] = [
-            {"theorem": row.theorem.id, "parameter": row.rate.parameter, "cell": row.cell, "samples": _number(n)}
-            for row, n in found.sample_sizes(error)
+            {
+                "theorem": row.theorem.id,
+                "parameter": row.rate.parameter,
+                "cell": row.cell,
+                "samples": _number(n),
+                "bound": _number(bound),
+            }
+            for (row, n), (_, bound) in zip(
+                found.sample_sizes(error, tight=True), found.sample_sizes(error), strict=True
+            )
         ]
     if other is not None and error is not None:
         entry["relative_to"] = other.gate
@@ -143,6 +157,8 @@ def _as_json(found: "ProvedRates", other: "ProvedRates | None", error: float | N
                 "other": row.other.id,
                 "samples": _number(row.samples),
                 "other_samples": _number(row.other_samples),
+                "bound": _number(row.bound),
+                "other_bound": _number(row.other_bound),
                 "ratio": None if row.ratio is None else _number(row.ratio),
             }
             for row in found.compare(other, error)
@@ -211,27 +227,41 @@ def _theorem_text(found: "ProvedRates", theorem: "Theorem") -> Iterator[str]:
     for finding in theorem.findings:
         verb = "agrees" if finding.agrees else "differs"
         yield from _wrapped(f"found: {finding.kind} {verb}, {finding.parameter}: {finding.text}", "  ")
-    rows = [(row.rate.parameter, row.cell, row.text) for row in found.rows if row.theorem.id == theorem.id]
-    if rows:
-        yield from _table(("parameter", "atoms in the cell", "rate"), rows)
+    rows = [
+        (row.rate.parameter, row.cell, row.text, row.tight_text) for row in found.rows if row.theorem.id == theorem.id
+    ]
+    if any(tight for *_, tight in rows):
+        yield from _table(("parameter", "atoms in the cell", "rate as stated", "known better"), rows)
+    elif rows:
+        yield from _table(("parameter", "atoms in the cell", "rate"), [row[:3] for row in rows])
 
 
 def _samples_text(found: "ProvedRates", error: float) -> Iterator[str]:
+    pairs = zip(found.sample_sizes(error, tight=True), found.sample_sizes(error), strict=True)
     rows = [
-        (row.theorem.id, row.rate.parameter, row.cell, _count(n))
-        for row, n in found.sample_sizes(error)
+        (row.theorem.id, row.rate.parameter, row.cell, _count(n), _count(bound) if row.rate.tight else "")
+        for (row, n), (_, bound) in pairs
         if row.rate.role != "function"
     ]
     if rows:
         yield ""
         yield f"Samples for an error of {error:g}: orders of magnitude, every constant set to 1, no logarithms"
-        yield from _table(("theorem", "parameter", "atoms in the cell", "samples"), rows)
+        columns = 5 if any(bound for *_, bound in rows) else 4
+        header = ("theorem", "parameter", "atoms in the cell", "samples", "by the published bound")
+        yield from _table(header[:columns], [row[:columns] for row in rows])
 
 
 def _comparison_text(found: "ProvedRates", other: "ProvedRates", error: float) -> Iterator[str]:
     yield ""
     rows = [
-        (row.role, row.this.id, _count(row.samples), row.other.id, _count(row.other_samples), _ratio(row))
+        (
+            row.role,
+            row.this.id,
+            _with_bound(row.samples, row.bound),
+            row.other.id,
+            _with_bound(row.other_samples, row.other_bound),
+            _ratio(row),
+        )
         for row in found.compare(other, error)
     ]
     if not rows:
@@ -240,11 +270,15 @@ def _comparison_text(found: "ProvedRates", other: "ProvedRates", error: float) -
         )
         return
     yield from _wrapped(
-        f"Against the {other.gate} gate, for an error of {error:g}: the worst parameter of each kind, by the bounds as "
-        'they are stated; where a line "found" says that a bound is not tight, the truth is better',
+        f"Against the {other.gate} gate, for an error of {error:g}: the worst parameter of each kind, by the best "
+        "exponents that are known, with the published bound in brackets where it is larger",
         "",
     )
     yield from _table(("kind", found.gate, "samples", other.gate, "samples", "times as many"), rows)
+
+
+def _with_bound(samples: float, bound: float) -> str:
+    return _count(samples) if samples == bound else f"{_count(samples)} ({_count(bound)})"
 
 
 def _ratio(row: "Comparison") -> str:

@@ -21,8 +21,8 @@ Selection = Literal["slope", "logit"]
 class TopKGate(Gate):
     """Keeps the logits of the K experts with the largest scores, the others have weight 0.
 
-    The score is the inner gate's logit without the bias, β₁ᵀx (`select_on="slope"`, the form of arXiv:2309.13850 as
-    recalled, to be checked against the paper), or the whole logit. Ties go to the lowest index. The weights jump where
+    The score is the inner gate's logit without the bias, β₁ᵀx (`select_on="slope"`, the form of arXiv:2505.10860,
+    Appendix F, for arXiv:2309.13850), or the whole logit. Ties go to the lowest index. The weights jump where
     the selection changes; within a region they are smooth, and derivatives are those of the selected logits.
 
     With K ≥ 2 the weights of the selected experts determine the same functions of the parameters as the dense gate's,
@@ -56,7 +56,7 @@ class TopKGate(Gate):
 
     name = "top_k"
     formula = "β₁ᵀx + β₀ if β₁ᵀx is among the K largest, else −∞"
-    source = "arXiv:2309.13850 (selection without the bias is recalled, to be checked against the paper)"
+    source = "arXiv:2309.13850; selection without the bias as in arXiv:2505.10860, Appendix F"
     per_expert = ()
 
     def __init__(self, inner: Gate, n_active: int, select_on: Selection = "slope") -> None:

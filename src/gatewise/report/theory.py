@@ -96,6 +96,7 @@ def identity_page(found: Identifiability) -> TheoryPage:
         f"{found.rank.rank}: {beyond} {'dependence' if beyond == 1 else 'dependences'} beyond repetitions."
     )
     remarks = [counts, *(f"{verdict.condition.title}: {verdict.outcome}" for verdict in found.conditions)]
+    remarks += [f"A copy of a truth far from it, {copy.text}." for copy in found.copies]
     if not found.rank.is_clear:
         remarks.insert(0, found.rank.sentence)
     sections = [_identities(found), _rank(found), _conditions(found)]

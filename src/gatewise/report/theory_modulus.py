@@ -193,6 +193,8 @@ def _remarks(groups: Sequence[MeasuredGroup], lines: Sequence[Sequence[_Line]]) 
         "Every distance is that of a mixture that was found, and so an upper bound of the minimum: an exponent that "
         "agrees with algebra and scaling is well supported, not proved."
     )
+    for text in dict.fromkeys(found.text for group in groups for found in group.result.copies):
+        yield f"A copy of the truth far from it, {text}."
     for group, own in zip(groups, lines, strict=True):
         for line in own:
             if line.statement is None or line.outcome in _QUIET:
@@ -377,7 +379,7 @@ def _witnesses(lines: Sequence[_Line]) -> Iterator[Grid]:
             Cell(f"{witness.finer:.1e}"),
             Cell(
                 "; ".join(f"{name}: {text}" for name, text in zip(witness.symmetries, witness.sentences, strict=True))
-                or "found by the search, declared by nobody"
+                or ("given as a copy, and verified" if witness.is_given else "found by the search, declared by nobody")
             ),
             Cell(_sum(witness.displacement)),
         ]

@@ -103,12 +103,16 @@ def _sections(found: ProvedRates) -> Iterator[Section]:
             Cell(row.rate.parameter),
             Cell(row.cell),
             Cell(row.text),
+            Cell(row.tight_text or "–", strong=bool(row.tight_text)),
             Cell(row.theorem.loss),
             Cell(f"{table.cite(row.theorem.paper)}, {row.theorem.statement}"),
         ]
         for row in found.rows
     ]
-    columns = [(name, False) for name in ("Parameter", "Atoms in the cell", "Rate", "Loss", "Theorem")]
+    columns = [
+        (name, False)
+        for name in ("Parameter", "Atoms in the cell", "Rate as stated", "Known better", "Loss", "Theorem")
+    ]
     grids = [Grid("Parameter by parameter.", columns, rows)] if rows else []
     panels = [_figure(found)] if any(row.exponent is not None for row in _of_the_fit(found)) else []
     yield Section("rates", "Rates", "Rates", panels, "" if rows else found.message, grids=grids)
@@ -182,9 +186,11 @@ def _figure(found: ProvedRates) -> Panel:
 
 def _samples(found: ProvedRates, other: ProvedRates | None, error: float) -> Section:
     columns = [("Parameter", False), ("Atoms in the cell", False), ("Theorem", False), ("Samples", True)]
+    columns.append(("By the published bound", True))
+    pairs = zip(found.sample_sizes(error, tight=True), found.sample_sizes(error), strict=True)
     rows = [
-        [Cell(row.rate.parameter), Cell(row.cell), Cell(row.theorem.id), Cell(_count(n))]
-        for row, n in found.sample_sizes(error)
+        [Cell(row.rate.parameter), Cell(row.cell), Cell(row.theorem.id), Cell(_count(n)), Cell(_count(bound))]
+        for (row, n), (_, bound) in pairs
         if row.rate.role != "function"
     ]
     caption = f"For an error of {error:g}: orders of magnitude, every constant set to 1, no logarithms."
@@ -202,19 +208,24 @@ def _samples(found: ProvedRates, other: ProvedRates | None, error: float) -> Sec
             [
                 Cell(row.role),
                 Cell(row.this.id),
-                Cell(_count(row.samples)),
+                Cell(_with_bound(row.samples, row.bound)),
                 Cell(row.other.id),
-                Cell(_count(row.other_samples)),
+                Cell(_with_bound(row.other_samples, row.other_bound)),
                 Cell("–" if row.ratio is None else _count(row.ratio)),
             ]
             for row in found.compare(other, error)
         ]
         if rows:
             caption = (
-                f"Against the {other.gate} gate: the worst parameter of each kind, by the bounds as they are stated."
+                f"Against the {other.gate} gate: the worst parameter of each kind, by the best exponents that are "
+                "known, with the published bound in brackets where it is larger."
             )
             grids.append(Grid(caption, columns, rows))
     return Section("samples", "Samples", "Samples", [], "" if grids else "No exponents are known.", grids=grids)
+
+
+def _with_bound(samples: float, bound: float) -> str:
+    return _count(samples) if samples == bound else f"{_count(samples)} ({_count(bound)})"
 
 
 def _count(value: float) -> str:

@@ -10,31 +10,34 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-__all__ = ["Exponent", "Finding", "Paper", "Rate", "RateTable", "Remedy", "Role", "Theorem", "rate_table"]
-
-Exponent = Literal["1", "2", "r_bar", "r_bar/2", "slow", "flat"]
-Role = Literal["function", "weights", "gate", "slope", "intercept", "expert", "scale"]
-Setting = Literal["exact", "over"]
-Read = Literal[
-    "full text",
-    "full text of the first version",
-    "quoted by a later paper",
-    "abstract",
-    "summary",
-    "recalled",
-    "expected",
-    "derived here",
+__all__ = [
+    "Exponent",
+    "Finding",
+    "Paper",
+    "Rate",
+    "RateTable",
+    "Remedy",
+    "Role",
+    "Theorem",
+    "r_bar_value",
+    "rate_table",
 ]
 
+Exponent = Literal["1", "2", "r_bar", "r_bar/2", "slow", "flat"]
+TightBy = Literal["derived", "measured"]
+Role = Literal["function", "weights", "gate", "slope", "intercept", "expert", "scale"]
+Setting = Literal["exact", "over"]
+Read = Literal["read", "read, first version", "quoted", "abstract", "summary", "recalled", "expected", "derived here"]
+
 _READ = {
-    "full text": "formula copied from the full text",
-    "full text of the first version": "formula copied from the full text of the first version",
-    "quoted by a later paper": "formula copied from a later paper that quotes it; to be checked against the paper",
+    "read": "the formula is copied from the full text",
+    "read, first version": "the formula is copied from that version's full text",
+    "quoted": "the formula is copied from a later paper that quotes it; to be checked against the paper",
     "abstract": "only the abstract was at hand; to be checked against the paper",
     "summary": "only a summary was at hand; to be checked against the paper",
-    "recalled": "RECALLED: to be checked against the paper",
-    "expected": "EXPECTED by analogy, not read anywhere: to be checked against the paper",
-    "derived here": "derived here",
+    "recalled": "from memory; to be checked against the paper",
+    "expected": "by analogy, not read anywhere; to be checked against the paper",
+    "derived here": "",
 }
 
 
@@ -78,12 +81,25 @@ class Rate(_Row):
         cell: whether the true atom is approximated by "one" fitted atom, by "many", or "every" one of them.
         exponent: α, a number, r̄(m) or r̄(m)/2 with m the fitted atoms in the cell; "slow" if no α bounds it, "flat" if
             the parameter is not identified.
+        tight: the exponent that is known instead of the stated one, if one is: smaller where the bound is not the best
+            possible, larger or "flat" where the statement does not hold.
+        tight_by: how it is known, by a derivation in docs/theory/findings.md or by a measured modulus.
     """
 
     parameter: str
     role: Role
     cell: Literal["one", "many", "every"]
     exponent: Exponent
+    tight: Exponent | None = None
+    tight_by: TightBy | None = None
+
+    @model_validator(mode="after")
+    def _says_how(self) -> Self:
+        if (self.tight is None) != (self.tight_by is None):
+            raise ValueError(f"{self.parameter}: tight and tight_by go together")
+        if self.tight == self.exponent:
+            raise ValueError(f"{self.parameter}: a tight exponent differs from the stated one")
+        return self
 
 
 class Finding(_Row):
@@ -169,13 +185,15 @@ class Theorem(_Row):
 
     @property
     def slow(self) -> bool:
-        """Whether some parameter has no polynomial rate."""
-        return any(rate.exponent in ("slow", "flat") for rate in self.rates)
+        """Whether some parameter has no polynomial rate, by the theorem or by what is known better."""
+        return any(
+            "slow" in (rate.exponent, rate.tight) or "flat" in (rate.exponent, rate.tight) for rate in self.rates
+        )
 
     @property
     def checked(self) -> str:
         """How far Gatewise has checked it, in one line."""
-        parts = [_READ[self.read]]
+        parts = [": ".join(part for part in (self.read, _READ[self.read]) if part)]
         for agrees, verb in ((True, "agrees"), (False, "differs")):
             for kind in ("modulus", "algebra", "witness"):
                 about = [f.parameter for f in self.findings if f.kind == kind and f.agrees == agrees]
@@ -208,6 +226,17 @@ class RateTable(_Row):
     def cite(self, paper: str) -> str:
         """How a paper is cited: its arXiv number, or "Gatewise" for what was derived here."""
         return "Gatewise" if paper == "here" else f"arXiv:{self.papers[paper].arxiv}"
+
+
+def r_bar_value(m: int) -> int:
+    """r̄(m) = 2m, for m of at least 2; `gatewise.theory.r_bar` has the evidence, and takes symbolic algebra to check it.
+
+    Example:
+        >>> from gatewise.theory import r_bar
+        >>> [r_bar_value(m) == r_bar(m).value for m in (2, 3, 4)]
+        [True, True, True]
+    """
+    return 2 * m
 
 
 @cache

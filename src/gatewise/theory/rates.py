@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gatewise.exceptions import InputError
-from gatewise.experts import EXPERTS
-from gatewise.families import FAMILIES
-from gatewise.gates import GATES
-from gatewise.theory.polynomials import r_bar
-from gatewise.theory.rate_table import Rate, Remedy, Role, Theorem, rate_table
+from gatewise.theory.rate_table import Rate, Remedy, Role, Theorem, r_bar_value, rate_table
 
 __all__ = ["Comparison", "ProvedRates", "RateRow", "proved_rates"]
 
@@ -38,6 +34,11 @@ class RateRow:
         return _exponent(self.rate.exponent, self.atoms)
 
     @property
+    def tight_exponent(self) -> float | None:
+        """The best exponent that is known: one that was derived or measured here, or else the stated one."""
+        return _exponent(self.rate.tight or self.rate.exponent, self.atoms)
+
+    @property
     def cell(self) -> str:
         """The cells it is about, in words."""
         if self.rate.cell == "one":
@@ -48,17 +49,14 @@ class RateRow:
 
     @property
     def text(self) -> str:
-        """The rate as text, logarithms left out."""
-        if self.rate.exponent == "slow":
-            return "slower than any n^(-1/(2r)), perhaps 1/log n"
-        if self.rate.exponent == "flat":
-            return "none: not identified"
-        exponent = self.exponent
-        if exponent is None:
-            of_two, of_three = (_power(_exponent(self.rate.exponent, m) or math.nan) for m in (2, 3))
-            general = "n^(-1/(2 r̄(m)))" if self.rate.exponent == "r_bar" else "n^(-1/r̄(m))"
-            return f"{general}: {of_two} for m = 2, {of_three} for m = 3"
-        return _power(exponent)
+        """The stated rate as text, logarithms left out."""
+        return _rate_text(self.rate.exponent, self.atoms)
+
+    @property
+    def tight_text(self) -> str:
+        """What is known better, and how; empty if nothing is."""
+        text = _rate_text(self.rate.tight or self.rate.exponent, self.atoms)
+        return "" if text == self.text else f"{text} ({self.rate.tight_by})"
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,10 @@ class Comparison:
         role: what the parameter does.
         this: theorem of the model asked about.
         other: theorem of the model it is compared with.
-        samples: ε^(-2α), infinite if there is no polynomial rate.
+        samples: ε^(-2α) with the best exponents that are known, infinite if there is no polynomial rate.
         other_samples: the same for the other model.
+        bound: the same by the published bound, for this model.
+        other_bound: and for the other one.
     """
 
     role: Role
@@ -78,6 +78,8 @@ class Comparison:
     other: Theorem
     samples: float
     other_samples: float
+    bound: float
+    other_bound: float
 
     @property
     def ratio(self) -> float | None:
@@ -122,32 +124,40 @@ class ProvedRates:
             return None
         return "exact" if self.true_k == self.fit_k else "over"
 
-    def worst(self, theorem: Theorem) -> dict[Role, float]:
+    def worst(self, theorem: Theorem, *, tight: bool = False) -> dict[Role, float]:
         """The largest exponent of a theorem for each kind of parameter; kinds with an unknown one are left out.
+
+        Args:
+            theorem: one of `theorems`.
+            tight: whether to take the best exponents that are known instead of the stated ones.
 
         Example:
             >>> rates = proved_rates(gate="softmax", experts="linear", family="gaussian", true_k=2, fit_k=3)
             >>> theorem = next(t for t in rates.theorems if t.loss == "D2")
             >>> rates.worst(theorem)
             {'weights': 1.0, 'gate': 4.0, 'slope': 2.0, 'intercept': 4.0, 'scale': 2.0}
+            >>> rates.worst(theorem, tight=True)["gate"]
+            2.0
         """
         found: dict[Role, float] = {}
         unknown: set[Role] = set()
         for row in self.rows:
             if row.theorem.id == theorem.id:
-                if row.exponent is None:
+                exponent = row.tight_exponent if tight else row.exponent
+                if exponent is None:
                     unknown.add(row.rate.role)
                 else:
-                    found[row.rate.role] = max(found.get(row.rate.role, 0.0), row.exponent)
+                    found[row.rate.role] = max(found.get(row.rate.role, 0.0), exponent)
         return {role: value for role, value in found.items() if role not in unknown}
 
-    def sample_sizes(self, error: float) -> tuple[tuple[RateRow, float], ...]:
+    def sample_sizes(self, error: float, *, tight: bool = False) -> tuple[tuple[RateRow, float], ...]:
         """Samples for an error ε, n = ε^(-2α), for each row with a known exponent; infinite if there is no rate.
 
         They are orders of magnitude: no theorem gives its constant, and logarithms are left out.
 
         Args:
             error: ε, between 0 and 1.
+            tight: whether to take the best exponents that are known instead of the stated ones.
 
         Raises:
             InputError: the error is not between 0 and 1.
@@ -158,12 +168,14 @@ class ProvedRates:
             100
         """
         _require_error(error)
-        return tuple((row, _samples(error, row.exponent)) for row in self.rows if row.exponent is not None)
+        found = [(row, row.tight_exponent if tight else row.exponent) for row in self.rows]
+        return tuple((row, _samples(error, exponent)) for row, exponent in found if exponent is not None)
 
     def compare(self, other: "ProvedRates", error: float) -> tuple[Comparison, ...]:
         """Samples for an error ε beside those of another model, theorem by theorem and kind of parameter.
 
-        Rates of functions are left out: they are the same. Slope and intercept together stand beside "expert".
+        The best exponents that are known count, and the published bounds stand beside them. Rates of functions are left
+        out: they are the same. Slope and intercept together stand beside "expert".
 
         Args:
             other: what is proved about the other model.
@@ -181,17 +193,19 @@ class ProvedRates:
             ...     if comparison.this.loss == "D2":
             ...         print(comparison.role, f"{comparison.ratio:.0e}")
             weights 1e+00
-            gate 1e+08
-            slope 1e+02
+            gate 1e+00
+            slope 1e+00
             intercept 1e+00
             scale 1e+00
         """
         _require_error(error)
         return tuple(
-            Comparison(role, this, that, _samples(error, mine), _samples(error, theirs))
+            Comparison(role, this, that, *(_samples(error, each) for each in (mine, theirs, *bounds[role])))
             for this, that in itertools.product(self.theorems, other.theorems)
             if this.estimator == that.estimator
-            for role, mine, theirs in _side_by_side(self.worst(this), other.worst(that))
+            for bounds in [{role: pair for role, *pair in _side_by_side(self.worst(this), other.worst(that))}]
+            for role, mine, theirs in _side_by_side(self.worst(this, tight=True), other.worst(that, tight=True))
+            if role in bounds
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -221,6 +235,8 @@ class ProvedRates:
                             "stated_exponent": row.rate.exponent,
                             "exponent": _finite(row.exponent),
                             "rate": row.text,
+                            "tight_exponent": _finite(row.tight_exponent),
+                            "tight_by": row.rate.tight_by,
                         }
                         for row in self.rows
                         if row.theorem.id == theorem.id
@@ -311,7 +327,8 @@ def proved_rates(
 
 
 def _require_known(gate: str, experts: str, family: str | None, objective: str) -> None:
-    _ = GATES[gate], EXPERTS[experts]
+    _require_registered("gate", gate)
+    _require_registered("expert", experts)
     if objective not in ("likelihood", "least_squares"):
         raise InputError(f'the objective must be "likelihood" or "least_squares", not {objective!r}')
     if objective == "least_squares":
@@ -322,7 +339,24 @@ def _require_known(gate: str, experts: str, family: str | None, objective: str) 
     elif family is None:
         raise InputError("the likelihood needs a family: give one, for instance gaussian, or choose least squares")
     else:
-        _ = FAMILIES[family]
+        _require_registered("family", family)
+
+
+def _require_registered(kind: str, name: str) -> None:
+    """Refuse a name that is in no registry, which is only loaded for a name that the table does not have."""
+    table = rate_table()
+    known = {
+        "gate": {own for theorem in table.theorems for own in theorem.gates},
+        "expert": {own for theorem in table.theorems for own in theorem.experts if own != "any"},
+        "family": {own for theorem in table.theorems for own in theorem.families},
+    }
+    if name in known[kind]:
+        return
+    from gatewise.experts import EXPERTS
+    from gatewise.families import FAMILIES
+    from gatewise.gates import GATES
+
+    _ = {"gate": GATES, "expert": EXPERTS, "family": FAMILIES}[kind][name]
 
 
 def _numbers(true_k: int | None, fit_k: int | None) -> tuple[int | None, str | None]:
@@ -390,8 +424,21 @@ def _exponent(stated: str, atoms: int | None) -> float | None:
         return float(stated)
     if atoms is None:
         return None
-    value = float(r_bar(atoms).value)
+    value = float(r_bar_value(atoms))
     return value if stated == "r_bar" else value / 2.0
+
+
+def _rate_text(stated: str, atoms: int | None) -> str:
+    if stated == "slow":
+        return "slower than any n^(-1/(2r)), perhaps 1/log n"
+    if stated == "flat":
+        return "none: not identified"
+    exponent = _exponent(stated, atoms)
+    if exponent is None:
+        of_two, of_three = (_power(_exponent(stated, m) or math.nan) for m in (2, 3))
+        general = "n^(-1/(2 r̄(m)))" if stated == "r_bar" else "n^(-1/r̄(m))"
+        return f"{general}: {of_two} for m = 2, {of_three} for m = 3"
+    return _power(exponent)
 
 
 def _power(exponent: float) -> str:

@@ -3,6 +3,7 @@
 import ast
 import json
 import math
+import sys
 
 import pytest
 import sympy
@@ -189,3 +190,17 @@ def test_values_that_are_not_finite_are_refused():
     experts = CallableExperts(1, 1, function=lambda x, eta: torch.log(eta["b"] - 5.0) * x[..., 0], shapes={"b": ()})
     with pytest.raises(InputError, match="hold the parameters"):
         identify("softmax", experts)
+
+
+def test_a_long_study_says_where_it_is(monkeypatch):
+    """Networks take minutes: every step is named before it begins, and small atoms are quiet."""
+    module = sys.modules["gatewise.theory.identifiability.identify"]
+    lines = []
+    module.identify("softmax", "linear", n_features=1, progress=lines.append)
+    assert lines == []
+    monkeypatch.setattr(module, "_QUICK", 0)
+    module.identify("softmax", "linear", n_features=1, progress=lines.append)
+    assert lines[0] == "10 derivatives at all parameters, with 50 digits"
+    assert any(line.startswith("identity 1 of ") for line in lines)
+    assert any("at a = 0" in line for line in lines)
+    assert lines[-1] == "rank, weights and splits"

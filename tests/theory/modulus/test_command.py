@@ -35,6 +35,7 @@ def test_a_case_from_a_file(case, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "experts.bias[0]" in shown
     assert "n^(-1/2)" in shown
+    assert "proved of experts.bias[0]: exponent 1: agrees (no paper)" in shown
     assert (tmp_path / "out" / "1.html").exists()
     assert main(["theory", "modulus", str(case), "--out", str(tmp_path / "out"), "--json"]) == 0
     (group,) = json.loads(capsys.readouterr().out)["groups"]
@@ -107,3 +108,108 @@ def test_the_cases_of_the_library(name):
 def test_how_a_measurement_stands_to_a_theorem(proved, low, value, high, is_flat, verdict):
     row = CoordinateModulus("b", (0,), value, low, high, is_flat, *[()] * 10)
     assert compare(Expected(parameter="b", proved=proved), row) == verdict
+
+
+COPY = """
+title = "A copy"
+n_features = 1
+n_experts = 2
+design = { distance = "l2", inputs = { kind = "box", nodes = 8 } }
+
+[gate]
+name = "sigmoid"
+options = { normalised = false }
+parameters = { weight = [[0.7], [-0.9]], bias = [0.3, -0.2] }
+
+[experts]
+name = "linear"
+parameters = { weight = [[-1.5], [1.0]], bias = [1.0, -1.0] }
+
+[[groups]]
+title = "one too many"
+cells = [0, 1, 0]
+copy = true
+rows = [{ parameter = "gate.weight[2,0]", proved = 1, source = "a paper", note = "It is 0." }]
+
+[groups.fitted_gate]
+name = "sigmoid"
+options = { normalised = false }
+parameters = { weight = [[0.7], [-0.9], [3.0]], bias = [0.3, -0.2, 0.5] }
+
+[groups.fitted_experts]
+name = "linear"
+parameters = { weight = [[-1.5], [1.0], [0.0]], bias = [1.0, -1.0, 0.0] }
+"""
+
+
+def test_a_copy_that_is_given_is_verified(tmp_path, capsys):
+    path = tmp_path / "copy.toml"
+    path.write_text(COPY)
+    assert main(["theory", "modulus", str(path), "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert group["verdicts"] == ["flat where a rate is proved"]
+    witness = group["rows"][0]["witness"]
+    assert witness["is_given"]
+    assert witness["delta"] == pytest.approx(2.3)
+    assert witness["distance"] < 1e-15
+    page = tmp_path / "page.html"
+    assert main(["theory", "modulus", str(path), "--report", str(page)]) == 0
+    shown = capsys.readouterr().out
+    assert "given as a copy, and verified" in page.read_text(encoding="utf-8")
+    assert "a copy that was given" in shown
+    assert "proved of gate.weight[2,0]: exponent 1: flat where a rate is proved (a paper)" in shown
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("[1.0, -1.0, 0.0]", "[1.0, -1.0, 0.1]", "the fitted mixture is not the truth"),
+        ("gate.weight[2,0]", "gate.weight[0,0]", "the copy does not differ from the truth in 'gate.weight[0,0]'"),
+        (
+            "copy = true",
+            'copy = true\nhold = ["experts.weight"]',
+            "experts.weight[2,0] is known, and the copy has another",
+        ),
+        ("cells = [0, 1, 0]", "cells = [0, 0, 0]", "cells must name a true atom"),
+    ],
+)
+def test_what_is_no_copy_is_refused(old, new, message, tmp_path, capsys):
+    path = tmp_path / "copy.toml"
+    path.write_text(COPY.replace(old, new))
+    assert main(["theory", "modulus", str(path)]) == 2
+    assert message in capsys.readouterr().err
+
+
+UNITS = """
+[experts]
+name = "feed_forward"
+options = { hidden = 1, activation = "tanh" }
+
+[experts.parameters]
+outer_weight = [[1.5], [-1.0]]
+inner_weight = [[[1.2]], [[-0.8]]]
+inner_bias = [[0.4], [-0.3]]
+"""
+
+
+def test_what_is_free_is_not_kept_near_the_truth(tmp_path, capsys):
+    """Beside a flat coordinate: an output weight of 0 leaves slopes free, where it may be anywhere."""
+    changes = {
+        'experts = { name = "linear", parameters = { weight = [[-1.5], [1.0]], bias = [1.0, -1.0] } }': "",
+        "[[groups]]": f"{UNITS}\n[[groups]]",
+        "window": 'locality = { free = ["experts.outer_weight"], reach = 2.0 }, search = { starts = 4 }, window',
+        'title = "exact"': 'title = "over"\ncells = [0, 0, 1]',
+        "experts.bias[0]": "experts.inner_bias[0,0]",
+    }
+    text = CASE
+    for old, new in changes.items():
+        assert old in text
+        text = text.replace(old, new)
+    path = tmp_path / "free.toml"
+    path.write_text(text)
+    assert main(["theory", "modulus", str(path), "--json"]) == 0
+    (group,) = json.loads(capsys.readouterr().out)["groups"]
+    assert group["rows"][0]["is_flat"]
+    path.write_text(text.replace('experts.outer_weight"]', 'experts.height"]'))
+    assert main(["theory", "modulus", str(path)]) == 2
+    assert "there is no parameter 'experts.height' to set free" in capsys.readouterr().err

@@ -1,13 +1,14 @@
 """From a gate, experts and a family, or least squares, to the dependences among the derivatives of an atom."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any, Literal
 
 import mpmath
 import sympy
+import torch
 
 from gatewise.exceptions import InputError
 from gatewise.experts import CallableExperts, Experts, build_experts
@@ -15,6 +16,7 @@ from gatewise.experts.polynomial import PolynomialExperts
 from gatewise.families import Family, build_family
 from gatewise.gates import Gate, build_gate
 from gatewise.ops.derivatives import differentiable
+from gatewise.theory.global_copies import GlobalCopy, global_copies
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
 from gatewise.theory.identifiability.automatic import AutomaticExperts, AutomaticFamily, AutomaticGate
 from gatewise.theory.identifiability.conditions import conditions_for, judge, own_conditions
@@ -34,6 +36,7 @@ from gatewise.theory.identifiability.weights import study_weights
 __all__ = ["identify"]
 
 _MOST_PARAMETERS = 14
+_QUICK = 6
 _LEAST_DIGITS = 15
 _MOST_DIGITS = 200
 _MODEL_EXPERTS = 3
@@ -64,6 +67,7 @@ def identify(
     at: Mapping[str, float] | None = None,
     digits: int = 50,
     seed: int = 0,
+    progress: Callable[[str], None] | None = None,
 ) -> Identifiability:
     """Which derivatives of an atom's function depend on each other, as identities, and which conditions hold.
 
@@ -91,6 +95,7 @@ def identify(
         at: parameters that are held at a value, by their names in the result.
         digits: of formulas.
         seed: of all draws.
+        progress: takes a line of text before every step, for an atom with so many parameters that it takes minutes.
 
     Raises:
         InputError: a name or an option is unknown, sizes differ, family and objective contradict each other, the
@@ -121,14 +126,33 @@ def identify(
         atom = AtomFunction(score.part, location.part, likelihood, symbols)
         targets = law if law is not None else likelihood if isinstance(likelihood, AutomaticFamily) else None
         study = Study(atom, d, targets, seed, _pinned(at, atom))
-        found = _studied(study, module, score, location, density, law, likelihood, digits)
+        say = progress if progress is not None and len(atom.parameters) > _QUICK else lambda _: None
+        found = _studied(study, module, score, location, density, law, likelihood, digits, say)
     options = {
         "gate_options": gate_options,
         "expert_options": expert_options,
         "family_options": family_options,
         "at": at,
     }
-    return replace(found, call=_call((gate, experts, family), d, options, digits, seed))
+    copies = _copies(module, experts, d, expert_options) if density is None else ()
+    return replace(found, call=_call((gate, experts, family), d, options, digits, seed), copies=copies)
+
+
+def _copies(
+    gate: Gate | Formula, experts: str | Experts | Formula, d: int, options: Mapping[str, Any] | None
+) -> tuple[GlobalCopy, ...]:
+    """Copies far from the truth, for parts that are modules; "ridge" is a network of one unit whose weight is 1."""
+    known: tuple[str, ...] = ()
+    if experts == "ridge":
+        experts = build_experts("feed_forward", d, 1, hidden=1, **{"activation": "tanh", **(options or {})})
+        one = torch.ones(1, 1, dtype=torch.float64)
+        experts.double().assign_parameters({**experts.own_parameters(), "outer_weight": one})
+        known = ("outer_weight",)
+    if isinstance(experts, str):
+        experts = build_experts(experts, d, 1, **(options or {}))
+    if isinstance(gate, Formula) or isinstance(experts, Formula):
+        return ()
+    return global_copies(gate, experts, known)
 
 
 def _studied(
@@ -140,13 +164,14 @@ def _studied(
     law: FamilyFormula | None,
     likelihood: Part | None,
     digits: int,
+    say: Callable[[str], None],
 ) -> Identifiability:
     """The result for parts that fit together."""
     atom = study.atom
     orders = orders_up_to(len(atom.parameters), 2)
     columns = study.columns(orders, study.rows_for(len(orders)), 0, 0)
     where = ", ".join(f"{label} = {float(value):g}" for label, value in study.pinned.items())
-    identities, supports = find_identities(study, orders, where)
+    identities, supports = find_identities(study, orders, where, progress=say)
     family = None if density is None else density.name
     is_normalised = not (isinstance(module, Gate) and module.normaliser == "none")
     special = []
@@ -155,23 +180,17 @@ def _studied(
             continue
         pinned = {**study.pinned, **dict.fromkeys(labels, Fraction(0))}
         there = replace(study, pinned=pinned)
-        new, _ = find_identities(there, orders, place, supports)
+        new, _ = find_identities(there, orders, place, supports, say)
         rank = examine(there.columns(orders, there.rows_for(len(orders)), 0, 0), atom.digits)
         sourced = tuple(with_sources(identity, score.kind, family) for identity in new)
         special.append(SpecialPoint(place, rank, sourced, _squares(there, is_normalised)))
     conditions = conditions_for(score.kind, density is not None, family) or own_conditions(density is not None)
-    verdicts = tuple(
-        judge(
-            condition,
-            (score.part, score.formula),
-            (location.part, location.formula),
-            likelihood,
-            study,
-            location.kind,
-            digits,
-        )
-        for condition in conditions
-    )
+    verdicts = []
+    for condition in conditions:
+        say(condition.title)
+        parts = (score.part, score.formula), (location.part, location.formula), likelihood
+        verdicts.append(judge(condition, *parts, study, location.kind, digits))
+    say("rank, weights and splits")
     return Identifiability(
         score.name,
         location.name,
@@ -186,7 +205,7 @@ def _studied(
         tuple(special),
         study_weights(module, score.formula, study.seed) if isinstance(module, Gate) else None,
         _squares(study, is_normalised),
-        verdicts,
+        tuple(verdicts),
         _notes(score, location, law, density, is_normalised),
         "",
     )

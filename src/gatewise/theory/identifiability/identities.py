@@ -1,7 +1,7 @@
 """Dependences between derivatives as identities that can be read: found from numbers, confirmed by algebra."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import cast
 
@@ -68,6 +68,7 @@ def find_identities(
     orders: Sequence[Order],
     where: str = "",
     known: Sequence[tuple[int, ...]] = (),
+    progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[Identity], list[tuple[int, ...]]]:
     """A sparse basis of the dependences among derivatives, those first that need fewest terms.
 
@@ -77,12 +78,16 @@ def find_identities(
         where: the point, in words, if parameters are held.
         known: sets of derivatives that are known to depend on each other, as this function returns them: only what
             does not follow from them is returned.
+        progress: takes a line of text before every step that may take long.
 
     Returns:
         The identities, and for each the places in `orders` of its terms.
     """
     digits = study.atom.digits
+    place_text = f"at {where}" if where else "at all parameters"
+    progress(f"{len(orders)} derivatives {place_text}, with {digits} digits")
     columns = study.columns(orders, study.rows_for(len(orders)), 0, 0)
+    progress(f"which of them depend on each other {place_text}")
     candidates = circuits(columns, digits, study.seed)
     if not candidates:
         return [], []
@@ -98,9 +103,10 @@ def find_identities(
     tried = 0
     # Short ones as they are; of the longer ones those first whose coefficients are recognised.
     for only_recognised in (True, False):
-        for support in candidates:
+        for place, support in enumerate(candidates, start=1):
             if support in chosen or span.holds(support):
                 continue
+            progress(f"dependence {place} of {len(candidates)}, {len(chosen)} taken")
             coefficients = None
             if len(support) <= _LONGEST and tried < _MOST_TRIED:
                 vectors = [null_vector(table[:, list(support)], digits) for table in tables]
@@ -112,7 +118,8 @@ def find_identities(
                 chosen[support] = coefficients
     supports = sorted(chosen, key=lambda places: (len(places), places))
     found = []
-    for support in supports:
+    for place, support in enumerate(supports, start=1):
+        progress(f"identity {place} of {len(supports)}")
         vector = null_vector(columns[:, list(support)], digits)
         found.append(_identity(study, [orders[place] for place in support], chosen[support], vector, where, count))
     return found, supports

@@ -200,7 +200,8 @@ class Span:
             return None
         for _ in range(2):
             for other in self._taken:
-                rest = rest - mpmath.fdot(other, rest) * other
+                # An array on the right of a number of mpmath is first formatted as text, at a great cost.
+                rest = rest - other * mpmath.fdot(other, rest)
         length = mpmath.sqrt(mpmath.fdot(rest, rest))
         return rest / length if length > small else None
 
@@ -263,7 +264,7 @@ def _echelon(rows: Numbers, order: Numbers, small: Number) -> Numbers:
         matrix[done] = matrix[done] / matrix[done, place]
         for i in range(len(matrix)):
             if i != done and matrix[i, place] != 0:
-                matrix[i] = matrix[i] - matrix[i, place] * matrix[done]
+                matrix[i] = matrix[i] - matrix[done] * matrix[i, place]
         done += 1
     return matrix[:done]
 

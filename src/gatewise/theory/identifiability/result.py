@@ -4,6 +4,7 @@ import textwrap
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from gatewise.theory.global_copies import GlobalCopy, copies_text
 from gatewise.theory.identifiability.conditions import Verdict
 from gatewise.theory.identifiability.identities import Identity, grouped
 from gatewise.theory.identifiability.rank import Rank
@@ -53,6 +54,8 @@ class Identifiability:
         conditions: the published conditions, and the same question for this combination.
         notes: on parameters and on what was left out.
         call: the Python that gives this result again.
+        copies: in least squares, ways in which mixtures far from a truth are the same function; none are looked for
+            where a part is a formula, or with a likelihood.
     """
 
     gate: str
@@ -71,6 +74,7 @@ class Identifiability:
     conditions: tuple[Verdict, ...]
     notes: tuple[str, ...]
     call: str
+    copies: tuple[GlobalCopy, ...] = ()
 
     @property
     def dependences(self) -> tuple[Identity, ...]:
@@ -144,6 +148,8 @@ class Identifiability:
             )
             lines += _wrapped(point.squares.sentence, "  ")
         lines += ["", "Splits of an atom (ours, not published)", *_wrapped(self.squares.sentence, "  ")]
+        if self.copies:
+            lines += ["", *copies_text(self.copies, _WIDTH)]
         if self.weights is not None:
             lines += ["", *_weights(self.weights)]
         lines += ["", "Conditions"]

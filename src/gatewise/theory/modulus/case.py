@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
 from gatewise.theory.modulus.design import ModulusDesign, problem_of, read_toml
+from gatewise.theory.modulus.given_copy import verified_copy
 from gatewise.theory.modulus.measure import modulus
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult
 
@@ -83,6 +84,8 @@ class Group(_Table):
         hold: parameters that stay at the truth.
         fitted_gate: the fitted gate where it cannot be enlarged in one way only.
         fitted_experts: the same for the experts.
+        is_copy: `copy` in TOML: the fitted mixture is a copy of the truth with other parameters. It is verified, and
+            the rows are flat by it.
         design: tables that replace those of the case.
         rows: what is measured.
     """
@@ -92,6 +95,7 @@ class Group(_Table):
     hold: list[str] = []
     fitted_gate: Part | None = None
     fitted_experts: Part | None = None
+    is_copy: bool = Field(default=False, alias="copy")
     design: dict[str, Any] = {}
     rows: list[Expected] = Field(min_length=1)
 
@@ -243,6 +247,12 @@ def run_group(case: Case, group: Group, *, jobs: int = 1, out: Path | None = Non
     Raises:
         InputError: something cannot be measured.
     """
+    if group.is_copy:
+        fitted = case.fitted(group)
+        if fitted is None or group.cells is None:
+            raise InputError(f"{group.title}: a copy needs its parameters, in fitted_gate or fitted_experts, and cells")
+        names = [row.parameter for row in group.rows]
+        return verified_copy(case.truth(), fitted, group.cells, names, case.design_of(group), group.hold)
     return modulus(
         case.truth(),
         parameters=[row.parameter for row in group.rows],

@@ -63,11 +63,17 @@ class Locality(_Table):
         factor: K of the bound K √δ on every displacement but the one that is set.
         cap: a bound on displacements at any δ.
         share: bound on the log-ratio of two weights within a cell, so that none of them vanishes.
+        free: parameters, with or without index, that are bounded by `reach` at every δ and not by K √δ. What no data
+            can tell is as far from the truth as an estimate happens to be; where such a coordinate is held near the
+            truth, the exponents of the others are those of a neighbourhood that nobody knows, and no rates.
+        reach: that bound, for weights one of their logarithms.
     """
 
     factor: float = Field(default=2.0, gt=0)
     cap: float = Field(default=0.9, gt=0)
     share: float = Field(default=1.5, gt=0)
+    free: tuple[str, ...] = ()
+    reach: float = Field(default=1.0, gt=0)
 
 
 class Search(_Table):

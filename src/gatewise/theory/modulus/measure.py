@@ -16,6 +16,7 @@ from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.threads import single_threaded
+from gatewise.theory.global_copies import copies_of
 from gatewise.theory.modulus.coordinates import Label
 from gatewise.theory.modulus.design import Extrapolation, ModulusDesign
 from gatewise.theory.modulus.distance import check_truth
@@ -60,6 +61,10 @@ def modulus(
     cell), as the papers do. A coordinate that moves along any other declared symmetry is reported flat with the
     symmetry as witness, and then measured again with as few coordinates held as settle the symmetry. A flat direction
     that nobody declared is found by the search, and its minimiser is the witness.
+
+    Where one coordinate is flat, an estimate may be far from the truth in it, and the exponents of the others near the
+    truth are no rates: set the flat one free (`Locality.free`) and measure again. Mixtures far from the truth that are
+    the same function are looked for in `copies`.
 
     Args:
         truth: the true mixture, in double precision, of any gate, experts and family, one's own too.
@@ -120,7 +125,8 @@ def modulus(
         if progress is not None:
             progress(f"{row.name} {list(row.cells)}: {row.verdict()}, {row.seconds:.0f} s")
     _held.key, _held.problem = "", None
-    return ModulusResult(tuple(done[i] for i in range(len(tasks))), tuple(directions))
+    copies = copies_of(truth, len(pairs[0][0]), hold) if design.distance == "l2" else ()
+    return ModulusResult(tuple(done[i] for i in range(len(tasks))), tuple(directions), copies)
 
 
 @dataclass(frozen=True)

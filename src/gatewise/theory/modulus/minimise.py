@@ -120,7 +120,9 @@ def minimise(
 def _state(objective: Objective, point: np.ndarray) -> _State:
     with np.errstate(all="ignore"):
         residual = objective.residual(point)
-        return _State(point, residual, residual @ residual)
+        square = residual @ residual
+    # Outside its domain, as a weight above 1, a mixture is no candidate: NaN would win or lose comparisons by chance.
+    return _State(point, residual, square if np.isfinite(square) else LONG(np.inf))
 
 
 def _at_floor(objective: Objective, state: _State) -> bool:

@@ -140,20 +140,21 @@ class Problem:
                 f"atoms {list(cells)} and shares their weights"
             )
         self.null = NullDirections(fitted, self.coordinates, frozen)
-        self._held = self._known(hold)
+        self._held = self._known(hold, "hold")
+        self._free = self._known(design.locality.free, "set free")
 
-    def _known(self, hold: Sequence[str]) -> list[int]:
+    def _known(self, names: Sequence[str], what: str) -> list[int]:
         """The coordinates of these names.
 
         Raises:
             InputError: there is none of a name.
         """
         found: list[int] = []
-        for name in hold:
+        for name in names:
             own = [i for i, label in enumerate(self.labels) if name in (label.name, str(label))]
             if not own:
-                names = ", ".join(dict.fromkeys(label.name for label in self.labels))
-                raise InputError(f"there is no parameter {name!r} to hold: there are {names}")
+                known = ", ".join(dict.fromkeys(label.name for label in self.labels))
+                raise InputError(f"there is no parameter {name!r} to {what}: there are {known}")
             found += own
         return found
 
@@ -213,7 +214,8 @@ class Problem:
         groups: dict[str, int] = {}
         numbers = tuple(groups.setdefault(label.name, len(groups)) for label in self.labels)
         shares = tuple(i for i, label in enumerate(self.labels) if label.kind == "share")
-        return Space(displaced, tuple(held), shares, numbers)
+        free = tuple(i for i in self._free if i != displaced and i not in shares)
+        return Space(displaced, tuple(held), shares, numbers, free)
 
     def named(self, name: str) -> list[int]:
         """The coordinates of a full name, or of a name without index in the first atom of each cell of several.

@@ -24,17 +24,20 @@ class Space:
         held: coordinates that stay 0.
         shares: coordinates that are bounded and not small.
         groups: a number for each coordinate; those of a group start at the same scale.
+        free: coordinates that may be as far from the truth at a small δ as at a large one.
     """
 
     displaced: int
     held: tuple[int, ...]
     shares: tuple[int, ...]
     groups: tuple[int, ...]
+    free: tuple[int, ...] = ()
 
     def box(self, delta: float, sign: float, design: ModulusDesign) -> Box:
         """The neighbourhood at this displacement."""
         local = design.locality
         high = np.full(len(self.groups), min(local.cap, local.factor * delta**0.5), LONG)
+        high[list(self.free)] = local.reach
         high[list(self.shares)] = local.share
         high[list(self.held)] = 0
         low = -high
@@ -66,12 +69,18 @@ def profile(objective: Objective, space: Space, design: ModulusDesign) -> Profil
     is flat and the rest of the window is not needed.
     """
     deltas = design.window.deltas()
+    limit = design.extrapolation.floor_ratio * objective.floor
     best: dict[float, tuple[Minimum, int]] = {}
+    used = deltas
     for sign in (1, -1):
-        for delta, minimum in _one_side(objective, space, design, deltas, sign).items():
+        side = _one_side(objective, space, design, deltas, sign)
+        for delta, minimum in side.items():
             if delta not in best or minimum.value < best[delta][0].value:
                 best[delta] = (minimum, sign)
-    used = [delta for delta in deltas if delta in best]
+        if len(side) < len(deltas) and all(minimum.value < limit for minimum in side.values()):
+            # Flat to this side, which was not followed any further: the other side alone would say nothing beyond.
+            used = [delta for delta in used if delta in side]
+    used = [delta for delta in used if delta in best]
     return Profile(
         tuple(used),
         tuple(best[delta][0].value for delta in used),
@@ -118,7 +127,7 @@ def _random(generator: np.random.Generator, space: Space, delta: float) -> np.nd
     point = generator.normal(size=len(space.groups))
     powers = generator.choice(_POWERS, size=max(space.groups) + 1)
     scale = delta ** powers[list(space.groups)]
-    scale[list(space.shares)] = 1.0
+    scale[[*space.shares, *space.free]] = 1.0
     return (point * scale).astype(LONG)
 
 
@@ -135,5 +144,5 @@ def _ahead(found: dict[float, Minimum], space: Space, delta: float) -> list[np.n
         with np.errstate(all="ignore"):
             measured = np.log(np.abs(last / before).astype(float)) / np.log(passed[-1] / passed[-2])
         power = np.where(np.isfinite(measured), np.clip(measured, 0.3, 4.0), 1.0)
-    power[list(space.shares)] = 0.0
+    power[[*space.shares, *space.free]] = 0.0
     return [last * ratio ** power.astype(LONG)]

@@ -6,6 +6,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from gatewise.theory.global_copies import GlobalCopy, copies_text
+
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
@@ -23,6 +25,7 @@ class Witness:
         displacement: all coordinates that are not 0, by name.
         symmetries: the declared symmetries that move the coordinate; empty if the direction was found.
         sentences: what they do.
+        is_given: whether the mixture was given as a copy of the truth, and only verified.
     """
 
     delta: float
@@ -31,6 +34,14 @@ class Witness:
     displacement: dict[str, float]
     symmetries: tuple[str, ...]
     sentences: tuple[str, ...]
+    is_given: bool = False
+
+    @property
+    def kind(self) -> str:
+        """How it is known, in a few words."""
+        if self.symmetries:
+            return f"declared symmetry ({', '.join(self.symmetries)})"
+        return "a copy that was given" if self.is_given else "found"
 
 
 @dataclass(frozen=True)
@@ -144,10 +155,13 @@ class ModulusResult:
         rows: one per coordinate and allocation.
         null_directions: directions at the truth in which the distance does not change to first order and that no
             declared symmetry explains, as sums of coordinates.
+        copies: ways in which mixtures far from the truth are the same function; exponents are those of a neighbourhood
+            of the truth, and no rates where an estimate may end elsewhere. Looked for in least squares only.
     """
 
     rows: tuple[CoordinateModulus, ...]
     null_directions: tuple[dict[str, float], ...] = ()
+    copies: tuple[GlobalCopy, ...] = ()
 
     def __iter__(self) -> Iterator[CoordinateModulus]:
         return iter(self.rows)
@@ -164,23 +178,25 @@ class ModulusResult:
         return max(found, key=lambda row: (row.is_flat, -math.inf if math.isnan(row.exponent) else row.exponent))
 
     def to_text(self) -> str:
-        """A table, one line per coordinate and allocation."""
+        """A table, one line per coordinate and allocation, and the copies of the truth far from it."""
         lines = [("coordinate", "cells", "exponent", "rate", "w / floor", "notes")]
         for row in self.rows:
             lines.append(_line(row, row.name))
             if row.modulo is not None:
                 lines.append(_line(row.modulo, f"  holding {', '.join(_new_held(row))}"))
         widths = [max(len(line[i]) for line in lines) for i in range(5)]
-        return "\n".join(
+        table = [
             "  ".join([*(cell.ljust(width) for cell, width in zip(line[:5], widths, strict=True)), line[5]]).rstrip()
             for line in lines
-        )
+        ]
+        return "\n".join([*table, *copies_text(self.copies)])
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data."""
         return {
             "rows": [row.to_dict() for row in self.rows],
             "null_directions": [_plain(direction) for direction in self.null_directions],
+            "copies": [dataclasses.asdict(found) for found in self.copies],
         }
 
     def figure(self) -> "Figure":
@@ -209,11 +225,11 @@ def _new_held(row: CoordinateModulus) -> Sequence[str]:
 def _line(row: CoordinateModulus, name: str) -> tuple[str, str, str, str, str, str]:
     notes = list(row.flags)
     if row.witness is not None:
-        names = ", ".join(row.witness.symmetries) or "found"
+        names = ", ".join(row.witness.symmetries) or row.witness.kind
         notes.append(f"witness at δ = {row.witness.delta:g}, distance {row.witness.distance:.1e}: {names}")
     least = min(row.above_floor, default=math.nan)
     cells = ",".join(map(str, row.cells))
-    return name, cells, row.verdict(), row.rate, f"{least:.1e}", "; ".join(notes)
+    return name, cells, row.verdict(), row.rate, "–" if math.isnan(least) else f"{least:.1e}", "; ".join(notes)
 
 
 def _plain(value: Any) -> Any:

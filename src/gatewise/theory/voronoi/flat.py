@@ -385,7 +385,8 @@ register(
         "sigmoid_D3",
         "Σᵢ (|Δβ₀| + ‖Δβ₁‖ + ‖Δη‖) against a best approximant as the truth",
         "arXiv:2405.13997, (12), regime 2",
-        "read in the paper, where the largest over all best approximants is meant; an empty cell counts with A",
+        "read in the paper, which means the largest over all best approximants; the truth with experts that are 0 is "
+        "one, so that largest distance does not shrink; an empty cell counts with A",
         _sigmoid_dense,
         all_of(unnormalised),
         dispersions=False,
