@@ -1,6 +1,7 @@
 """Colours, text and layout that every figure of a report shares."""
 
 import html
+import re
 from typing import Any
 
 import numpy as np
@@ -104,7 +105,7 @@ def label(text: object) -> str:
         >>> label("<b>a</b> & %{x}")
         '&lt;b&gt;a&lt;/b&gt; &amp; %&#123;x}'
     """
-    plain = printable(" ".join(str(text).split()))
+    plain = printable(re.sub(r"[\s\x00-\x1f\x7f]+", " ", str(text)).strip())
     if len(plain) > _LONGEST_LABEL:
         plain = plain[: _LONGEST_LABEL - 1] + "…"
     return html.escape(plain, quote=False).replace("%{", "%&#123;")
