@@ -68,7 +68,7 @@ def test_a_search_goes_on_where_there_are_several_optima_and_stops_at_the_limit_
     cut = fitted(table)
     assert len(cut.starts) == 16
     assert cut.status is FitStatus.WEAK_SEARCH
-    assert "the limit of work was reached" in cut.findings[0].message
+    assert "more starts than the limit of work allows" in cut.findings[0].message
     assert [start.objective for start in cut.starts] == [start.objective for start in whole.starts[:16]]
 
 
@@ -218,3 +218,18 @@ def test_the_estimate_of_what_is_unseen_is_that_of_its_model():
         error = np.std(found) / np.sqrt(len(found))
         # Beyond 60 optima there is next to nothing: with 4 seen in 14 starts so many have posterior weight below 1e-5.
         assert np.mean(found) == pytest.approx(_chance_of_better(n_optima, n_starts), abs=4.0 * error + 1e-4), n_optima
+
+
+def test_a_search_whose_best_optimum_is_tight_is_not_complete():
+    frame = load("tone").frame
+    x, y = frame[["stretchratio"]].to_numpy(), frame["tuned"].to_numpy()
+    matched = (np.abs(y - x[:, 0]) < 0.004).astype(float)
+    options = FitOptions(n_starts=24, init=np.column_stack([matched, 1.0 - matched]))
+    result = fit(linear(), x, y, options=options)
+    assert result.status is FitStatus.TIGHT
+    assert not result.search.complete
+    # What the evidence is about is still the best optimum without a tight expert, which nearly all others reach.
+    assert result.search.hits_of_best >= 15
+    weak = next(finding for finding in result.findings if finding.code is FitStatus.WEAK_SEARCH)
+    assert "independent starts ended at the best optimum without a tight expert" in weak.message
+    assert fit(linear(), x, y, options=FitOptions(n_starts=24)).search.complete

@@ -36,7 +36,7 @@ def collect_findings(
         *_floor(floors, point),
     ]
     if all(finding.code.is_maximum for finding in noticed):
-        noticed += _weak_search(found.evidence, options)
+        noticed += _weak_search(found.evidence, options, point)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
     first = dataclasses.replace(first, message=first.message + _higher(problem, point))
@@ -80,31 +80,44 @@ def _converged(point: KeptPoint, found: Found) -> Finding:
     )
 
 
-def seen(search: Search) -> str:
-    """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two."""
+def seen(search: Search, tight: bool = False) -> str:
+    """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two.
+
+    Args:
+        search: the evidence.
+        tight: whether the kept optimum has a tight expert, so that the evidence is about others.
+    """
     if not search.n_independent:
         alone = "One regression has one maximum: there is nothing to search."
         return alone if search.complete else "It began where the caller said: nothing was searched."
     optima = f"{search.n_optima} distinct optim{'um' if search.n_optima == 1 else 'a'}"
+    there = "at the best optimum without a tight expert" if tight else "there"
+    such = " such" if tight else ""
     return (
-        f"{search.hits_of_best} of {search.n_independent} independent starts ended there; {optima} found. Estimated "
-        f"chance that one more start finds a better one: {100.0 * search.chance_of_better:.2g} %."
+        f"{search.hits_of_best} of {search.n_independent} independent starts ended {there}; {optima}{such} found. "
+        f"Estimated chance that one more start finds a better one{such and ' of these'}: "
+        f"{100.0 * search.chance_of_better:.2g} %."
     )
 
 
-def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
+def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[Finding]:
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
-    more = (
-        "the limit of work was reached: ask for more starts (n_starts=2000, or --starts 2000)"
-        if isinstance(options.n_starts, str)
-        else 'more starts, or n_starts="auto" (--starts auto), which goes on until the evidence is in'
-    )
-    message = (
-        f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}; fewer experts; and a look at the other "
-        "optima."
-    )
+    tight = bool(point.tight)
+    if tight:
+        more = "fewer experts, and a look at the optima: of those with a tight expert there are many"
+    elif isinstance(options.n_starts, str):
+        more = (
+            "more starts than the limit of work allows (n_starts=2000, or --starts 2000), fewer experts, and a look at "
+            "the other optima"
+        )
+    else:
+        more = (
+            'more starts, or n_starts="auto" (--starts auto), which goes on until the evidence is in; fewer experts; '
+            "and a look at the other optima"
+        )
+    message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search, tight)} What helps: {more}."
     return [Finding(FitStatus.WEAK_SEARCH, message, dataclasses.asdict(search))]
 
 

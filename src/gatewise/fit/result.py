@@ -121,7 +121,8 @@ class Search:
         n_optima: distinct optima.
         chance_of_better: an estimate of the probability that one more independent start ends at a better optimum, of
             the strategy for which it is largest; 1 while there is too little to estimate it from.
-        complete: whether the evidence is in: the best optimum was hit often enough, and that chance is small.
+        complete: whether the evidence is in: the best optimum was hit often enough, that chance is small, and no
+            optimum with a tight expert is higher.
     """
 
     n_starts: int

@@ -63,7 +63,7 @@ class Found:
         optima = Optima(problem)
         for end in ends:
             optima.add(end)
-        return replace(self, ends=ends, optima=optima, evidence=judge(optima, ends))
+        return replace(self, ends=ends, optima=optima, evidence=judge(optima, ends)[0])
 
 
 def search(problem: Problem, options: FitOptions, deadline: float | None, interrupted: Callable[[], bool]) -> Found:
@@ -98,9 +98,9 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
                     _announce(options, end)
                     if interrupted() or (deadline is not None and time.monotonic() > deadline):
                         cut_short = len(ends) < (_FEWEST_INDEPENDENT if wanted is None else wanted)
-                        return Found(ends, optima, judge(optima, ends), cut_short)
-            evidence = judge(optima, ends)
-            if len(ends) == wanted or (wanted is None and (evidence.complete or _is_spent(problem, ends))):
+                        return Found(ends, optima, judge(optima, ends)[0], cut_short)
+            evidence, settled = judge(optima, ends)
+            if len(ends) == wanted or (wanted is None and (settled or _is_spent(problem, ends))):
                 return Found(ends, optima, evidence, cut_short=False)
 
 
@@ -123,7 +123,7 @@ def _is_spent(problem: Problem, ends: Sequence[EndPoint]) -> bool:
     return len(ends) >= _FEWEST_INDEPENDENT and (len(ends) >= _MOST_STARTS or work >= _MOST_WORK)
 
 
-def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
+def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     """What the starts tell about optima that none of them has reached.
 
     Where W optima were seen in N independent starts, each end point being as likely as any other a priori, the next
@@ -132,12 +132,14 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
     W / (N (N − 1)). It holds for one distribution of starts: the largest of the estimates for all strategies in turn,
     and for each that has been tried often enough.
 
-    The search is complete where the best optimum was hit by some independent starts, one more of these is twenty times
+    The search is settled where the best optimum was hit by some independent starts, one more of these is twenty times
     as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
-    without success so often that something that is as easy to hit would have been expected three times.
+    without success so often that something that is as easy to hit would have been expected three times. It is
+    complete where it is settled and the best optimum has no tight expert: of those with a tight one there are many,
+    and one hit says nothing of the others.
     """
     if optima.problem.is_one_regression:
-        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=0.0, complete=True)
+        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=0.0, complete=True), True
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
     hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]
@@ -149,14 +151,16 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> Search:
     enough = hits_of_best >= _FEWEST_HITS and len(strategies) >= _FEWEST_INDEPENDENT
     share = hits_of_best / max(len(strategies), 1)
     probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) * share >= _EXPECTED
-    return Search(
+    settled = enough and chance * _TIMES_AS_LIKELY <= share and probed
+    evidence = Search(
         n_starts=len(ends),
         n_independent=len(strategies),
         hits_of_best=hits_of_best,
         n_optima=len(ordinary),
         chance_of_better=chance,
-        complete=enough and chance * _TIMES_AS_LIKELY <= share and probed,
+        complete=settled and not optima.sorted()[0].tight,
     )
+    return evidence, settled
 
 
 def _chance_of_better(n_optima: int, n_starts: int) -> float:
