@@ -166,7 +166,8 @@ def _early_end(options: FitOptions, kept: EndPoint, found: Found) -> list[Findin
         return [Finding(FitStatus.INTERRUPTED, FitStatus.INTERRUPTED.sentence, evidence)]
     if FitStatus.TIME_LIMIT in statuses or found.cut_short:
         asked = "" if isinstance(options.n_starts, str) else f" of {options.n_starts}"
-        message = f"{FitStatus.TIME_LIMIT.sentence} {len(ends)}{asked} starts were begun."
+        count = f"{len(ends)}{asked} starts were begun" if asked or len(ends) != 1 else "1 start was begun"
+        message = f"{FitStatus.TIME_LIMIT.sentence} {count}."
         return [Finding(FitStatus.TIME_LIMIT, message, evidence)]
     if kept.status in (FitStatus.MAX_ITER, FitStatus.STALLED):
         message = (
