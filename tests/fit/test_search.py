@@ -233,3 +233,36 @@ def test_a_search_whose_best_optimum_is_tight_is_not_complete():
     weak = next(finding for finding in result.findings if finding.code is FitStatus.WEAK_SEARCH)
     assert "independent starts ended at the best optimum without a tight expert" in weak.message
     assert fit(linear(), x, y, options=FitOptions(n_starts=24)).search.complete
+
+
+def test_a_start_that_came_higher_without_reaching_a_maximum_leaves_the_search_open():
+    generator = np.random.default_rng(5)
+    x = generator.normal(size=(100, 1))
+    y = np.abs(x[:, 0]) + 0.3 * generator.normal(size=100)
+    result = fit(linear(), x, y, options=FitOptions(max_iter=0, n_starts=200))
+    assert "higher, but at no first-order point" in result.findings[0].message
+    assert not result.search.complete
+
+
+def test_a_search_in_which_nothing_reaches_a_maximum_ends_soon_and_estimates_nothing():
+    result = fit(linear(), *tone(), options=FitOptions(max_iter=1, em_steps=0))
+    assert result.status is FitStatus.MAX_ITER
+    assert len(result.starts) == 4 * BLOCK
+    assert (result.search.n_optima, result.search.chance_of_better, result.search.complete) == (0, 1.0, False)
+
+
+def test_one_regression_whose_likelihood_may_have_several_maxima_is_not_called_complete():
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(60, 1))
+    y = np.where(np.arange(60) < 36, 3.0 * generator.normal(size=60), 30.0 + 0.05 * generator.normal(size=60))
+    model = MixtureOfExperts.build("softmax", "linear", "student_t", 1, 1, family_options={"df": 1.0})
+    result = fit(model, x, y)
+    assert not result.search.complete
+    assert "nothing was searched" in result.findings[0].message
+
+
+def test_a_named_strategy_is_perturbed_too_so_that_its_search_can_be_complete():
+    names = {strategy_of_start("kmeans", index) for index in range(5 * BLOCK)}
+    assert names == {"kmeans", *PERTURBATIONS}
+    result = fit(linear(), *tone(), options=FitOptions(init="kmeans"))
+    assert result.search.complete

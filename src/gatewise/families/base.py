@@ -32,6 +32,7 @@ class Family(ABC):
             the dispersions by `rescale_dispersion`, so that fits may standardise the target.
         has_scale: whether exp(log_scale), or of its first entry, is a standard deviation or a scale in the units of y.
         is_smooth: whether the log density has two derivatives by the location everywhere.
+        is_log_concave: whether the likelihood of one regression has one maximum.
         log_link: whether the location is a logarithm of the mean, so that an offset, log(exposure), may be added to it.
     """
 
@@ -43,6 +44,7 @@ class Family(ABC):
     has_scale: ClassVar[bool] = False
     log_link: ClassVar[bool] = False
     is_smooth: ClassVar[bool] = True
+    is_log_concave: ClassVar[bool] = True
 
     @classmethod
     def of(cls, **options: Any) -> Self:

@@ -38,6 +38,7 @@ class NegativeBinomial(Family):
     formula = "Γ(y + r)/(Γ(r) y!) (r/(r + μ))ʳ (μ/(r + μ))ʸ, μ = exp(h), variance μ + μ²/r"
     source = "Lawless (1987), Canadian Journal of Statistics 15"
     is_discrete = True
+    is_log_concave = False
     log_link = True
 
     @property

@@ -45,6 +45,7 @@ class StudentT(Family):
     source = "Lange, Little and Taylor (1989), Journal of the American Statistical Association 84"
     is_location_scale = True
     has_scale = True
+    is_log_concave = False
 
     def __init__(self, df: float | None = None) -> None:
         self.df = None if df is None else positive_number("df", df, self.name)

@@ -34,7 +34,6 @@ class LinearLikelihood(Protocol):
 
     def log_prior(self, theta: np.ndarray) -> float: ...
 
-    @property
     def gate_precision(self) -> np.ndarray: ...
 
 
@@ -71,7 +70,7 @@ def em_step(objective: LinearLikelihood, at: Expectation) -> Expectation:
     log_scale = _maximise_scale(objective, sums.mass, squares, filled, log_scale)
     if layout.n_experts == 1:
         return expectation(objective, layout.pack(gate, coefficients, log_scale))
-    precision = objective.gate_precision
+    precision = objective.gate_precision()
     slope = sums.gate_gradient - precision @ gate[:-1].ravel()
     step = solve_symmetric(sums.gate_information + precision, slope).reshape(gate[:-1].shape)
     length = 1.0
@@ -132,7 +131,7 @@ def _maximise_scale(
 def _maximise_gate(objective: LinearLikelihood, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
     """Newton steps on Σ w r log π (plus ridge), each halved until it does not descend."""
     data = objective.data
-    precision = objective.gate_precision
+    precision = objective.gate_precision()
     arrays = (data.gate_design, shares, data.weight)
     for _ in range(steps):
         flat = gate[:-1].ravel()

@@ -46,8 +46,8 @@ def collect_findings(
 def findings_at(problem: Problem, point: KeptPoint, kept: KeptPoint) -> tuple[Finding, ...]:
     """All findings at a rival of the kept point."""
     noticed = sorted(_at_point(problem, point, ()), key=_severity)
+    message = f"{FitStatus.CONVERGED.sentence} Another one is higher; this is a rival of it."
     below = problem.objective(kept.theta) - problem.objective(point.theta)
-    message = f"{FitStatus.CONVERGED.sentence} Another one is {below:.3g} higher; this is a rival of it."
     found = noticed or [Finding(FitStatus.CONVERGED, message, {"below": below})]
     return (*found, *_partition(problem, point))
 
@@ -89,7 +89,11 @@ def seen(search: Search, tight: bool = False) -> str:
     """
     if not search.n_independent:
         alone = "One regression has one maximum: there is nothing to search."
-        return alone if search.complete else "It began where the caller said: nothing was searched."
+        return (
+            alone
+            if search.complete
+            else "There was one place to begin, or those that were given: nothing was searched."
+        )
     optima = f"{search.n_optima} distinct optim{'um' if search.n_optima == 1 else 'a'}"
     there = "at the best optimum without a tight expert" if tight else "there"
     such = " such" if tight else ""

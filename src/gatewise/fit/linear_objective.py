@@ -262,7 +262,7 @@ class LinearObjective(Problem):
         layout = self.layout
         value, gradient, hessian = 0.0, np.zeros(layout.size), np.zeros((layout.size, layout.size))
         if self.gate_ridge > 0.0 and layout.n_experts > 1:
-            precision = self.gate_precision
+            precision = self.gate_precision()
             gradient[layout.gate] = -precision @ theta[layout.gate]
             hessian[layout.gate, layout.gate] = -precision
             value += 0.5 * float(gradient[layout.gate] @ theta[layout.gate])
@@ -279,9 +279,12 @@ class LinearObjective(Problem):
         """The log priors at θ."""
         return self._log_prior(theta)[0]
 
-    @cached_property
     def gate_precision(self) -> np.ndarray:
         """λ (I − 11ᵀ/k) ⊗ diag(0, 1, …, 1) over the free contrasts: the ridge, blind to the choice of reference."""
+        return self._gate_precision
+
+    @cached_property
+    def _gate_precision(self) -> np.ndarray:
         k, q = self.layout.n_experts, self.layout.gate_size
         slopes = np.ones(q)
         slopes[0] = 0.0

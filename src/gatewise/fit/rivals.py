@@ -23,14 +23,16 @@ def find_rivals(problem: Problem, optima: Optima, kept: KeptPoint) -> list[KeptP
     """
     variance = problem.residual_variance(kept.theta)
     unit = problem.total_weight / (1.0 if variance is None or variance <= 0.0 else variance)
-    found = []
+    found: list[KeptPoint] = []
     for seen in optima.sorted():
+        if len(found) == _MOST:
+            break
         below = (kept.value - seen.value) * unit
         if seen.on_floor or kept.end in seen.members or not 0.0 <= below <= WITHIN:
             continue
         theta = problem.canonical_order(seen.theta, _key_like(problem, kept.theta, seen.theta))
         found.append(examine(problem, seen.members[0], theta))
-    return found[:_MOST]
+    return found
 
 
 def _key_like(problem: Problem, kept: np.ndarray, theta: np.ndarray) -> np.ndarray:

@@ -15,6 +15,7 @@ import joblib
 import numpy as np
 from rich.console import Console
 
+from gatewise.fit.assess import best_end_point
 from gatewise.fit.interrupt import deferred_interrupt
 from gatewise.fit.optima import Optima, SeenOptimum
 from gatewise.fit.options import FitOptions
@@ -31,6 +32,8 @@ __all__ = ["Found", "judge", "search"]
 _ENTRIES_PER_UNIT = 1e6
 _MOST_WORK = 8_000.0
 _MOST_STARTS = 600
+# So many starts none of which came to an optimum tell that others will not either.
+_IDLE_STARTS = 4 * BLOCK
 # When the evidence is in. Tuned on simulated tables other than those that docs/search.md reports on.
 _FEWEST_INDEPENDENT = 2 * BLOCK
 _FEWEST_HITS = 3
@@ -97,10 +100,12 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
                     optima.add(end)
                     _announce(options, end)
                     if interrupted() or (deadline is not None and time.monotonic() > deadline):
-                        cut_short = len(ends) < (_FEWEST_INDEPENDENT if wanted is None else wanted)
-                        return Found(ends, optima, judge(optima, ends)[0], cut_short)
+                        evidence, settled = judge(optima, ends)
+                        cut_short = not settled if wanted is None else len(ends) < wanted
+                        return Found(ends, optima, evidence, cut_short)
             evidence, settled = judge(optima, ends)
-            if len(ends) == wanted or (wanted is None and (settled or _is_spent(problem, ends))):
+            idle = evidence.n_optima == 0 and len(ends) >= _IDLE_STARTS
+            if len(ends) == wanted or (wanted is None and (settled or idle or _is_spent(problem, ends))):
                 return Found(ends, optima, evidence, cut_short=False)
 
 
@@ -135,22 +140,26 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     The search is settled where the best optimum was hit by some independent starts, one more of these is twenty times
     as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
     without success so often that something that is as easy to hit would have been expected three times. It is
-    complete where it is settled and the best optimum has no tight expert: of those with a tight one there are many,
-    and one hit says nothing of the others.
+    complete where it is settled, no start came higher without reaching a first-order point, and the best optimum has no
+    tight expert: of those with a tight one there are many, and one hit says nothing of the others.
     """
     if optima.problem.is_one_regression:
-        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=0.0, complete=True), True
+        complete = optima.problem.prototype.family.is_log_concave
+        chance = 0.0 if complete else 1.0
+        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=chance, complete=complete), True
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
     hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]
     hits_of_best = sum(hits[0].values()) if hits else 0
     chance = _chance_of_better(sum(bool(hit) for hit in hits), len(strategies))
     for strategy, n_tried in Counter(strategies.values()).items():
-        if n_tried >= _OFTEN:
-            chance = max(chance, _chance_of_better(sum(strategy in hit for hit in hits), n_tried))
+        n_optima = sum(strategy in hit for hit in hits)
+        if n_tried >= _OFTEN and n_optima:
+            chance = max(chance, _chance_of_better(n_optima, n_tried))
     enough = hits_of_best >= _FEWEST_HITS and len(strategies) >= _FEWEST_INDEPENDENT
     share = hits_of_best / max(len(strategies), 1)
     probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) * share >= _EXPECTED
+    higher = best_end_point(list(ends))[1] if ends else None
     settled = enough and chance * _TIMES_AS_LIKELY <= share and probed
     evidence = Search(
         n_starts=len(ends),
@@ -158,13 +167,15 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
         hits_of_best=hits_of_best,
         n_optima=len(ordinary),
         chance_of_better=chance,
-        complete=settled and not optima.sorted()[0].tight,
+        complete=settled and higher is None and not optima.sorted()[0].tight,
     )
     return evidence, settled
 
 
 def _chance_of_better(n_optima: int, n_starts: int) -> float:
-    return min(1.0, max(n_optima, 1) / (n_starts * (n_starts - 1))) if n_starts > 1 else 1.0
+    if n_optima == 0 or n_starts < 2:
+        return 1.0
+    return min(1.0, n_optima / (n_starts * (n_starts - 1)))
 
 
 def _n_perturbed(best: SeenOptimum, ends: Sequence[EndPoint]) -> int:

@@ -106,9 +106,9 @@ def strategy_of_start(init: Init, index: int) -> str:
 
     After two blocks of independent starts every other start is a perturbation of the best point so far.
     """
-    if isinstance(init, str):
-        return _in_turn(index) if init == "auto" else init
-    return "given" if index < n_given(init) else _in_turn(index)
+    if index < n_given(init):
+        return "given"
+    return _in_turn(index, list(STRATEGIES) if init == "auto" or not isinstance(init, str) else [init])
 
 
 def n_given(init: Init) -> int:
@@ -118,8 +118,7 @@ def n_given(init: Init) -> int:
     return len(init) if isinstance(init, tuple) else 1
 
 
-def _in_turn(index: int) -> str:
-    names = list(STRATEGIES)
+def _in_turn(index: int, names: list[str]) -> str:
     later = index - _INDEPENDENT_BLOCKS * BLOCK
     if later < 0:
         return names[index % len(names)]

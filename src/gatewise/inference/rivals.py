@@ -25,8 +25,9 @@ def rivals_table(result: FitResult, names: Names, level: float = 0.95) -> pd.Dat
         level: a coefficient is significant if its interval of this level leaves out 0.
 
     Returns:
-        Columns rival (from 1), log_likelihood (NaN for least squares), objective, below (the kept objective less the
-        rival's), starts (how many ended there), status, changes (sentences, see `rival_changes`).
+        Columns rival (from 1), log_likelihood (NaN for least squares), objective, below (by how much the
+        log-likelihood, with priors, is below that of the kept one; for least squares by how many residual variances the
+        sum of squares is above), starts (how many ended there), status, changes (sentences, see `rival_changes`).
 
     Raises:
         InputError: `level` does not lie strictly between 0 and 1.
@@ -36,7 +37,7 @@ def rivals_table(result: FitResult, names: Names, level: float = 0.95) -> pd.Dat
             "rival": number,
             "log_likelihood": rival.log_likelihood,
             "objective": rival.objective,
-            "below": result.objective - rival.objective,
+            "below": _below(result, rival),
             "starts": len(rival.starts),
             "status": rival.status.name,
             "changes": rival_changes(result, rival, names, level),
@@ -44,6 +45,11 @@ def rivals_table(result: FitResult, names: Names, level: float = 0.95) -> pd.Dat
         for number, rival in enumerate(result.rivals, start=1)
     ]
     return pd.DataFrame(rows, columns=list(_COLUMNS))
+
+
+def _below(result: FitResult, rival: FitResult) -> float:
+    difference = result.objective - rival.objective
+    return difference if result.residual_variance is None else 2.0 * difference / result.residual_variance
 
 
 def rival_changes(result: FitResult, rival: FitResult, names: Names, level: float = 0.95) -> list[str]:
@@ -73,13 +79,17 @@ def rival_changes(result: FitResult, rival: FitResult, names: Names, level: floa
 
 def _changed(own: dict[str, float], other: dict[str, float], alpha: float) -> list[str]:
     here, there = own["p_value"] < alpha, other["p_value"] < alpha
-    if own["held"] or math.isnan(own["z"]) or math.isnan(other["z"]) or not (here or there):
+    # Of a scale there is neither a sign nor a test; of what separates there is no standard error.
+    withheld = math.isnan(other["standard_error"])
+    if own["held"] or not (here or there):
         return []
     name = f"{own['component']}: {own['term']}"
     estimates = f"{other['estimate']:.3g}, not {own['estimate']:.3g}"
     if np.sign(own["estimate"]) != np.sign(other["estimate"]):
         both = " and significant in both" if here and there else ""
-        return [f"{name} has the other sign{both} ({estimates})"]
+        return [f"{name} has the other sign{both}{' and no standard error' if withheld else ''} ({estimates})"]
+    if withheld:
+        return [f"{name} has no standard error there ({estimates})"]
     if here != there:
         return [f"{name} is {'no longer ' if here else ''}significant ({estimates})"]
     return []

@@ -174,6 +174,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "smallest_eigenvalue": result.smallest_eigenvalue,
         "n_starts": len(result.starts),
         "n_optima": sum(not optimum.on_floor for optimum in result.optima),
+        "n_tight_optima": sum(bool(optimum.tight) and not optimum.on_floor for optimum in result.optima),
         "search": asdict(result.search),
         "gate_ridge": result.gate_ridge,
         "expert_ridge": result.expert_ridge,
@@ -353,10 +354,11 @@ def _remarks(summary: Summary) -> list[tuple[str, list[str]]]:
     """What stands after the tables: rivals of the kept optimum, and what is not identified."""
     remarks = []
     if len(summary.rivals):
-        unit = "residual variances" if summary.statistics["objective"] == "least_squares" else "units of log-likelihood"
+        squares = summary.statistics["objective"] == "least_squares"
+        near = "4 residual variances" if squares else "2 units of log-likelihood"
         remarks.append(
             (
-                f"Rivals: other optima within 2 {unit}, and what they would change",
+                f"Rivals: other optima within {near}, and what they would change",
                 [_rival(rival) for rival in summary.rivals.to_dict("records")],
             )
         )
@@ -371,9 +373,10 @@ def _remarks(summary: Summary) -> list[tuple[str, list[str]]]:
 
 def _rival(rival: dict[str, Any]) -> str:
     starts = "1 start" if rival["starts"] == 1 else f"{rival['starts']} starts"
+    status = "" if rival["status"] == "CONVERGED" else f", {rival['status']}"
     return (
-        f"{rival['rival']}: {rival['below']:.3g} below ({starts}): {changes_in_words(rival['changes'])}. To keep it: "
-        f"fit again with {refit_of_rival(rival['rival'])}"
+        f"{rival['rival']}: {rival['below']:.3g} away ({starts}{status}): {changes_in_words(rival['changes'])}. "
+        f"To keep it, in Python: fit again with {refit_of_rival(rival['rival'])}"
     )
 
 
@@ -385,9 +388,10 @@ def _footnote(summary: Summary) -> str:
         priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
     goal = "squares with the penalty" if figures["objective"] == "least_squares" else "likelihood times its priors"
     extremum = "minimum of the" if figures["objective"] == "least_squares" else "maximum of the"
+    tight = f" ({figures['n_tight_optima']} with a tight expert)" if figures["n_tight_optima"] else ""
     extent = "complete" if figures["search"]["complete"] else "not complete"
     penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
     return (
         f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
-        f"distinct optima found: {figures['n_optima']}, search {extent}, seed {figures['seed']}{penalty}"
+        f"distinct optima found: {figures['n_optima']}{tight}, search {extent}, seed {figures['seed']}{penalty}"
     )

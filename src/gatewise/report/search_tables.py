@@ -43,15 +43,15 @@ def rivals(evidence: Evidence, level: float) -> list[Grid]:
     if not found:
         return []
     squares = result.kind == "least_squares"
-    unit = "residual variances" if squares else "units of log-likelihood"
+    near = "4 residual variances" if squares else "2 units of log-likelihood"
     caption = (
-        f"Rivals: other optima within 2 {unit} of the kept one, which the data hardly tell from it, and what would "
+        f"Rivals: other optima within {near} of the kept one, which the data hardly tell from it, and what would "
         f"change with each. A coefficient is significant if its {100.0 * level:g}% interval leaves out 0. A fit with "
         "the options in the last column keeps the rival."
     )
     columns = [
         ("Rival", False),
-        ("Sum of squares above" if squares else "Below the kept one", True),
+        ("Residual variances above" if squares else "Below the kept one", True),
         ("Starts", True),
         ("Status", False),
         ("What it would change", False),
@@ -60,11 +60,10 @@ def rivals(evidence: Evidence, level: float) -> list[Grid]:
     rows = []
     for rival, record in zip(result.rivals, found, strict=True):
         optimum = rival.starts[0].optimum
-        below = 2.0 * record["below"] if squares else record["below"]
         rows.append(
             [
                 Cell(str(record["rival"]), optimum_colour(optimum)),
-                Cell(number(below, None if squares else 4)),
+                Cell(number(record["below"], 4)),
                 Cell(str(record["starts"])),
                 Cell(record["status"].replace("_", " ")),
                 Cell(changes_in_words(record["changes"])),
