@@ -38,7 +38,7 @@ def fitted(table, order=slice(None), **options):
 def test_easy_data_end_when_the_evidence_is_in():
     result = fit(linear(), *tone())
     assert result.status is FitStatus.CONVERGED
-    assert dataclasses.astuple(result.search) == (16, 16, 16, 1, 1.0 / 240.0, True)
+    assert dataclasses.astuple(result.search) == (16, 16, 16, 1, 1.0 / 240.0, True, True)
     assert "16 of 16 independent starts ended there; 1 distinct optimum found" in result.findings[0].message
 
 

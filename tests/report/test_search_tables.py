@@ -109,7 +109,7 @@ def test_rivals_of_least_squares_are_compared_by_their_sums_of_squares(case):
     changed.__dict__.update(estimator.__dict__, result_=dataclasses.replace(result, rivals=(rival,)))
     (grid,) = rivals(dataclasses.replace(case("least squares, counts").evidence, estimator=changed), 0.95)
     assert "within 4 residual variances" in grid.caption
-    assert grid.columns[1] == ("Sum of squares above", True)
+    assert grid.columns[1] == ("Residual variances above", True)
     assert texts(grid) == [
         ["1", "0.6", "2", result.status.name.replace("_", " "), "no sign, significance or share", grid.rows[0][5].text]
     ]

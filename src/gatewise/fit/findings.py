@@ -36,7 +36,7 @@ def collect_findings(
         *_floor(floors, point),
     ]
     if all(finding.code.is_maximum for finding in noticed):
-        noticed += _weak_search(found.evidence, options, point)
+        noticed += _weak_search(found.evidence, options)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
     first = dataclasses.replace(first, message=first.message + _higher(problem, point))
@@ -80,13 +80,8 @@ def _converged(point: KeptPoint, found: Found) -> Finding:
     )
 
 
-def seen(search: Search, tight: bool = False) -> str:
-    """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two.
-
-    Args:
-        search: the evidence.
-        tight: whether the kept optimum has a tight expert, so that the evidence is about others.
-    """
+def seen(search: Search) -> str:
+    """What a search has seen, and how likely it is that it has not seen the best, in a sentence or two."""
     if not search.n_independent:
         alone = "One regression has one maximum: there is nothing to search."
         return (
@@ -95,8 +90,8 @@ def seen(search: Search, tight: bool = False) -> str:
             else "There was one place to begin, or those that were given: nothing was searched."
         )
     optima = f"{search.n_optima} distinct optim{'um' if search.n_optima == 1 else 'a'}"
-    there = "at the best optimum without a tight expert" if tight else "there"
-    such = " such" if tight else ""
+    there = "there" if search.is_about_kept else "at the best optimum without a tight expert"
+    such = "" if search.is_about_kept else " such"
     return (
         f"{search.hits_of_best} of {search.n_independent} independent starts ended {there}; {optima}{such} found. "
         f"Estimated chance that one more start finds a better one{such and ' of these'}: "
@@ -104,12 +99,11 @@ def seen(search: Search, tight: bool = False) -> str:
     )
 
 
-def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[Finding]:
+def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
-    tight = bool(point.tight)
-    if tight:
+    if isinstance(options.n_starts, str) and not search.is_about_kept:
         more = "fewer experts, and a look at the optima: of those with a tight expert there are many"
     elif isinstance(options.n_starts, str):
         more = (
@@ -121,7 +115,7 @@ def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[
             'more starts, or n_starts="auto" (--starts auto), which goes on until the evidence is in; fewer experts; '
             "and a look at the other optima"
         )
-    message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search, tight)} What helps: {more}."
+    message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}."
     return [Finding(FitStatus.WEAK_SEARCH, message, dataclasses.asdict(search))]
 
 

@@ -13,6 +13,8 @@ __all__ = ["Optima", "SeenOptimum", "tight_experts"]
 
 # Tight: a spread below this share of that of the one-expert fit.
 _TIGHT_SPREAD = 0.05
+# An optimum with a tight expert that so many starts reached is no accident.
+_OFTEN = 3
 # Mean objectives that agree to this share may be of one optimum.
 _SAME_VALUE = 1e-6
 # Near a maximum the mean square of what a step changes in the rows' log-densities is about its information, which is
@@ -88,9 +90,13 @@ class Optima:
         return sorted(self._seen, key=lambda optimum: (bool(optimum.on_floor), -optimum.value))
 
     def ordinary(self) -> list[SeenOptimum]:
-        """Those that a search is about, the best first: without tight experts if there are such, and off the floor."""
+        """Those that a search is about, the best first: off the floor, and without tight experts unless hit often.
+
+        Of optima with a tight expert there are many, each on some rows that happen to agree; what several starts reach
+        is another matter. Where there are no others all of them count.
+        """
         away = [optimum for optimum in self.sorted() if not optimum.on_floor]
-        return [optimum for optimum in away if not optimum.tight] or away
+        return [optimum for optimum in away if not optimum.tight or len(optimum.members) >= _OFTEN] or away
 
     def table(self) -> tuple[tuple[Optimum, ...], dict[int, int]]:
         """What a result says of each, and which one each start reached."""

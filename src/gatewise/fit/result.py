@@ -111,7 +111,8 @@ class StartRecord:
 class Search:
     """How far the search for the best maximum went, and what it cannot have seen.
 
-    Optima count here as far as they are ordinary: no expert on the floor, and none tight unless all have such a one.
+    Optima count here as far as they are ordinary: no expert on the floor, and none tight unless three starts ended
+    there, or all have such a one.
 
     Attributes:
         n_starts: starts that were followed to their end.
@@ -121,8 +122,9 @@ class Search:
         n_optima: distinct optima.
         chance_of_better: an estimate of the probability that one more independent start ends at a better optimum, of
             the strategy for which it is largest; 1 while there is too little to estimate it from.
-        complete: whether the evidence is in: the best optimum was hit often enough, that chance is small, and no
-            optimum with a tight expert is higher.
+        is_about_kept: whether the best optimum of these is the kept one; if not, that has a tight expert, and hardly
+            any start ended there.
+        complete: whether the evidence is in: the kept optimum was hit often enough, and that chance is small.
     """
 
     n_starts: int
@@ -130,6 +132,7 @@ class Search:
     hits_of_best: int
     n_optima: int
     chance_of_better: float
+    is_about_kept: bool
     complete: bool
 
 

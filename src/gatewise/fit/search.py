@@ -140,13 +140,13 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     The search is settled where the best optimum was hit by some independent starts, one more of these is twenty times
     as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
     without success so often that something that is as easy to hit would have been expected three times. It is
-    complete where it is settled, no start came higher without reaching a first-order point, and the best optimum has no
-    tight expert: of those with a tight one there are many, and one hit says nothing of the others.
+    complete where it is settled, no start came higher without reaching a first-order point, and the best optimum of all
+    is one that counts.
     """
     if optima.problem.is_one_regression:
         complete = optima.problem.prototype.family.is_log_concave
         chance = 0.0 if complete else 1.0
-        return Search(len(ends), 0, 0, n_optima=1, chance_of_better=chance, complete=complete), True
+        return Search(len(ends), 0, 0, 1, chance, is_about_kept=True, complete=complete), True
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
     hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]
@@ -161,13 +161,15 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     probed = len(ordinary) <= 1 or _n_perturbed(ordinary[0], ends) * share >= _EXPECTED
     higher = best_end_point(list(ends))[1] if ends else None
     settled = enough and chance * _TIMES_AS_LIKELY <= share and probed
+    is_about_kept = not ordinary or ordinary[0] is optima.sorted()[0]
     evidence = Search(
         n_starts=len(ends),
         n_independent=len(strategies),
         hits_of_best=hits_of_best,
         n_optima=len(ordinary),
         chance_of_better=chance,
-        complete=settled and higher is None and not optima.sorted()[0].tight,
+        is_about_kept=is_about_kept,
+        complete=settled and higher is None and is_about_kept,
     )
     return evidence, settled
 

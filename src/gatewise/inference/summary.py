@@ -149,6 +149,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
     statistics: dict[str, Any] = {
         "status": result.status.name,
         "sentence": result.status.sentence,
+        "finding_codes": [finding.code.name for finding in result.findings],
         "target": names.target,
         "features": list(names.features),
         "gate_features": list(names.gate_features),
