@@ -104,14 +104,23 @@ def test_the_page_shows_both_tables_and_names_are_only_text(claims, page):
 def test_rivals_of_least_squares_are_compared_by_their_sums_of_squares(case):
     estimator = case("least squares, counts").estimator
     result = estimator.result_
-    rival = dataclasses.replace(result, objective=result.objective - 0.3, rivals=(), starts=result.starts[:2])
+    rival = dataclasses.replace(
+        result, objective=result.objective - 0.3 * result.residual_variance, rivals=(), starts=result.starts[:2]
+    )
     changed = type(estimator)(**estimator.get_params())
     changed.__dict__.update(estimator.__dict__, result_=dataclasses.replace(result, rivals=(rival,)))
     (grid,) = rivals(dataclasses.replace(case("least squares, counts").evidence, estimator=changed), 0.95)
     assert "within 4 residual variances" in grid.caption
     assert grid.columns[1] == ("Residual variances above", True)
     assert texts(grid) == [
-        ["1", "0.6", "2", result.status.name.replace("_", " "), "no sign, significance or share", grid.rows[0][5].text]
+        [
+            "1",
+            "0.6000",
+            "2",
+            result.status.name.replace("_", " "),
+            "no sign, significance or share",
+            grid.rows[0][5].text,
+        ]
     ]
 
 

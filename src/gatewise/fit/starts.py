@@ -108,7 +108,7 @@ def strategy_of_start(init: Init, index: int) -> str:
     """
     if index < n_given(init):
         return "given"
-    return _in_turn(index, list(STRATEGIES) if init == "auto" or not isinstance(init, str) else [init])
+    return _in_turn(index, [init] if isinstance(init, str) and init != "auto" else list(STRATEGIES))
 
 
 def n_given(init: Init) -> int:
