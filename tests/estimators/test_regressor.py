@@ -32,7 +32,7 @@ def channels(fitted, X, gate=slice(None)):
 
 def test_the_fit_recovers_what_the_data_were_drawn_from(fitted):
     # Standard errors here are below 0.06 for the experts; four of them is a wide enough margin.
-    assert fitted.status_ is FitStatus.CONVERGED
+    assert fitted.status_ in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert "maximum" in fitted.status_.sentence
     order = np.argsort(fitted.expert_intercept_)
     np.testing.assert_allclose(fitted.expert_intercept_[order], [-1.0, 1.0], atol=0.2)
@@ -319,8 +319,8 @@ def test_nothing_works_before_fit_nor_after_a_fit_that_failed(sample, call):
         ({"family": ["gaussian"]}, r"unknown family \['gaussian'\]: choose one of .*gaussian"),
         ({"gate_features": ["z"]}, "gate_features has 'z', which is not a column of X"),
         ({"shared_scale": "no"}, "shared_scale must be True or False, not 'no'"),
-        ({"n_starts": 0}, "n_starts must be a whole number of at least 1, not 0"),
-        ({"init": "magic"}, "unknown init 'magic': choose one of auto, split, kmeans, lines, partition"),
+        ({"n_starts": 0}, 'n_starts must be a whole number of at least 1, or "auto", not 0'),
+        ({"init": "magic"}, "unknown init 'magic': choose one of auto, split, lines, half_spaces, kmeans"),
         (
             {"init": [["a", "b"]] * 200},
             r"init must be the name of a strategy, responsibilities \(n, k\), a table of num",
@@ -389,7 +389,7 @@ def test_a_gate_that_separates_warns_so():
     assert fitted.parameters_.standard_error[gate].isna().all()
     assert fitted.parameters_.standard_error[~gate].notna().all()
     calm = regressor(gate_ridge=1.0).fit(x[:, None], np.where(x < 0.0, -1.0 - x, 3.0 + 2.0 * x) + wiggle)
-    assert calm.status_ is FitStatus.CONVERGED
+    assert calm.status_ in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert calm.parameters_.standard_error.notna().all()
 
 
@@ -434,7 +434,7 @@ def test_an_early_end_warns_so(sample):
 @pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated:DeprecationWarning")
 def test_float32_is_a_coarser_way_to_the_same_maximum(sample, fitted):
     coarse = regressor(dtype="float32", tol=1e-4, n_starts=1).fit(sample.X, sample.y)
-    assert coarse.status_ is FitStatus.CONVERGED
+    assert coarse.status_ in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     # float32 sums of 200 terms are good to about 1e-5; the likelihood is flat at its maximum.
     assert coarse.log_likelihood_ == pytest.approx(fitted.log_likelihood_, rel=1e-4)
     assert coarse.predict(sample.X).dtype == np.float64

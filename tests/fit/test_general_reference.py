@@ -150,7 +150,7 @@ def test_the_general_path_finds_the_compiled_path_s_fit(name, target, feature, c
     )
     assert (path_of(compiled), path_of(general)) == ("compiled", "fused")
     one, other = (fit(model, x, y, options=FitOptions(n_starts=8)) for model in (compiled, general))
-    assert one.status is other.status is FitStatus.CONVERGED
+    assert one.status is other.status is FitStatus.WEAK_SEARCH
     assert other.log_likelihood == pytest.approx(one.log_likelihood, rel=1e-10)
     mine, theirs = parameter_table(other, names), parameter_table(one, names)
     np.testing.assert_allclose(mine["estimate"], theirs["estimate"], rtol=1e-7, atol=1e-7)

@@ -164,7 +164,7 @@ def test_one_expert_is_least_absolute_deviations(seed):
 def test_two_laplace_experts_end_at_one_kink_from_every_start():
     x, y = laplace_table(0)
     result = fit(laplace_mixture(2), x, y, options=FitOptions(n_starts=4))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status is FitStatus.WEAK_SEARCH
     assert "at a kink" in result.findings[0].message
     assert result.findings[0].evidence["at_kink"]
     assert len(result.optima) == 1

@@ -58,7 +58,7 @@ def test_collinear_gate_column_is_named_with_the_users_names():
 
 
 BAD_OPTIONS = {
-    "n_starts must be a whole number of at least 1, not 0": {"n_starts": 0},
+    'n_starts must be a whole number of at least 1, or "auto", not 0': {"n_starts": 0},
     "max_iter must be a whole number of at least 0, not 1.5": {"max_iter": 1.5},
     "seed must be a whole number of at least 0, not -1": {"seed": -1},
     "n_threads must be a whole number of at least 1, not True": {"n_threads": True},
@@ -81,7 +81,7 @@ def test_bad_options(message):
 @pytest.mark.parametrize(
     ("init", "message"),
     [
-        ("best", "unknown init 'best': choose one of auto, split, kmeans, lines, partition"),
+        ("best", "unknown init 'best': choose one of auto, split, lines, half_spaces, kmeans"),
         (np.ones((19, 2)), r"init has shape \(19, 2\)"),
         (changed(np.ones((20, 2)), (4, 0), -1.0), "no valid responsibilities in row 4"),
         (changed(np.ones((20, 2)), 5, 0.0), "no valid responsibilities in row 5"),

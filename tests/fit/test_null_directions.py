@@ -290,6 +290,6 @@ def test_cosine_directions_do_not_drift_to_lengths_that_look_singular(seed):
     y = truth.sample(torch.from_numpy(x), generator=torch.Generator().manual_seed(seed)).numpy()
     model = MixtureOfExperts.build("cosine", "linear", "gaussian", 2, 3, **options)
     result = fit(model, x, y, options=FitOptions(n_starts=3, standardise="off"))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     np.testing.assert_allclose(result.model.gate.weight.norm(dim=1), 1.0, rtol=1e-12)
     assert result.log_likelihood >= float(truth.log_prob(torch.from_numpy(x), torch.from_numpy(y)).sum())

@@ -84,7 +84,7 @@ def test_newton_and_quasi_newton_reach_the_same_maximum(table, prior):
     options = FitOptions(n_starts=2, init="split", **PRIORS[prior])
     newton = fit(mixture(2, 2, 3), x, y, options=options)
     quasi = fit(mixture(2, 2, 3), x, y, options=dataclasses.replace(options, solver="quasi-newton", max_iter=5000))
-    assert newton.status is FitStatus.CONVERGED
+    assert newton.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert quasi.objective == pytest.approx(newton.objective, rel=1e-10)
     # A gradient of 1e-8 leaves this much of a parameter undetermined by L-BFGS.
     np.testing.assert_allclose(quasi.theta, newton.theta, atol=1e-4)
@@ -98,7 +98,7 @@ def test_many_parameters_are_approached_without_a_hessian_and_finished_with_it(t
     newton = fit(mixture(2, 2, 3), x, y, options=options)
     monkeypatch.setattr(LinearObjective, "cheap_hessian_size", 10)
     approached = fit(mixture(2, 2, 3), x, y, options=options)
-    assert approached.status is FitStatus.CONVERGED
+    assert approached.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert approached.relative_gradient <= options.tol
     np.testing.assert_allclose(approached.theta, newton.theta, atol=1e-7)
     # The approach may use up its iterations: Newton's method still begins where it stopped.

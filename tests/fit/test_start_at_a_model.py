@@ -82,7 +82,7 @@ def test_several_models_come_first_and_strategies_after_them():
     with torch.no_grad():
         other.experts.bias.add_(0.3)
     result = fit(model, x, y, options=FitOptions(n_starts=4, init=[model, other]))
-    assert [record.strategy for record in result.starts] == ["given", "given", "lines", "partition"]
+    assert [record.strategy for record in result.starts] == ["given", "given", "half_spaces", "kmeans"]
     assert result.starts[0].objective == pytest.approx(result.starts[1].objective, abs=1e-6)
 
 

@@ -146,7 +146,7 @@ def test_floor_never_beats_an_interior_optimum_and_is_reported(generator):
     assert alone.scale.min() == pytest.approx(1e-3 * alone.baseline.scale, rel=1e-6)
     assert parameter_table(alone, Names(["x"], [], "y"))["standard_error"].isna().all()
     among = fit(mixture(1, 0, 2), x, y, gate_x=x[:, :0], options=dataclasses.replace(floor, n_starts=12))
-    assert among.status in (FitStatus.CONVERGED, FitStatus.TIGHT)
+    assert among.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH, FitStatus.TIGHT)
     assert not among.on_floor
     assert among.log_likelihood < alone.log_likelihood
     assert among.starts[0].status is FitStatus.ON_FLOOR
@@ -154,9 +154,8 @@ def test_floor_never_beats_an_interior_optimum_and_is_reported(generator):
     assert among.optima[0].log_likelihood == pytest.approx(among.log_likelihood, rel=1e-12)
     assert among.optima[-1].on_floor
     assert among.optima[-1].log_likelihood > among.log_likelihood
-    at_best = sum(start.optimum == 0 for start in among.starts)
-    interior = sum(not optimum.on_floor for optimum in among.optima)
-    assert f"{at_best} of 12 starts ended there; distinct optima found: {interior}." in among.findings[0].message
+    assert among.search.n_optima == sum(not optimum.on_floor and not optimum.tight for optimum in among.optima)
+    assert f"{among.search.n_optima} distinct opti" in among.findings[0].message
     prior = dataclasses.replace(floor, variance_prior=(1.0, 0.1))
     assert not fit(mixture(1, 0, 2), x, y, gate_x=x[:, :0], options=prior).on_floor
 

@@ -29,7 +29,7 @@ def test_one_small_table(truth):
     """With fewer starts than in the long run."""
     few = dataclasses.replace(truth, n_starts=min(truth.n_starts, truth.quick_starts))
     found = recover(few, truth.quick_rows, seed=0)
-    assert found.status == "CONVERGED"
+    assert found.status in ("CONVERGED", "WEAK_SEARCH")
     assert np.abs(found.z).max() < MOST_ERRORS
     low, high = plausible_range(found.n_parameters)
     assert low < found.gain < high
@@ -59,7 +59,8 @@ def test_the_kept_figures_are_those_of_the_code_as_it_is(truth):
     """One of the twenty tables again; the kept figures have four decimals, and a fit is exact to more."""
     kept = json.loads(FIGURES.read_text(encoding="utf-8"))[truth.title]
     found = recover(truth, ROWS, seed=0)
-    assert found.status == "CONVERGED"
+    # Six starts and fewer are no search.
+    assert found.status in ("CONVERGED", "WEAK_SEARCH")
     assert found.n_parameters == kept["n_parameters"]
     np.testing.assert_allclose(found.z, kept["z"][0], atol=1e-3)
     assert found.gain == pytest.approx(kept["gain"][0], abs=2e-3)

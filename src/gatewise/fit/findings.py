@@ -36,10 +36,10 @@ def collect_findings(
         *_floor(floors, point),
     ]
     if all(finding.code.is_maximum for finding in noticed):
-        noticed += _weak_search(found.evidence, options)
+        noticed += _weak_search(found.evidence, options, point)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
-    first = dataclasses.replace(first, message=first.message + _higher(problem, point))
+    first = dataclasses.replace(first, message=first.message + _kink(first, point) + _higher(problem, point))
     return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
 
 
@@ -70,12 +70,12 @@ def _at_point(problem: Problem, point: KeptPoint, optima: tuple[Optimum, ...]) -
 
 
 def _converged(point: KeptPoint, found: Found) -> Finding:
-    evidence, at_kink = found.evidence, point.end.at == "kink"
+    evidence = found.evidence
     reached = sum(end.status is FitStatus.CONVERGED for end in found.ends)
     return Finding(
         FitStatus.CONVERGED,
-        f"{FitStatus.CONVERGED.sentence} {seen(evidence)}{_KINK if at_kink else ''}",
-        {"starts_at_best": evidence.hits_of_best, "first_order_points": reached, "at_kink": at_kink}
+        f"{FitStatus.CONVERGED.sentence} {seen(evidence)}",
+        {"starts_at_best": evidence.hits_of_best, "first_order_points": reached, "at_kink": point.end.at == "kink"}
         | dataclasses.asdict(evidence),
     )
 
@@ -99,7 +99,7 @@ def seen(search: Search) -> str:
     )
 
 
-def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
+def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[Finding]:
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
@@ -116,7 +116,12 @@ def _weak_search(search: Search, options: FitOptions) -> list[Finding]:
             "and a look at the other optima"
         )
     message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}."
-    return [Finding(FitStatus.WEAK_SEARCH, message, dataclasses.asdict(search))]
+    evidence = {"at_kink": point.end.at == "kink"} | dataclasses.asdict(search)
+    return [Finding(FitStatus.WEAK_SEARCH, message, evidence)]
+
+
+def _kink(first: Finding, point: KeptPoint) -> str:
+    return _KINK if point.end.at == "kink" and first.code in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH) else ""
 
 
 def _higher(problem: Problem, point: KeptPoint) -> str:
