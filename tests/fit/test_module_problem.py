@@ -51,7 +51,7 @@ def test_the_general_path_equals_the_compiled_one(table, shared_scale):
     model = MixtureOfExperts.build("softmax", "linear", "gaussian", 2, 2, shared_scale=shared_scale)
     options = FitOptions(n_starts=3)
     compiled, plain = fit(model, x, y, options=options), fit(general(model), x, y, options=options)
-    assert plain.status is compiled.status is FitStatus.CONVERGED
+    assert plain.status is compiled.status is FitStatus.WEAK_SEARCH
     assert plain.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-12)
     mine, theirs = parameter_table(plain, NAMES), parameter_table(compiled, NAMES)
     assert mine["component"].tolist() == theirs["component"].tolist()
@@ -174,7 +174,7 @@ def test_held_and_tied_parameters(table):
         frozen={"gate.bias": True}, tied=[[("experts.log_scale", (0,)), ("experts.log_scale", (1,))]]
     )
     result = fit(model, z, y, options=FitOptions(n_starts=3, constraints=constraints))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert result.model.gate.bias.tolist() == [0.0, 0.0]
     assert result.scale[0] == result.scale[1]
     shared = fit(MixtureOfExperts.build("softmax", "linear", "gaussian", 2, 2, shared_scale=True), z, y)

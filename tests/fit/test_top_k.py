@@ -199,7 +199,7 @@ def one_of_two():
 
 def test_the_border_lies_between_the_rows_that_it_separates(one_of_two):
     x, _, result = one_of_two
-    assert codes(result) == [FitStatus.CONVERGED, FitStatus.PARTITION]
+    assert codes(result) == [FitStatus.WEAK_SEARCH, FitStatus.PARTITION]
     assert FitStatus.PARTITION.is_maximum
     intercept, slope = result.boundary
     assert (intercept.component, intercept.term, slope.term) == ("gate 1 vs 2", "(intercept)", "x0")
@@ -242,7 +242,7 @@ def test_the_border_does_not_depend_on_units(one_of_two):
 def test_two_of_three_beat_the_truth(select_on, seed):
     x, y, at_truth = draw(truth(2, select_on), seed, 150)
     result = fit(mixture(2, 3, 2, select_on), x, y, options=options_for(select_on, n_starts=1))
-    assert codes(result) == [FitStatus.CONVERGED, FitStatus.PARTITION]
+    assert codes(result) == [FitStatus.WEAK_SEARCH, FitStatus.PARTITION]
     assert result.log_likelihood > at_truth
     assert result.relative_gradient <= 1e-8
     assert (np.diff(result.trace) >= -1e-13).all()
@@ -259,7 +259,7 @@ def test_two_of_three_beat_the_truth(select_on, seed):
 def test_two_of_three_beat_the_truth_every_time(seed, select_on):
     x, y, at_truth = draw(truth(2, select_on), seed, 2000)
     result = fit(mixture(2, 3, 2, select_on), x, y, options=options_for(select_on))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert result.log_likelihood > at_truth
 
 
@@ -400,7 +400,7 @@ def test_scores_that_are_not_linear_are_searched_too(n_active):
     k = n_active + 1
     x, y, _ = draw(truth(n_active), 4, 60)
     result = fit(mixture(2, k, n_active, inner=LaplaceGate(2, k)), x, y, options=FitOptions(n_starts=1))
-    assert result.status in (FitStatus.CONVERGED, FitStatus.TIGHT)
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH, FitStatus.TIGHT)
     assert result.findings[-1].code is FitStatus.PARTITION
     assert (np.diff(result.trace) >= -1e-13).all()
     assert result.boundary
@@ -414,7 +414,7 @@ def test_scores_that_are_not_linear_are_searched_too(n_active):
 def test_kinks_within_a_partition():
     x, y = two_lines(3, 80)
     result = fit(mixture(1, 2, 1, family=Laplace()), x, y, options=FitOptions(n_starts=2))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     chosen = result.model.gate.selection(torch.from_numpy(x)).numpy()
     location = result.model.experts(torch.from_numpy(x))[0].numpy()
     # Least absolute deviations on either side: two rows of each have no residual.
