@@ -376,12 +376,6 @@ def test_gamma_26(n_starts):
     assert float(result.model.experts.log_scale.exp().max()) < 1e4
 
 
-def test_a_gamma_start_that_runs_away_on_thirteen_rows_is_held():
-    model, x, y = gamma_case("gamma_32")
-    problem = build_problem(model, checked_rows(model, x, y, x, None), FitOptions())
-    assert run_start(problem, FitOptions(), 8).on_floor
-
-
 @pytest.mark.slow
 def test_gamma_32():
     result = fit(*gamma_case("gamma_32"), options=FitOptions())

@@ -106,7 +106,12 @@ def test_least_squares_has_shares_of_weights_and_one_deviation(case):
     fitted = case("least squares, unnormalised")
     evidence = fitted.evidence
     weights = fitted.estimator.gate_weights(fitted.X)
-    np.testing.assert_allclose(evidence.responsibilities, weights / weights.sum(axis=1, keepdims=True), rtol=1e-10)
+    # Far from the data the weights themselves may underflow; their shares, from logarithms, do not.
+    total = weights.sum(axis=1, keepdims=True)
+    rows = total[:, 0] > 1e-200
+    assert rows.mean() > 0.5
+    np.testing.assert_allclose(evidence.responsibilities[rows], weights[rows] / total[rows], rtol=1e-10)
+    np.testing.assert_allclose(evidence.responsibilities.sum(axis=1), 1.0, rtol=1e-12)
     residual = fitted.y.to_numpy() - fitted.estimator.predict(fitted.X)
     np.testing.assert_allclose(evidence.deviation, np.sqrt(np.mean(residual**2)), rtol=1e-12)
     assert evidence.transform is None
