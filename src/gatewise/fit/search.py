@@ -34,7 +34,7 @@ _MOST_WORK = 8_000.0
 _MOST_STARTS = 600
 # So many starts none of which came to an optimum tell that others will not either.
 _IDLE_STARTS = 4 * BLOCK
-# When the evidence is in. Tuned on simulated tables other than those that docs/search.md reports on.
+# When the evidence is in: tuned on simulated tables, see docs/search.md.
 _FEWEST_INDEPENDENT = 2 * BLOCK
 _FEWEST_HITS = 3
 _TIMES_AS_LIKELY = 20.0
