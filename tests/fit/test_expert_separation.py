@@ -65,7 +65,8 @@ def test_no_alarm_where_nothing_separates(seed):
     y = generator.poisson(np.exp(np.where(first, 1.5 + 0.4 * x[:, 0], -0.2))).astype(float)
     model = MixtureOfExperts.build("softmax", "linear", "poisson", 1, 2)
     result = fit(model, x, y, options=FitOptions(n_starts=4))
-    assert result.status is FitStatus.CONVERGED
+    assert result.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
+    assert FitStatus.EXPERT_SEPARATED not in [finding.code for finding in result.findings]
 
 
 def test_a_ridge_holds_slopes_and_an_expert_of_zeros_still_separates(x):

@@ -52,7 +52,7 @@ def test_a_mixture_reaches_what_scipy_reaches_from_the_same_point(table):
     bank = {"hidden": 1, "activation": "tanh"}
     model = MixtureOfExperts.build("softmax", "feed_forward", "gaussian", 1, 2, expert_options=bank)
     result = fit(model, x, y, options=OPTIONS)
-    assert result.status is FitStatus.CONVERGED
+    assert result.status is FitStatus.WEAK_SEARCH
     fitted = result.model
     names = [name for name, _ in fitted.named_parameters() if name != "experts.log_scale"]
     start = np.concatenate([fitted.get_parameter(name).numpy().ravel() for name in names])

@@ -226,7 +226,7 @@ def test_what_is_frozen_is_held_and_has_no_standard_error(table):
     )
     mask = [[False, False], [True, True]]
     # Gate rows 0 to 2, then intercept and slopes of each expert: the second one's slopes are rows 7 and 8.
-    result = fit(model, x, y, options=FitOptions(n_starts=4, constraints=Constraints(frozen={"experts.weight": mask})))
+    result = fit(model, x, y, options=FitOptions(constraints=Constraints(frozen={"experts.weight": mask})))
     assert result.status is FitStatus.CONVERGED
     frame = parameter_table(result, NAMES)
     held = frame[frame["held"]]

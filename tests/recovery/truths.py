@@ -167,7 +167,7 @@ TRUTHS = (
         standardise="off",
         start_share=0.1,
         n_starts=20,
-        quick_starts=10,
+        quick_starts=16,
     ),
     Truth(
         "hierarchical, Laplace of Laplace",

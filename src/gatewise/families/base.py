@@ -133,21 +133,23 @@ class Family(ABC):
         """
 
     def closed_derivatives(
-        self, y: Tensor, location: Tensor, with_second: bool
+        self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None] | None:
-        """Log density with its derivatives by the location, compiled, or None: then by automatic differentiation.
+        """Log density with its derivatives by each expert's own channels in closed form, or None.
 
-        Only families without dispersions whose link is canonical have them, so that minus the second derivative does
-        not depend on y and is `information` at once. On the CPU in float64, and not differentiable.
+        With None they are found by automatic differentiation. On the CPU in float64, and not differentiable. Of
+        families without dispersions only those whose link is canonical have them, so that minus the second derivative
+        does not depend on y and is `information` at once.
 
         Args:
             y: targets (n,).
             location: h (n, k), or (n, k, m) if m > 1.
+            log_scale: dispersions, (k,) or (k, s); (k, 0) if there are none.
             with_second: whether second derivatives are wanted.
 
         Returns:
-            Log density (n, k), first (n, k, m) and second derivatives (n, k, m, m), also for m = 1; None for the last
-            if it is not wanted.
+            Log density (n, k), first (n, k, c) and second derivatives (n, k, c, c) by the c = m + s channels, those of
+            the location first, also for c = 1; None for the last if it is not wanted.
         """
         return None
 

@@ -125,7 +125,7 @@ class Categorical(Family):
         return torch.diag_embed(diagonal + first * first) - product
 
     def closed_derivatives(
-        self, y: Tensor, location: Tensor, with_second: bool
+        self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Derivatives 1[y = j] − pⱼ and pⱼpₗ − 1[j = l] pⱼ by h."""
         logits = (location.unsqueeze(-1) if self.n_classes == 2 else location).detach()

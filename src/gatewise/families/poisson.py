@@ -74,7 +74,7 @@ class Poisson(Family):
         return exp_or_tangent(location)
 
     def closed_derivatives(
-        self, y: Tensor, location: Tensor, with_second: bool
+        self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Derivatives y − μ and −μ by h."""
         value, first, second = poisson_derivatives(

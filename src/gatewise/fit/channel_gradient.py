@@ -61,7 +61,7 @@ def channel_gradient(
 ) -> ChannelGradient:
     """Σ w ℓ with its gradients by logits, locations and dispersions, in float64 on the CPU.
 
-    The family's derivatives are compiled where it has them so, and found by automatic differentiation otherwise.
+    The family's derivatives are in closed form where it has them so, and by automatic differentiation otherwise.
 
     Args:
         family: of the targets.
@@ -81,11 +81,13 @@ def channel_gradient(
         )
         return value, torch.from_numpy(by_logits), torch.from_numpy(by_density)
 
-    closed = family.closed_derivatives(y, location, with_second=False)
+    closed = family.closed_derivatives(y, location, log_scale, with_second=False)
     if closed is not None:
         value, by_logits, by_density = rows(closed[0])
-        by_location = (by_density.unsqueeze(-1) * closed[1]).reshape(location.shape)
-        return ChannelGradient(value, by_logits, by_location, torch.zeros_like(log_scale))
+        m = family.n_outputs
+        by_channels = by_density.unsqueeze(-1) * closed[1]
+        by_scale = by_channels[..., m:].sum(0).reshape(log_scale.shape)
+        return ChannelGradient(value, by_logits, by_channels[..., :m].reshape(location.shape), by_scale)
     location, log_scale = location.requires_grad_(), log_scale.requires_grad_()
     with torch.enable_grad():
         density = family.log_density(y, location, log_scale)
@@ -99,9 +101,9 @@ def channel_gradient(
 def family_derivatives(family: Family, y: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Log-density (n, k), first (n, k, c) and second derivatives (n, k, c, c) by each expert's own channels.
 
-    Compiled where the family has them so, and by automatic differentiation otherwise.
+    In closed form where the family has them so, and by automatic differentiation otherwise.
     """
-    closed = family.closed_derivatives(y, location, with_second=True)
+    closed = family.closed_derivatives(y, location, log_scale, with_second=True)
     if closed is not None and closed[2] is not None:
         return closed[0], closed[1], closed[2]
     return channel_derivatives(family.log_density, y, location, log_scale)

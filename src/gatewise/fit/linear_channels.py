@@ -150,7 +150,7 @@ class LinearChannels:
     def _rows(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """ℓ (n,), weights π and responsibilities r (n, k)."""
         logits, location, log_scale = self._channels(theta)
-        closed = self.model.family.closed_derivatives(self.y, location, with_second=False)
+        closed = self.model.family.closed_derivatives(self.y, location, log_scale, with_second=False)
         density = self.model.family.log_density(self.y, location, log_scale) if closed is None else closed[0]
         return joint_rows(logits.numpy(), density.numpy(), self._normalised, self.n_threads)
 

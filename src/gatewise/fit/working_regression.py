@@ -69,21 +69,24 @@ def _derivatives(
     m = len(outputs)
     plain = basis @ outputs.T + offset.unsqueeze(-1)
     location = plain if m == 1 else plain.unsqueeze(-2)
-    closed = family.closed_derivatives(y, location, with_second=True)
+    canonical = family.n_dispersion == 0
+    closed = family.closed_derivatives(y, location, log_scale.unsqueeze(0), with_second=canonical)
+    if closed is None:
+        location = location.detach().requires_grad_()
+        with torch.enable_grad():
+            density = family.log_density(y, location, log_scale.unsqueeze(0))
+            (score,) = torch.autograd.grad(density.sum(), location)
+        location, density = location.detach(), density.detach()
+    else:
+        density, score = closed[0], closed[1][..., :m]
+    score = score.reshape(len(basis), m)
+    value = (weight * torch.where(weight > 0.0, density.squeeze(-1), 0.0)).sum()
     if closed is not None and closed[2] is not None:
-        density, first, second = closed[0], closed[1], closed[2]
-        value = (weight * torch.where(weight > 0.0, density.squeeze(-1), 0.0)).sum()
-        return value, first.reshape(len(basis), m), -second.reshape(len(basis), m, m)
-    location = location.detach().requires_grad_()
-    with torch.enable_grad():
-        density = family.log_density(y, location, log_scale.unsqueeze(0)).squeeze(-1)
-        value = (weight * torch.where(weight > 0.0, density, torch.zeros_like(density))).sum()
-        (score,) = torch.autograd.grad(density.sum(), location)
-    location = location.detach()
+        return value, score, -closed[2].reshape(len(basis), m, m)
     information = family.information(location, log_scale.unsqueeze(0)) * family.information_factor(y).reshape(
         -1, *([1] * (1 if m == 1 else 3))
     )
-    return value.detach(), score.reshape(len(basis), m), information.reshape(len(basis), m, m)
+    return value, score, information.reshape(len(basis), m, m)
 
 
 def _solve(design: np.ndarray, weight: Tensor, score: Tensor, information: Tensor) -> Tensor:
