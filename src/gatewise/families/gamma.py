@@ -16,6 +16,7 @@ from gatewise.families.smooth import (
 )
 from gatewise.families.starts import weighted_mean
 from gatewise.families.targets import as_column, refuse
+from gatewise.ops.gamma_pass import gamma_derivatives
 from gatewise.ops.spread import Spread, coefficient_of_variation
 
 _LOG_SHAPES = (-7.0, 20.0)
@@ -76,31 +77,21 @@ class Gamma(Family):
     def closed_derivatives(
         self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Derivatives by h and s = log a, with u = log y − h and S(s) = log Γ(a) − a log a + a.
-
-        The first are a (eᵘ − 1) and a (1 + u − eᵘ) − S′; the second −a eᵘ and a (1 + u − eᵘ) − S″, and the mixed one
-        is a (eᵘ − 1).
-        """
+        """Derivatives by h and s = log a, those of `gamma_derivatives` with S = log Γ(a) − a log a + a."""
         bound = largest_log(location.dtype)
-        value = as_column(y, location)
-        known = (value > 0.0) & torch.isfinite(value)
-        log_value = torch.log(torch.where(known, value, torch.ones_like(value)))
-        # Where the shape is bounded nothing depends on s any more.
-        inside = (log_scale.abs() <= bound).to(location.dtype)
         shape = torch.exp(bounded_log(log_scale))
-        ratio = log_value - location
-        excess = shape * (ratio - expm1_or_tangent(ratio))
-        by_location = shape * torch.expm1(torch.clamp(ratio, max=bound))
-        slope, curvature = map(torch.from_numpy, stirling_slopes(shape.numpy()))
-        density = torch.where(known, excess - log_value - stirling_rest(shape), -torch.inf)
-        rows = known.unsqueeze(-1)
-        first = torch.where(rows, torch.stack([by_location, inside * (excess - slope)], -1), 0.0)
-        if not with_second:
-            return density, first, None
-        twice = -shape * torch.where(ratio <= bound, torch.exp(torch.clamp(ratio, max=bound)), 0.0)
-        mixed = inside * by_location
-        entries = torch.stack([twice, mixed, mixed, inside * (excess - curvature)], -1)
-        return density, first, torch.where(rows, entries, 0.0).unflatten(-1, (2, 2))
+        slope, curvature = stirling_slopes(shape.numpy())
+        rests = np.stack([stirling_rest(shape).numpy(), slope, curvature])
+        # Where the shape is bounded nothing depends on s any more.
+        inside = (log_scale.detach().abs() <= bound).double()
+        value, first, second = gamma_derivatives(
+            y.numpy(), location.numpy(), shape.numpy(), rests, inside.numpy(), bound, with_second
+        )
+        return (
+            torch.from_numpy(value),
+            torch.from_numpy(first),
+            None if second is None else torch.from_numpy(second),
+        )
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """Mean μ = exp(h), (…, k)."""

@@ -9,6 +9,7 @@ from gatewise.families import Family
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.channels_torch import channel_derivatives
 from gatewise.ops.joint_pass import joint_pass
+from gatewise.ops.log_space import log_softmax
 
 __all__ = ["ChannelGradient", "Channels", "channel_gradient", "family_derivatives"]
 
@@ -58,8 +59,11 @@ def channel_gradient(
     weight: Tensor,
     normalised: bool,
     n_threads: int,
+    responsibilities: Tensor | None = None,
 ) -> ChannelGradient:
     """Σ w ℓ with its gradients by logits, locations and dispersions, in float64 on the CPU.
+
+    With responsibilities r it is the expected complete log-likelihood Σ w Σᵢ rᵢ (log πᵢ + log fᵢ) in place of Σ w ℓ.
 
     The family's derivatives are in closed form where it has them so, and by automatic differentiation otherwise.
 
@@ -72,10 +76,13 @@ def channel_gradient(
         weight: row weights (n,).
         normalised: whether the weights are the softmax of the logits; if not, exp(γ) as they are.
         n_threads: of the pass over the rows.
+        responsibilities: r (n, k); None for those of the mixture.
     """
     location, log_scale = location.detach(), log_scale.detach()
 
     def rows(density: Tensor) -> tuple[float, Tensor, Tensor]:
+        if responsibilities is not None:
+            return _expected(logits.detach(), density.detach(), weight, responsibilities, normalised)
         value, by_logits, by_density = joint_pass(
             logits.detach().numpy(), density.detach().numpy(), weight.numpy(), normalised, n_threads
         )
@@ -96,6 +103,17 @@ def channel_gradient(
         density, (location, log_scale), by_density, allow_unused=True, materialize_grads=True
     )
     return ChannelGradient(value, by_logits, by_location, by_scale)
+
+
+def _expected(
+    logits: Tensor, density: Tensor, weight: Tensor, responsibilities: Tensor, normalised: bool
+) -> tuple[float, Tensor, Tensor]:
+    """Σ w Σᵢ rᵢ (log πᵢ + log fᵢ) with its gradients by logits and log-densities (n, k)."""
+    share = weight.unsqueeze(-1) * responsibilities
+    log_weights = log_softmax(logits) if normalised else logits
+    value = float(torch.where(share > 0.0, share * (log_weights + density), 0.0).sum())
+    by_logits = share - share.sum(-1, keepdim=True) * log_weights.exp() if normalised else share
+    return value, by_logits, share
 
 
 def family_derivatives(family: Family, y: Tensor, location: Tensor, log_scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -82,11 +82,12 @@ class LinearChannels:
     def _normalised(self) -> bool:
         return not self.model.gate.is_joint
 
-    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """Σ w ℓ and its gradient by θ."""
+    def value_and_gradient(self, theta: np.ndarray, responsibilities: Tensor | None = None) -> tuple[float, np.ndarray]:
+        """Σ w ℓ, or with responsibilities (n, k) the expected complete log-likelihood, and its gradient by θ."""
         logits, location, log_scale = self._channels(theta)
+        family, normalised, n_threads = self.model.family, self._normalised, self.n_threads
         found = channel_gradient(
-            self.model.family, self.y, logits, location, log_scale, self.weight, self._normalised, self.n_threads
+            family, self.y, logits, location, log_scale, self.weight, normalised, n_threads, responsibilities
         )
         by_logits, by_location = found.logits.numpy(), found.location.numpy().reshape(len(logits), -1)
         blocks = (by_logits.T @ self._gate_design, by_location.T @ self._design, found.log_scale.numpy())

@@ -238,10 +238,20 @@ class ModuleProblem(Problem):
 
     def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
         """The mean objective and its gradient by θ."""
+        return self._value_and_gradient(theta)
+
+    def _value_and_gradient(
+        self, theta: np.ndarray, responsibilities: Tensor | None = None
+    ) -> tuple[float, np.ndarray]:
+        """Also of the expected complete log-likelihood Σ w Σᵢ rᵢ (log πᵢ + log fᵢ), with responsibilities (n, k)."""
         self.n_evaluations += 1
         point = self._tensors(theta, requires_grad=True)
         if self._linear is not None:
-            value, gradient = self._linear.value_and_gradient(theta)
+            value, gradient = self._linear.value_and_gradient(theta, responsibilities)
+        elif responsibilities is not None:
+            total = self._expected(point, responsibilities)
+            (slope,) = torch.autograd.grad(total, point)
+            value, gradient = float(total.detach()), slope.cpu().numpy().astype(float)
         else:
             value, gradient = self._rows_value_and_gradient(point)
         prior = self._log_prior(point)
@@ -417,15 +427,7 @@ class ModuleProblem(Problem):
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:
             return theta
         target = torch.tensor(responsibilities.T).to(self._x)
-
-        def expected(point: np.ndarray) -> tuple[float, np.ndarray]:
-            self.n_evaluations += 1
-            at = self._tensors(point, requires_grad=True)
-            value = self._expected(at, target)
-            (gradient,) = torch.autograd.grad(value, at)
-            return float(value.detach()), gradient.cpu().numpy().astype(float)
-
-        return ascend(expected, theta, self.bounds, _EXPECTATION_STEPS)
+        return ascend(lambda point: self._value_and_gradient(point, target), theta, self.bounds, _EXPECTATION_STEPS)
 
     def locate(self, model: MixtureOfExperts) -> np.ndarray:
         """θ of a model of the same parts."""
@@ -438,12 +440,12 @@ class ModuleProblem(Problem):
         return regressions and self.prototype.family.n_dispersion == 0 and self.options.constraints is None
 
     def _expected(self, theta: Tensor, responsibilities: Tensor) -> Tensor:
-        """(Σ w Σᵢ rᵢ (log πᵢ + log fᵢ) + log prior) / Σ w."""
+        """Σ w Σᵢ rᵢ (log πᵢ + log fᵢ)."""
         logits, density = self._evaluate(theta)
         weights = logits if self.prototype.gate.is_joint else log_softmax(logits)
         share = self._weight.unsqueeze(-1) * responsibilities
         term = torch.where(share > 0.0, weights + density, torch.zeros_like(density))
-        return ((share * term).sum() + self._log_prior(theta)) / self.total_weight
+        return (share * term).sum()
 
     # --- the verdict
 
