@@ -75,9 +75,9 @@ def test_parameters_are_rounded_by_their_standard_errors(tone):
     row = tables.parameters(tone.evidence)[1].rows[0]
     frame = tone.estimator.parameters_
     record = frame[(frame.component == "expert 1") & (frame.term == "(intercept)")].iloc[0]
-    assert row.standard_error == f"{record.standard_error:.4f}"
-    assert row.estimate == f"{record.estimate:.4f}"
-    assert len(row.standard_error.replace("0.", "").lstrip("0")) == 3
+    assert row.standard_error == f"{record.standard_error:.3f}"
+    assert row.estimate == f"{record.estimate:.3f}"
+    assert len(row.standard_error.replace("0.", "").lstrip("0")) == 2
 
 
 def test_withheld_standard_errors_are_dashes(temperature):

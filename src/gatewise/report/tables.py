@@ -14,6 +14,7 @@ import gatewise
 from gatewise.estimators.base import GatedEstimator
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
+from gatewise.inference.rounding import MISSING, p_value, rounded
 from gatewise.report.evidence import Evidence
 from gatewise.report.palette import expert_colour
 from gatewise.report.search import optimum_colour
@@ -40,7 +41,6 @@ __all__ = [
     "severity",
 ]
 
-MISSING = "–"
 HELD = "held"
 _CRITERIA = ("aic", "bic", "icl")
 _LISTED_OPTIMA = 12
@@ -218,16 +218,19 @@ def boundary(evidence: Evidence) -> list[BoundaryRow]:
     """The intervals of a gate that selects experts, rounded by their widths; at most 400, and none for other gates."""
     rows = []
     for found in (evidence.result.boundary or ())[:LISTED_PARAMETERS]:
-        places = _places(found.estimate, found.width)
+        estimate, lower, upper, width = (
+            rounded(value, found.width, digits=3).replace("-", _MINUS)
+            for value in (found.estimate, found.lower, found.upper, found.width)
+        )
         rows.append(
             BoundaryRow(
                 component=found.component,
                 colour=_component_colour(found.component),
                 term=found.term,
-                estimate=number(found.estimate, places),
-                lower=number(found.lower, places),
-                upper=number(found.upper, places),
-                width=number(found.width, places),
+                estimate=estimate,
+                lower=lower,
+                upper=upper,
+                width=width,
             )
         )
     return rows
@@ -326,25 +329,19 @@ def _percent(part: float, whole: float) -> str:
 
 def _parameter(record: dict[Any, Any]) -> ParameterRow:
     error = float(record["standard_error"])
-    estimate = float(record["estimate"])
-    places = _places(estimate, error)
+
+    def shown(column: str) -> str:
+        return rounded(float(record[column]), error).replace("-", _MINUS)
+
     return ParameterRow(
         term=str(record["term"]),
-        estimate=number(estimate, places),
-        standard_error=HELD if record["held"] else number(error, places),
+        estimate=shown("estimate"),
+        standard_error=HELD if record["held"] else shown("standard_error"),
         z=number(float(record["z"]), 2),
-        p_value=_p_value(float(record["p_value"])),
-        lower=number(float(record["lower"]), places),
-        upper=number(float(record["upper"]), places),
+        p_value=p_value(float(record["p_value"])),
+        lower=shown("lower"),
+        upper=shown("upper"),
     )
-
-
-def _places(value: float, error: float) -> int | None:
-    """Places after the point that give an error three significant digits; None where the number would be long."""
-    if not (math.isfinite(error) and error > 0.0):
-        return None
-    decimals = 2 - math.floor(math.log10(error))
-    return None if decimals > 9 or max(abs(value), error) >= 1e9 else max(decimals, 0)
 
 
 def _component_colour(component: str) -> str | None:
@@ -357,12 +354,6 @@ def _is_kept(optimum: Optimum, result: FitResult) -> bool:
     difference = abs(optimum.objective - result.objective)
     same_rows = np.allclose(optimum.effective_rows, result.effective_rows, rtol=1e-3, atol=1e-3)
     return same_rows and difference <= 1e-6 * max(1.0, abs(result.objective))
-
-
-def _p_value(value: float) -> str:
-    if math.isnan(value):
-        return MISSING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int], separating: Sequence[int] = ()) -> str:
