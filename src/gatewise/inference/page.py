@@ -89,7 +89,7 @@ def _tables(summary: "Summary") -> list[Table]:
     if boundary is not None and len(boundary):
         heading = "How far each coefficient can move until a row changes its experts"
         width = boundary["width"].to_numpy()
-        rounded_by = dict.fromkeys(("estimate", "lower", "upper", "width"), width)
+        rounded_by: dict[str, np.ndarray] = dict.fromkeys(("estimate", "lower", "upper", "width"), width)
         tables.append(Table("boundary", heading, boundary, rounded_by, digits=3))
     return tables
 
@@ -161,13 +161,9 @@ def _basis(summary: "Summary") -> str:
         value = f"residual sum of squares {significant(figures['residual_sum_of_squares'], 6)}"
     else:
         value = f"log-likelihood {figures['log_likelihood']:.2f}"
-    if summary.parameters["standard_error"].isna().all():
-        errors = "no standard errors"
-    else:
-        errors = f"standard errors from the {figures['standard_errors']}"
-    withheld = (
-        ", withheld (–) where there are none to give" if summary.parameters["standard_error"].isna().any() else ""
-    )
+    known = np.isfinite(summary.parameters["standard_error"].to_numpy(dtype=float))
+    errors = f"standard errors from the {figures['standard_errors']}" if known.any() else "no standard errors"
+    withheld = "" if known.all() else ", withheld (–) where there are none to give"
     return (
         f"n = {figures['n_rows']}{weight}; {value} with {figures['n_parameters']} free parameters; {errors}{withheld}; "
         "intervals are estimate ± normal quantile × standard error, those of positive parameters on the log scale."
