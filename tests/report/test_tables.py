@@ -113,13 +113,6 @@ def test_reproducibility_has_seed_rows_and_versions(tone):
     assert "numpy " in entries["Versions"]
 
 
-def test_the_call_repeats_the_fit(tone):
-    text = tables.call_text(tone.estimator)
-    assert text.startswith("GatedRegressor(\n")
-    assert f"    random_state={tone.estimator.result_.seed},\n" in text
-    assert "    n_starts='auto',\n" in text
-
-
 def test_least_squares_is_judged_by_its_squares(case):
     fitted = case("least squares")
     rows = {row.name: row for row in tables.criteria(fitted.evidence)}

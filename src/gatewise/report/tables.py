@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 import gatewise
-from gatewise.estimators.base import GatedEstimator
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
 from gatewise.inference.rounding import MISSING, p_value, rounded
@@ -30,7 +29,6 @@ __all__ = [
     "ParameterGroup",
     "ParameterRow",
     "boundary",
-    "call_text",
     "criteria",
     "experts",
     "number",
@@ -277,6 +275,7 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
         ("Features of the experts", ", ".join(estimator.expert_feature_names_) or "none"),
         ("Features of the gate", ", ".join(estimator.gate_feature_names_) or "none: constant weights"),
         ("Seed", str(result.seed)),
+        _must_give(result),
         ("Starts", f"{len(result.starts)}, with {_count(len(result.optima), 'distinct end point')}"),
         ("Relative gradient at the end", number(result.relative_gradient)),
         ("Smallest eigenvalue of the information per row", number(result.smallest_eigenvalue)),
@@ -291,23 +290,15 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
     ]
 
 
-def call_text(estimator: GatedEstimator, *, with_offset: bool = False) -> str:
-    """The call that repeats the fit, with every option written out and the seed that was used."""
-    options = dict(estimator.get_params(deep=False), random_state=estimator.result_.seed)
-    lines = [f"    {name}={_option(value)}," for name, value in sorted(options.items())]
-    arguments = "X, y, offset=offset" if with_offset else "X, y"
-    return "\n".join([f"{type(estimator).__name__}(", *lines, f").fit({arguments})"])
+def _must_give(result: FitResult) -> tuple[str, str]:
+    """The figure by which somebody sees that the same fit was obtained."""
+    if result.kind == "least_squares":
+        return "Residual sum of squares to obtain, with penalties", f"{-2.0 * result.objective:.10g}"
+    return "Log-likelihood to obtain", f"{result.log_likelihood:.10g}".replace("-", _MINUS)
 
 
 def _count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
-
-
-def _option(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"<array of shape {value.shape}>"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _criterion(
