@@ -206,4 +206,4 @@ def _figure(estimator: GatedEstimator) -> list[str]:
     """The line that prints what the fit must give, with what it gave."""
     figures = estimator.summary().statistics
     name = "residual_sum_of_squares" if figures["objective"] == "least_squares" else "log_likelihood"
-    return [f"print(fitted.summary().statistics[{name!r}])  # {figures[name]!r}"]
+    return [f"print(fitted.summary().statistics[{name!r}])  # {figures[name]:.10g}"]
