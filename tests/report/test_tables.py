@@ -54,6 +54,9 @@ def test_experts_table(tone):
     rows = tables.experts(tone.evidence)
     assert [row.name for row in rows] == ["Expert 1", "Expert 2"]
     assert [row.weight for row in rows] == ["71.8%", "28.2%"]
+    # To the digits that the table of parameters gives them.
+    groups = {group.component: group.rows for group in tables.parameters(tone.evidence)}
+    assert [row.scale for row in rows] == [groups[f"expert {expert}"][-1].estimate for expert in (1, 2)]
     assert rows[0].flags == ""
 
 

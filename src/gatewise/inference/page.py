@@ -14,7 +14,7 @@ from gatewise.ops.printable import printable
 if TYPE_CHECKING:
     from gatewise.inference.summary import Summary
 
-__all__ = ["Page", "page_of"]
+__all__ = ["Page", "errors_of_scales", "page_of"]
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _tables(summary: "Summary") -> list[Table]:
             "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
             _comparison(summary),
         ),
-        Table("experts", f"Experts (weight is the {share})", experts, {"scale": _errors_of_scales(summary)}),
+        Table("experts", f"Experts (weight is the {share})", experts, {"scale": errors_of_scales(summary)}),
         Table(
             "parameters",
             f"Parameters{logits}",
@@ -94,7 +94,7 @@ def _tables(summary: "Summary") -> list[Table]:
     return tables
 
 
-def _errors_of_scales(summary: "Summary") -> np.ndarray:
+def errors_of_scales(summary: "Summary") -> np.ndarray:
     """The standard error of each expert's scale, NaN where it is not in the table of parameters."""
     rows = summary.parameters[summary.parameters["term"] == "scale"]
     known = dict(zip(rows["component"], rows["standard_error"], strict=True))

@@ -13,6 +13,7 @@ import numpy as np
 import gatewise
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
+from gatewise.inference.page import errors_of_scales
 from gatewise.inference.rounding import MISSING, p_value, rounded
 from gatewise.report.evidence import Evidence
 from gatewise.report.palette import expert_colour
@@ -176,7 +177,7 @@ def experts(evidence: Evidence) -> list[ExpertRow]:
     """One row per expert; flags name experts that are tight, on the variance floor, or separate."""
     result = evidence.result
     scale = result.scale if result.scale.size else np.full(evidence.n_experts, math.nan)
-    places = _shared_places(scale)
+    errors = errors_of_scales(evidence.estimator.summary())
     separating = separated_experts(result)
     return [
         ExpertRow(
@@ -184,7 +185,7 @@ def experts(evidence: Evidence) -> list[ExpertRow]:
             name=f"Expert {expert + 1}",
             weight=f"{result.effective_rows[expert] / result.total_weight:.1%}",
             effective_rows=number(float(result.effective_rows[expert]), 1),
-            scale=number(float(scale[expert]), places),
+            scale=rounded(float(scale[expert]), float(errors[expert])).replace("-", _MINUS),
             relative_scale=_percent(float(scale[expert]), result.baseline.scale),
             flags=_flags(expert, result.tight, result.on_floor, separating),
         )
