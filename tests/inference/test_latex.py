@@ -124,6 +124,14 @@ def test_long_names_and_many_rows_stay_on_their_pages(tmp_path, n_features, k):
     assert len(body) - heads == len(summary.parameters)
 
 
+def test_thousands_of_parameters_are_printed(plain, tmp_path):
+    """More floats than LaTeX keeps waiting."""
+    copies = [plain.parameters.assign(component=plain.parameters["component"] + f", copy {i}") for i in range(150)]
+    text = dataclasses.replace(plain, parameters=pd.concat(copies, ignore_index=True)).to_latex()
+    assert text.count(r"\begin{table}") > 52
+    _compiled(text, tmp_path)
+
+
 @pytest.mark.parametrize("power", [-9, 7])
 def test_units_of_any_size_fit(table, tmp_path, power):
     x, y = table

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
 
 from gatewise.estimators import GatedClassifier, GatedRegressor
@@ -71,6 +72,9 @@ def _rows(frame: pd.DataFrame, name: str) -> tuple[Any, dict[str, Any]]:
         }
     if name == "arrays":
         return GatedRegressor(**QUICK), {"X": X.to_numpy(), "y": frame["y"].to_numpy()}
+    if name == "polars":
+        wide = pl.from_pandas(frame)
+        return GatedRegressor(**QUICK, gate_features=["x"]), {"X": wide.select(X.columns), "y": wide["y"]}
     if name == "classes":
         return GatedClassifier(**QUICK, gate_ridge=0.5), {"X": frame[["x"]], "y": frame["kind"]}
     if name == "least squares":
@@ -86,7 +90,9 @@ def _rows(frame: pd.DataFrame, name: str) -> tuple[Any, dict[str, Any]]:
     return GatedRegressor(**QUICK, **options), {"X": X, "y": frame["y"]}
 
 
-@pytest.mark.parametrize("name", ["weighted", "counts with an offset", "arrays", "classes", "least squares", "parts"])
+@pytest.mark.parametrize(
+    "name", ["weighted", "counts with an offset", "arrays", "polars", "classes", "least squares", "parts"]
+)
 def test_the_printed_python_makes_the_same_fit(table, name):
     estimator, rows = _rows(table, name)
     _fit(estimator, *(rows[key] for key in ("X", "y")), **{k: v for k, v in rows.items() if k not in ("X", "y")})

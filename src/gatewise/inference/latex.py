@@ -27,6 +27,7 @@ _INDENT = 10.0
 _LINES = 42
 _NOTE_LINE = 95
 _CAPTION_LINE = 75
+_WAITING = 15
 # Of the rows above the notes.
 _FEWEST = 8
 _HEADERS = {"estimate": "Estimate", "std. error": "Std. error", "z": "$z$", "p": "$p$"}
@@ -100,6 +101,9 @@ def latex(page: Page, caption: str | None, label: str, columns: Sequence[str]) -
         own = f"{breakable(caption or page.title)}. {breakable(table.heading)}."
         place = label if table is tables[0] else f"{label}-{table.name}"
         floats += _floats(table, own, place, notes, columns)
+    # LaTeX keeps a limited number of floats waiting for a page.
+    for place in range(_WAITING, len(floats), _WAITING):
+        floats[place] = "\\clearpage\n" + floats[place]
     text = "\n".join(floats)
     if r"\gatewiseletter" in text:
         parts.append(FALLBACK)

@@ -112,18 +112,16 @@ def _source(data_name: str | None) -> _Source | None:
 
 def _expression(values: Any, table: pd.DataFrame, *, logarithm: bool) -> str | None:
     """How the table's columns give these values, exactly; None if they do not."""
-    if isinstance(values, pd.DataFrame):
-        names = list(values.columns)
-        if len(set(names)) == len(names) and all(name in table and _equal(values[name], table[name]) for name in names):
-            return f"table[{names!r}]"
-        return None
-    if isinstance(values, pd.Series):
-        name = values.name
-        if name in table and _equal(values, table[name]):
-            return f"table[{name!r}]"
-        if logarithm:
-            return _logarithm(values, table)
-        return None
+    names = getattr(values, "columns", None)
+    if names is not None:
+        names = list(names)
+        known = len(set(names)) == len(names) and all(
+            name in table and _equal(values[name], table[name]) for name in names
+        )
+        return f"table[{names!r}]" if known else None
+    name = getattr(values, "name", None)
+    if name is not None and name in table and _equal(values, table[name]):
+        return f"table[{name!r}]"
     array = np.asarray(values)
     columns = [array] if array.ndim == 1 else list(array.T)
     found = [next((name for name in table if _equal(column, table[name])), None) for column in columns]
