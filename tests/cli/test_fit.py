@@ -239,7 +239,7 @@ def test_a_failure_while_writing_leaves_nothing(run, folder, monkeypatch, capsys
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gatewise.io.atomic.os.rename", full)
+    monkeypatch.setattr("gatewise.files.atomic.os.rename", full)
     outcome = run("fit", "tone", "--target", "tuned", "--starts", "1", "--out", "out")
     assert outcome.code == 2
     assert outcome.err == "error: cannot write the folder out: no space left on device\n"
@@ -458,7 +458,7 @@ def test_bad_input(refused, folder, content, options, message):
 
 def test_an_unwritable_folder(refused, folder, monkeypatch):
     # The tests may run as root, to whom nothing is forbidden.
-    monkeypatch.setattr("gatewise.io.atomic.os.access", lambda path, mode: False)
+    monkeypatch.setattr("gatewise.files.atomic.os.access", lambda path, mode: False)
     assert refused("fit", "tone", "--target", "tuned", "--out", "out").startswith(
         "error: cannot write the folder out: no permission to write in "
     )

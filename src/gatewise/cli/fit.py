@@ -172,7 +172,8 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
-        from gatewise.io import check_level, check_new_folder, open_table, prepare_training, usual_features
+        from gatewise.files import check_new_folder
+        from gatewise.io import check_level, open_table, prepare_training, usual_features
 
         target = [as_text(name) for name in target]
         weights, exposure = (None if name is None else as_text(name) for name in (weights, exposure))
@@ -294,7 +295,8 @@ def _write_outputs(
 ) -> list[str]:
     """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
     from gatewise.estimators import GatedClassifier
-    from gatewise.io import ModelMetadata, SavedModel, model_files, new_folder, predict_table
+    from gatewise.files import new_folder
+    from gatewise.io import ModelMetadata, SavedModel, model_files, predict_table
     from gatewise.report import render_report
 
     is_classifier = isinstance(estimator, GatedClassifier)

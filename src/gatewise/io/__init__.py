@@ -1,6 +1,5 @@
-"""Files in and out: tables, model folders, and outputs that are written whole or not at all."""
+"""Files in and out: tables, model folders and predictions."""
 
-from gatewise.io.atomic import NewFolder, check_new_file, check_new_folder, new_folder, write_file
 from gatewise.io.coding import (
     CategoricalColumn,
     ColumnCoding,
@@ -20,19 +19,15 @@ __all__ = [
     "Column",
     "ColumnCoding",
     "ModelMetadata",
-    "NewFolder",
     "NumericColumn",
     "PredictionData",
     "SavedModel",
     "Table",
     "TrainingData",
     "check_level",
-    "check_new_file",
-    "check_new_folder",
     "check_table_name",
     "load_model",
     "model_files",
-    "new_folder",
     "open_table",
     "parse_csv",
     "parse_parquet",
@@ -42,6 +37,5 @@ __all__ = [
     "read_table",
     "save_model",
     "usual_features",
-    "write_file",
     "write_table",
 ]

@@ -21,7 +21,7 @@ import torch
 from pydantic import ValidationError
 
 from gatewise.exceptions import InputError, ModelFolderError
-from gatewise.io.atomic import NewFolder, new_folder
+from gatewise.files import NewFolder, new_folder
 from gatewise.io.model_config import (
     SCHEMA_VERSION,
     ModelConfig,

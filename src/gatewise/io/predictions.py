@@ -9,7 +9,7 @@ import pandas as pd
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel

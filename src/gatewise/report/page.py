@@ -8,7 +8,7 @@ from plotly.offline import get_plotlyjs
 
 import gatewise
 from gatewise.estimators.base import GatedEstimator
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
 from gatewise.report.rendering import rendered
