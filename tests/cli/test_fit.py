@@ -15,6 +15,8 @@ from gatewise.io import load_model
 FILES = [
     "model/config.json",
     "model/weights.safetensors",
+    "model/fit.json",
+    "model/fit.safetensors",
     "summary.json",
     "summary.txt",
     "predictions.csv",
@@ -169,7 +171,7 @@ def fitted(run, folder):
         "out",
     )
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[-7:] == ["written:", *(f"out/{name}" for name in FILES)]
+    assert outcome.out.splitlines()[-len(FILES) - 1 :] == ["written:", *(f"out/{name}" for name in FILES)]
     return folder
 
 

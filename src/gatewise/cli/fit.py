@@ -294,27 +294,17 @@ def _write_outputs(
     level: float,
 ) -> list[str]:
     """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
-    from gatewise.estimators import GatedClassifier
     from gatewise.files import new_folder
-    from gatewise.io import ModelMetadata, SavedModel, model_files, predict_table
+    from gatewise.io import SavedModel, predict_table
     from gatewise.report import render_report
 
-    is_classifier = isinstance(estimator, GatedClassifier)
-    columns = getattr(training.target, "columns", None)
-    metadata = ModelMetadata(
-        feature_names=tuple(estimator.expert_feature_names_),
-        gate_feature_names=tuple(estimator.gate_feature_names_),
-        target_name=estimator.target_name_,
-        coding=training.coding,
-        exposure_name=exposure,
-        class_names=tuple(str(label) for label in estimator.classes_) if is_classifier else None,
-        target_columns=None if columns is None else tuple(columns),
-        objective="least_squares" if estimator.result_.kind == "least_squares" else "likelihood",
-    )
+    metadata = estimator.folder_metadata(training.coding, exposure)
     # The folder knows classes by their names.
-    named = dataclasses.replace(training, target=training.target.astype(str)) if is_classifier else training
+    named = training
+    if metadata.class_names is not None:
+        named = dataclasses.replace(training, target=training.target.astype(str))
     predictions = predict_table(SavedModel(estimator.model_, metadata), named, level=level)
-    files = {f"model/{name}": content for name, content in model_files(estimator.model_, metadata).items()}
+    files = {f"model/{name}": content for name, content in estimator.folder_files(metadata).items()}
     files |= {
         "summary.json": (summary.to_json() + "\n").encode(),
         "summary.txt": (text + "\n").encode(),

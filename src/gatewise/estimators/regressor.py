@@ -117,6 +117,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
                [-0.6,  2.2]])
     """
 
+    _stored_as = "GatedRegressor"
+
     def __init__(
         self,
         n_experts: int = 2,
@@ -347,7 +349,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             )
         named = columns[0] != "y[0]"
         name = ", ".join(columns) if named else "y"
-        return Target(values, name, tuple(columns) if named and family.n_outputs > 1 else ())
+        outputs = tuple(columns) if named and family.n_outputs > 1 else ()
+        return Target(values, name, outputs, columns=tuple(columns))
 
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
         values = self._target(y, self.model_.family).values

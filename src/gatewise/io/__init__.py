@@ -6,6 +6,7 @@ from gatewise.io.coding import (
     NumericColumn,
     PredictionData,
     TrainingData,
+    code_frame,
     prepare_prediction,
     prepare_training,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "TrainingData",
     "check_level",
     "check_table_name",
+    "code_frame",
     "load_model",
     "model_files",
     "open_table",

@@ -27,17 +27,24 @@ from gatewise.model import MixtureOfExperts
 
 __all__ = [
     "CONFIG_NAME",
+    "FIT_ARRAYS_NAME",
+    "FIT_NAME",
     "SCHEMA_VERSION",
     "WEIGHTS_NAME",
     "ModelMetadata",
     "SavedModel",
     "load_model",
+    "load_with_checksum",
     "model_files",
+    "model_folder",
+    "refusal_to_replace",
     "save_model",
 ]
 
 CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "weights.safetensors"
+FIT_NAME = "fit.json"
+FIT_ARRAYS_NAME = "fit.safetensors"
 
 _LARGEST_CONFIG = 16 * 2**20
 
@@ -86,9 +93,9 @@ def model_files(model: MixtureOfExperts, metadata: ModelMetadata) -> dict[str, b
     return {CONFIG_NAME: text.encode(), WEIGHTS_NAME: weights}
 
 
-def _refusal(folder: Path) -> str | None:
+def refusal_to_replace(folder: Path) -> str | None:
     """Why `folder` must not be replaced by a model folder, or None if it is a model folder and holds nothing else."""
-    strangers = set(NewFolder(folder).files()) - {CONFIG_NAME, WEIGHTS_NAME}
+    strangers = set(NewFolder(folder).files()) - {CONFIG_NAME, WEIGHTS_NAME, FIT_NAME, FIT_ARRAYS_NAME}
     if strangers:
         return f"it holds {sorted(strangers)[0]!r}, which Gatewise did not write"
     try:
@@ -131,7 +138,7 @@ def save_model(
         ('x',)
     """
     files = model_files(model, metadata)
-    with new_folder(directory, overwrite=overwrite, manifest=False, refusal=_refusal) as folder:
+    with new_folder(directory, overwrite=overwrite, manifest=False, refusal=refusal_to_replace) as folder:
         for name, content in files.items():
             folder.write(name, content)
 
