@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from gatewise import datasets
+from gatewise.cli.words import for_command_line
 from gatewise.estimators import GatedRegressor
 from gatewise.io import load_model
 
@@ -56,7 +57,7 @@ def test_the_summary_is_the_estimators(run, folder):
     estimator = GatedRegressor(n_starts=4, random_state=0).fit(frame[["stretchratio"]], frame["tuned"])
     summary = timeless(outcome.out)
     assert summary["statistics"]["log_likelihood"] == estimator.log_likelihood_
-    assert summary == timeless(estimator.summary(0.95).to_json())
+    assert summary == timeless(for_command_line(estimator).summary(0.95).to_json())
     # The maximum with the gate on stretchratio, from an independent program with an exact Hessian.
     assert summary["statistics"]["log_likelihood"] == pytest.approx(142.84801414175612, rel=1e-9)
     assert list(folder.iterdir()) == []
@@ -104,7 +105,7 @@ def test_options_reach_the_estimator(run, folder):
         random_state=5,
     )
     estimator.fit(design, frame["y"], sample_weight=frame["w"])
-    assert timeless(outcome.out) == timeless(estimator.summary(0.8).to_json())
+    assert timeless(outcome.out) == timeless(for_command_line(estimator).summary(0.8).to_json())
 
 
 @pytest.mark.parametrize("arguments", [["--gate-features", "none"], ["--gate-features", ""]])
@@ -184,10 +185,10 @@ def test_the_outputs_are_complete_and_agree(run, fitted):
         {"x": frame["x"], **{f"group={g}": (frame["group"] == g).astype(float) for g in ("south", "west")}}
     )
     estimator = GatedRegressor(gate_features=["x"], n_starts=2, random_state=0).fit(design, frame["y"])
-    assert timeless((out / "summary.json").read_text()) == timeless(estimator.summary(0.95).to_json())
+    assert timeless((out / "summary.json").read_text()) == timeless(for_command_line(estimator).summary(0.95).to_json())
     text = (out / "summary.txt").read_text()
     assert text.startswith("coded the column 'group' as 'group=south', 'group=west';")
-    assert text.endswith("\n\n" + estimator.summary(0.95).to_text() + "\n")
+    assert text.endswith("\n\n" + for_command_line(estimator).summary(0.95).to_text() + "\n")
     saved = load_model(out)
     assert saved.metadata.feature_names == ("x", "group=south", "group=west")
     assert saved.metadata.gate_feature_names == ("x",)
@@ -492,3 +493,21 @@ def test_other_defects_are_not_dressed_up_as_input_errors(folder, monkeypatch):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_advice_names_options_and_the_saved_fit_names_arguments(run, folder):
+    outcome = run("fit", "tone", "--target", "tuned", "--starts", "2", "--seed", "0", "--out", "out")
+    advice = "more starts, or --starts auto, which goes on"
+    assert advice in " ".join(outcome.out.split())
+    assert advice in " ".join((folder / "out" / "summary.txt").read_text().split())
+    assert advice in (folder / "out" / "report.html").read_text()
+    loaded = GatedRegressor.load("out")
+    assert 'more starts, or n_starts="auto", which goes on' in loaded.result_.findings[0].message
+
+
+def test_the_interval_of_predictions_is_that_of_python(run, folder):
+    run("fit", "tone", "--target", "tuned", "--starts", "2", "--seed", "0", "--out", "out")
+    run("predict", "out", "tone", "--out", "p.csv")
+    predictions = pd.read_csv("p.csv")
+    interval = GatedRegressor.load("out").predict_interval(datasets.load("tone").frame[["stretchratio"]])
+    np.testing.assert_allclose(predictions[["lower", "upper"]], interval, rtol=1e-12)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
+from gatewise.cli.words import for_command_line
 from gatewise.exceptions import GatewiseWarning, InputError
 
 if TYPE_CHECKING:
@@ -242,7 +243,7 @@ def fit(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "
                 f"{estimator.result_.n_rows} usable rows; use fewer experts or features, or more rows"
             )
-        summary = estimator.summary(level)
+        summary = for_command_line(estimator).summary(level)
         notes += training.notes
         text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
         written = []
@@ -310,7 +311,7 @@ def _write_outputs(
         "summary.txt": (text + "\n").encode(),
         "predictions.csv": predictions.to_csv(index=False, lineterminator="\n").encode(),
         "report.html": render_report(
-            estimator,
+            for_command_line(estimator),
             training.design,
             training.target,
             sample_weight=training.weights,

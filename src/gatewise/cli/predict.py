@@ -18,7 +18,7 @@ def predict(
         str, typer.Argument(metavar="DATA", help="A CSV or parquet file, or the name of a shipped data set.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the predictions: a .csv or .parquet file.")],
-    level: Annotated[float, typer.Option(metavar="REAL", help="Probability of the prediction interval.")] = 0.9,
+    level: Annotated[float, typer.Option(metavar="REAL", help="Probability of the prediction interval.")] = 0.95,
     missing: Annotated[
         MissingChoice, typer.Option(help="Refuse missing values, or drop their rows.")
     ] = MissingChoice.REFUSE,

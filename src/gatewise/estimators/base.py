@@ -3,7 +3,6 @@
 import warnings
 from abc import abstractmethod
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -47,9 +46,10 @@ from gatewise.inference import (
     squared_errors,
     summarise,
 )
+from gatewise.io import check_level
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["GatedEstimator", "Target", "check_lengths", "check_level"]
+__all__ = ["GatedEstimator", "Target", "check_lengths"]
 
 _DEGENERATE = (FitStatus.ON_FLOOR, FitStatus.EMPTY_EXPERT, FitStatus.TIGHT)
 _SEPARATED = (FitStatus.SEPARATED, FitStatus.EXPERT_SEPARATED)
@@ -370,16 +370,6 @@ def check_lengths(n: int, target: np.ndarray) -> None:
     """
     if len(target) != n:
         raise InputError(f"X has {n} rows and y {len(target)}: they must be the same")
-
-
-def check_level(level: float) -> None:
-    """Refuse a level that is no probability of an interval.
-
-    Raises:
-        InputError: it does not lie strictly between 0 and 1.
-    """
-    if not (isinstance(level, Real) and 0.0 < level < 1.0):
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level!r}")
 
 
 def _warning_of(status: FitStatus) -> type[FitWarning]:

@@ -265,7 +265,7 @@ def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) ->
         first = int(np.flatnonzero(incomplete)[0])
         raise InputError(
             f"{table.where(first)}: missing values in {rows}, by column: {counts}; fill them in, or leave these rows "
-            "out with --missing drop"
+            'out with missing="drop"'
         )
     if incomplete.all():
         raise InputError(f"{table.source}: every row has a missing value, by column: {counts}; no row is left")

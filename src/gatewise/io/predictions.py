@@ -2,6 +2,7 @@
 
 import io
 import os
+from numbers import Real
 from pathlib import Path
 
 import numpy as np
@@ -23,8 +24,8 @@ def check_level(level: float) -> None:
     Raises:
         InputError: `level` does not lie strictly between 0 and 1.
     """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
+    if not (isinstance(level, Real) and 0.0 < level < 1.0):
+        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level!r}")
 
 
 @torch.no_grad()
@@ -32,7 +33,7 @@ def predict_table(
     saved: SavedModel,
     data: TrainingData | PredictionData,
     *,
-    level: float = 0.9,
+    level: float = 0.95,
     offset: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The mixture's predictions, one row per row of the data.
