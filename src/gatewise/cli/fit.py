@@ -174,7 +174,7 @@ def fit(
     """
     with ends_on_interrupt():
         from gatewise.files import check_new_folder
-        from gatewise.io import check_level, open_table, prepare_training, usual_features
+        from gatewise.io import check_level, check_source, open_table, usual_features
 
         target = [as_text(name) for name in target]
         weights, exposure = (None if name is None else as_text(name) for name in (weights, exposure))
@@ -182,6 +182,7 @@ def fit(
         check_level(level)
         if out is not None:
             check_new_folder(out, overwrite=overwrite)
+        check_source(data)
         parts: dict[str, Any] = {
             "gate_options": parse_options("--gate-option", gate_option),
             "expert_options": parse_options("--expert-option", expert_option),
@@ -204,6 +205,8 @@ def fit(
         gate_names = None if gate_features is None else split_names(gate_features)
         if gate_names == ["none"]:
             gate_names = []
+        from gatewise.io import prepare_training
+
         training = prepare_training(
             open_table(data, encoding),
             target,

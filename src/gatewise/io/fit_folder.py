@@ -24,11 +24,18 @@ from gatewise.io.model_folder import (
     SavedModel,
     load_with_checksum,
     model_files,
-    model_folder,
     refusal_to_replace,
 )
 from gatewise.io.pack import Packer, Unpacker
-from gatewise.io.sealed import VERSION, canonical_checksum, checksum, damaged, read_member, read_sealed
+from gatewise.io.sealed import (
+    VERSION,
+    canonical_checksum,
+    checksum,
+    damaged,
+    find_model_folder,
+    read_member,
+    read_sealed,
+)
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["FIT_SCHEMA_VERSION", "fit_files", "load_fit", "save_fit"]
@@ -99,7 +106,7 @@ def load_fit(directory: str | os.PathLike[str]) -> tuple[SavedModel, dict[str, A
     Raises:
         ModelFolderError: as `load_model`; or the folder holds a model without its fit, or the fit of another model.
     """
-    folder = model_folder(directory)
+    folder = find_model_folder(directory)
     saved, config_checksum = load_with_checksum(folder)
     if not os.path.lexists(folder / FIT_NAME):
         raise ModelFolderError(

@@ -22,7 +22,16 @@ from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.files import NewFolder, new_folder
 from gatewise.io.model_arrays import put_together, take_apart
 from gatewise.io.model_config import SCHEMA_VERSION, ModelConfig, ModelMetadata
-from gatewise.io.sealed import VERSION, canonical_checksum, checksum, damaged, read_member, read_sealed
+from gatewise.io.sealed import (
+    CONFIG_NAME,
+    VERSION,
+    canonical_checksum,
+    checksum,
+    damaged,
+    find_model_folder,
+    read_member,
+    read_sealed,
+)
 from gatewise.model import MixtureOfExperts
 
 __all__ = [
@@ -36,12 +45,10 @@ __all__ = [
     "load_model",
     "load_with_checksum",
     "model_files",
-    "model_folder",
     "refusal_to_replace",
     "save_model",
 ]
 
-CONFIG_NAME = "config.json"
 WEIGHTS_NAME = "weights.safetensors"
 FIT_NAME = "fit.json"
 FIT_ARRAYS_NAME = "fit.safetensors"
@@ -163,7 +170,7 @@ def load_model(directory: str | os.PathLike[str]) -> SavedModel:
         ModelFolderError: it is missing or incomplete, of a newer version, names unknown classes, was changed after it
             was written, links out of itself, or its arrays have wrong names, shapes or types or are not finite.
     """
-    return load_with_checksum(model_folder(directory))[0]
+    return load_with_checksum(find_model_folder(directory))[0]
 
 
 def load_with_checksum(folder: Path) -> tuple[SavedModel, str]:
@@ -186,17 +193,3 @@ def load_with_checksum(folder: Path) -> tuple[SavedModel, str]:
     except InputError as error:
         raise ModelFolderError(f"the model folder {folder} cannot be rebuilt: {error}; save the model again") from None
     return SavedModel(model, config.metadata), config.sha256
-
-
-def model_folder(directory: str | os.PathLike[str]) -> Path:
-    """The model folder that a folder is, or that lies in it as the folder `model` of a fit's outputs.
-
-    Raises:
-        ModelFolderError: there is no such folder.
-    """
-    folder = Path(directory)
-    if not os.path.lexists(folder / CONFIG_NAME) and os.path.lexists(folder / "model" / CONFIG_NAME):
-        folder = folder / "model"
-    if not os.path.isdir(folder):
-        raise ModelFolderError(f"there is no model folder {folder}: check its name")
-    return folder

@@ -3,12 +3,25 @@
 import hashlib
 import importlib.metadata
 import json
+import os
 from pathlib import Path
 from typing import Any, NoReturn
 
 from gatewise.exceptions import ModelFolderError
 
-__all__ = ["VERSION", "canonical_checksum", "checksum", "damaged", "read_member", "read_sealed"]
+__all__ = [
+    "CONFIG_NAME",
+    "VERSION",
+    "canonical_checksum",
+    "checksum",
+    "damaged",
+    "find_model_folder",
+    "read_member",
+    "read_sealed",
+]
+
+CONFIG_NAME = "config.json"
+"""The file by which a model folder is known."""
 
 # Not from the package itself: it exports names of higher layers.
 VERSION = importlib.metadata.version("gatewise")
@@ -30,6 +43,20 @@ def canonical_checksum(content: dict[str, Any]) -> str:
     rest = {key: value for key, value in content.items() if key != "sha256"}
     canonical = json.dumps(rest, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
     return checksum(canonical.encode("ascii"))
+
+
+def find_model_folder(directory: str | os.PathLike[str]) -> Path:
+    """The model folder that a folder is, or that lies in it as the folder `model` of a fit's outputs.
+
+    Raises:
+        ModelFolderError: there is no such folder.
+    """
+    folder = Path(directory)
+    if not os.path.lexists(folder / CONFIG_NAME) and os.path.lexists(folder / "model" / CONFIG_NAME):
+        folder = folder / "model"
+    if not os.path.isdir(folder):
+        raise ModelFolderError(f"there is no model folder {folder}: check its name")
+    return folder
 
 
 def damaged(folder: Path, reason: str) -> ModelFolderError:
