@@ -18,9 +18,10 @@ import subprocess
 import sys
 import tempfile
 
-from common import machine, write_json
 from rich.console import Console
 from rich.table import Table
+
+from common import machine, write_json
 
 TIMES = 5
 
