@@ -162,15 +162,21 @@ def register(
 
         return packer.once(value, entry) if once else entry()
 
-    def unpacked(entry: dict[str, Any], unpacker: Unpacker) -> Any:
+    _packed.register(cls, packed)
+    _register_unpacking(kind, unpack)
+
+
+def _register_unpacking(kind: str, unpack: Callable[[dict[str, Any], Unpacker], Any]) -> None:
+    """Enter how a kind is unpacked; whatever keeps it from it becomes one sentence."""
+
+    def unpacked(packed: dict[str, Any], unpacker: Unpacker) -> Any:
         try:
-            return unpack(entry, unpacker)
+            return unpack(packed, unpacker)
         except InputError:
             raise
         except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError) as error:
             raise InputError(f"no {kind} can be made of what is there ({type(error).__name__}: {error})") from None
 
-    _packed.register(cls, packed)
     _UNPACK[kind] = unpacked
 
 
@@ -280,11 +286,12 @@ def _unpack_random_state(packed: dict[str, Any], unpacker: Unpacker) -> np.rando
     return generator
 
 
-_UNPACK["float"] = lambda packed, unpacker: _NOT_FINITE[packed["value"]]
-_UNPACK["shared"] = lambda packed, unpacker: unpacker.shared(packed["place"])
-_UNPACK["mapping"] = lambda packed, unpacker: {
-    unpacker.unpack(name): unpacker.unpack(entry) for name, entry in packed["items"]
-}
+_register_unpacking("float", lambda packed, unpacker: _NOT_FINITE[packed["value"]])
+_register_unpacking("shared", lambda packed, unpacker: unpacker.shared(packed["place"]))
+_register_unpacking(
+    "mapping",
+    lambda packed, unpacker: {unpacker.unpack(name): unpacker.unpack(entry) for name, entry in packed["items"]},
+)
 register(
     "tuple",
     tuple,
