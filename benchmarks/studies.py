@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
 from gatewise.study import Store, StudySlopes, read_design, run_study, slopes
 from gatewise.study.progress import live_progress
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import integrate
@@ -447,3 +448,25 @@ class Scored(torch.nn.Module):
 
     def forward(self, x, y):
         return self.model.log_prob(x, y)
+
+
+@pytest.mark.parametrize(
+    ("x", "pattern"),
+    [
+        (pd.DataFrame({"a": [1.0], "b": [2.0]}), r"x must be a torch tensor \(…, 2\) .*, not a DataFrame: give torch"),
+        (np.ones((1, 2)), r"not a ndarray: .*load the folder as an estimator, whose `predict` takes tables"),
+        (torch.ones(1, 3), r"x has the shape \(1, 3\), and the model takes \(…, 2\)"),
+        (torch.tensor(1.0), r"x has the shape \(\)"),
+    ],
+)
+def test_inputs_that_are_no_tensor_of_the_features(x, pattern):
+    model = random_model()
+    y = torch.zeros(1, dtype=torch.float64)
+    for ask in (model.mean, model.log_weights, model.expert_parameters, model.variance, model.sample):
+        with pytest.raises(InputError, match=pattern):
+            ask(x)
+    for ask in (model.log_prob, model.responsibilities):
+        with pytest.raises(InputError, match=pattern):
+            ask(x, y)
+    with pytest.raises(InputError, match="gate_x "):
+        model.mean(torch.ones(1, 2, dtype=torch.float64), x)

@@ -1,6 +1,7 @@
 """Gatewise: mixtures of experts, p(y | x) = Σᵢ πᵢ(x) f(y | h(x, ηᵢ)), fitted at the maximum.
 
-The names below are loaded when they are first used, so that `import gatewise` and the command line start quickly.
+The names below and the packages are loaded when they are first used, so that `import gatewise` and the command line
+start quickly. `dir(gatewise)` lists them all.
 """
 
 import importlib
@@ -53,12 +54,32 @@ _HOME = {
     "write_report": "report",
 }
 
+_PACKAGES = (
+    "datasets",
+    "estimators",
+    "exceptions",
+    "experts",
+    "families",
+    "files",
+    "fit",
+    "gates",
+    "inference",
+    "io",
+    "model",
+    "ops",
+    "report",
+    "study",
+    "theory",
+)
+
 
 def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"gatewise.{_HOME[name]}"), name)
+    if name in _PACKAGES:
+        return importlib.import_module(f"gatewise.{name}")
     raise AttributeError(f"module 'gatewise' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__, *_PACKAGES])

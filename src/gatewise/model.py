@@ -188,8 +188,14 @@ class MixtureOfExperts(nn.Module):
         return self.is_normalised
 
     def gate_input(self, x: Tensor, gate_x: Tensor | None = None) -> Tensor:
-        """What the gate itself sees, (…, d) ↦ (…, d_gate): `gate_x`, x or nothing, standardised if that is stored."""
+        """What the gate itself sees, (…, d) ↦ (…, d_gate): `gate_x`, x or nothing, standardised if that is stored.
+
+        Raises:
+            InputError: an input is no tensor, or has not the gate's features on its last axis.
+        """
+        _check_input("x", x, None if gate_x is not None or self.gate.n_features == 0 else self.gate.n_features)
         seen = gate_x if gate_x is not None else x[..., :0] if self.gate.n_features == 0 else x
+        _check_input("gate_x", seen, self.gate.n_features)
         return seen if self.gate_scaler is None else self.gate_scaler(seen)
 
     def log_weights(self, x: Tensor, gate_x: Tensor | None = None) -> Tensor:
@@ -204,8 +210,10 @@ class MixtureOfExperts(nn.Module):
             offset: added to every location (…,), for families with a log link: the logarithm of an exposure.
 
         Raises:
-            InputError: the family takes no offset, or it is not one finite number for each input.
+            InputError: x is no tensor, or has not the experts' features on its last axis; the family takes no offset,
+                or it is not one finite number for each input.
         """
+        _check_input("x", x, self.experts.n_features)
         location, dispersion = self.experts(x if self.expert_scaler is None else self.expert_scaler(x))
         if offset is None:
             return location, dispersion
@@ -409,6 +417,18 @@ class MixtureOfExperts(nn.Module):
         weights = self.log_weights(x, gate_x).exp()
         location, dispersion = self.expert_parameters(x, offset)
         return weights, _silenced(location, weights == 0.0), dispersion
+
+
+def _check_input(name: str, x: Any, n_features: int | None) -> None:
+    """Refuse an input that is no tensor, or has not so many features on its last axis, if that is told."""
+    size = "d" if n_features is None else str(n_features)
+    if not isinstance(x, Tensor):
+        raise InputError(
+            f"{name} must be a torch tensor (…, {size}) of the features in their order, not a {type(x).__name__}: give "
+            "torch.tensor(…) of the numbers, or load the folder as an estimator, whose `predict` takes tables"
+        )
+    if x.ndim == 0 or (n_features is not None and x.shape[-1] != n_features):
+        raise InputError(f"{name} has the shape {tuple(x.shape)}, and the model takes (…, {size})")
 
 
 def _silenced(location: Tensor, absent: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 
 from gatewise import datasets
+from gatewise.cli.words import for_command_line
 from gatewise.estimators import GatedRegressor
 from gatewise.io import load_model
 from tests.report.pages import Page
@@ -17,6 +18,8 @@ from tests.report.pages import Page
 FILES = [
     "model/config.json",
     "model/weights.safetensors",
+    "model/fit.json",
+    "model/fit.safetensors",
     "summary.json",
     "summary.txt",
     "predictions.csv",
@@ -56,7 +59,7 @@ def test_the_summary_is_the_estimators(run, folder):
     estimator = GatedRegressor(n_starts=4, random_state=0).fit(frame[["stretchratio"]], frame["tuned"])
     summary = timeless(outcome.out)
     assert summary["statistics"]["log_likelihood"] == estimator.log_likelihood_
-    assert summary == timeless(estimator.summary(0.95).to_json())
+    assert summary == timeless(for_command_line(estimator).summary(0.95).to_json())
     # The maximum with the gate on stretchratio, from an independent program with an exact Hessian.
     assert summary["statistics"]["log_likelihood"] == pytest.approx(142.84801414175612, rel=1e-9)
     assert list(folder.iterdir()) == []
@@ -104,7 +107,7 @@ def test_options_reach_the_estimator(run, folder):
         random_state=5,
     )
     estimator.fit(design, frame["y"], sample_weight=frame["w"])
-    assert timeless(outcome.out) == timeless(estimator.summary(0.8).to_json())
+    assert timeless(outcome.out) == timeless(for_command_line(estimator).summary(0.8).to_json())
 
 
 @pytest.mark.parametrize("arguments", [["--gate-features", "none"], ["--gate-features", ""]])
@@ -171,7 +174,7 @@ def fitted(run, folder):
         "out",
     )
     assert outcome.code == 0, outcome.err
-    assert outcome.out.splitlines()[-7:] == ["written:", *(f"out/{name}" for name in FILES)]
+    assert outcome.out.splitlines()[-len(FILES) - 1 :] == ["written:", *(f"out/{name}" for name in FILES)]
     return folder
 
 
@@ -184,10 +187,10 @@ def test_the_outputs_are_complete_and_agree(run, fitted):
         {"x": frame["x"], **{f"group={g}": (frame["group"] == g).astype(float) for g in ("south", "west")}}
     )
     estimator = GatedRegressor(gate_features=["x"], n_starts=2, random_state=0).fit(design, frame["y"])
-    assert timeless((out / "summary.json").read_text()) == timeless(estimator.summary(0.95).to_json())
+    assert timeless((out / "summary.json").read_text()) == timeless(for_command_line(estimator).summary(0.95).to_json())
     text = (out / "summary.txt").read_text()
     assert text.startswith("coded the column 'group' as 'group=south', 'group=west';")
-    assert text.endswith("\n\n" + estimator.summary(0.95).to_text() + "\n")
+    assert text.endswith("\n\n" + for_command_line(estimator).summary(0.95).to_text() + "\n")
     saved = load_model(out)
     assert saved.metadata.feature_names == ("x", "group=south", "group=west")
     assert saved.metadata.gate_feature_names == ("x",)
@@ -241,7 +244,7 @@ def test_a_failure_while_writing_leaves_nothing(run, folder, monkeypatch, capsys
     def full(*arguments, **options):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("gatewise.io.atomic.os.rename", full)
+    monkeypatch.setattr("gatewise.files.atomic.os.rename", full)
     outcome = run("fit", "tone", "--target", "tuned", "--starts", "1", "--out", "out")
     assert outcome.code == 2
     assert outcome.err == "error: cannot write the folder out: no space left on device\n"
@@ -460,7 +463,7 @@ def test_bad_input(refused, folder, content, options, message):
 
 def test_an_unwritable_folder(refused, folder, monkeypatch):
     # The tests may run as root, to whom nothing is forbidden.
-    monkeypatch.setattr("gatewise.io.atomic.os.access", lambda path, mode: False)
+    monkeypatch.setattr("gatewise.files.atomic.os.access", lambda path, mode: False)
     assert refused("fit", "tone", "--target", "tuned", "--out", "out").startswith(
         "error: cannot write the folder out: no permission to write in "
     )
@@ -510,3 +513,21 @@ def test_the_reports_command_makes_the_fit_again(run, folder):
     again = run(*words, "--json")
     assert again.code == 0
     assert timeless(again.out) == timeless((folder / "result" / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_advice_names_options_and_the_saved_fit_names_arguments(run, folder):
+    outcome = run("fit", "tone", "--target", "tuned", "--starts", "2", "--seed", "0", "--out", "out")
+    advice = "more starts, or --starts auto, which goes on"
+    assert advice in " ".join(outcome.out.split())
+    assert advice in " ".join((folder / "out" / "summary.txt").read_text().split())
+    assert advice in (folder / "out" / "report.html").read_text()
+    loaded = GatedRegressor.load("out")
+    assert 'more starts, or n_starts="auto", which goes on' in loaded.result_.findings[0].message
+
+
+def test_the_interval_of_predictions_is_that_of_python(run, folder):
+    run("fit", "tone", "--target", "tuned", "--starts", "2", "--seed", "0", "--out", "out")
+    run("predict", "out", "tone", "--out", "p.csv")
+    predictions = pd.read_csv("p.csv")
+    interval = GatedRegressor.load("out").predict_interval(datasets.load("tone").frame[["stretchratio"]])
+    np.testing.assert_allclose(predictions[["lower", "upper"]], interval, rtol=1e-12)

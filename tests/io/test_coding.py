@@ -96,7 +96,7 @@ REFUSED = {
         {},
         "y,x,z\n1,1,1\n,2,1\n3,,1\n4,,1\n",
         r"d\.csv, line 3 of the file: missing values in 3 of 4 rows, by column: 'y' \(1\), 'x' \(2\); fill them in, or "
-        "leave these rows out with --missing drop",
+        'leave these rows out with missing="drop"',
     ),
     "nothing left": (
         {"missing": "drop"},

@@ -12,8 +12,8 @@ from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.experts import EXPERTS, CallableExperts, function_names, register_function
 from gatewise.families import FAMILIES
 from gatewise.gates import GATES, DenseToSparseGate, HierarchicalGate, SoftmaxGate
-from gatewise.io.model_config import build_parts, describe_parts
 from gatewise.io.model_folder import CONFIG_NAME, WEIGHTS_NAME, ModelMetadata, load_model, model_files, save_model
+from gatewise.io.parts_config import build_parts, describe_parts
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.standardiser import Standardiser
 from tests.mixture_reference import FAMILY_CASES, inputs, random_mixture, targets
@@ -444,7 +444,7 @@ def test_hostile_sizes_take_no_memory(tmp_path, monkeypatch, change):
         devices.append(torch.get_default_device().type)
         return build_parts(config)
 
-    monkeypatch.setattr("gatewise.io.model_folder.build_parts", recorded)
+    monkeypatch.setattr("gatewise.io.model_arrays.build_parts", recorded)
     model = random_mixture(experts="feed_forward")
     save_model(tmp_path / "m", model, metadata=METADATA)
     load_model(tmp_path / "m")

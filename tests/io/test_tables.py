@@ -112,10 +112,10 @@ REFUSED_CSV = {
     "UTF-16 without a mark": ("a,b\n1,2\n".encode("utf-16-le"), r"d\.csv contains NUL bytes, .* UTF-16 without a byte"),
     "latin-1": (
         "a,b\n1,é\n".encode("latin-1"),
-        r"d\.csv is not valid UTF-8: byte 0xe9 at position 6 \(line 2 of the file\); .* --encoding latin-1",
+        r"d\.csv is not valid UTF-8: byte 0xe9 at position 6 \(line 2 of the file\); .* encoding=\"latin-1\"",
     ),
     "odd UTF-16": (b"\xff\xfea\x00,", r"d\.csv is not valid UTF-16.*at position 4"),
-    "UTF-32": ("a\n1\n".encode("utf-32"), r"d\.csv is UTF-32: save it as UTF-8, or pass --encoding utf-32"),
+    "UTF-32": ("a\n1\n".encode("utf-32"), r"d\.csv is UTF-32: save it as UTF-8, or pass encoding=\"utf-32\""),
     "xlsx": (b"PK\x03\x04\x14\x00\x06\x00", r"d\.csv contains NUL bytes.* a spreadsheet"),
 }
 

@@ -20,8 +20,8 @@ _OF_A_DENSITY = (
     "maximum of the likelihood",
     "responsibility",
     "Responsibilities",
-    "90% interval",
-    "hold 90%",
+    "95% interval",
+    "hold 95%",
     "Probability integral transform",
     "before the target is seen",
 )

@@ -50,9 +50,9 @@ def test_profile_holds_the_other_features_at_their_means(npreg):
     points = pd.DataFrame({"x": npreg.X["x"].mean(), "x squared": profile.grid})
     np.testing.assert_allclose(profile.expert_means, estimator.expert_means(points), rtol=1e-10)
     np.testing.assert_allclose(profile.gate_weights, estimator.gate_weights(points), rtol=1e-10)
-    interval = estimator.predict_interval(points, level=0.9)
+    interval = estimator.predict_interval(points, level=0.95)
     np.testing.assert_allclose(np.column_stack([profile.low, profile.high]), interval, rtol=1e-10)
-    half_width = stats.norm.ppf(0.95) * estimator.scale_
+    half_width = stats.norm.ppf(0.975) * estimator.scale_
     np.testing.assert_allclose(
         profile.expert_high - profile.expert_means, np.tile(half_width, (len(profile.grid), 1)), rtol=1e-9
     )

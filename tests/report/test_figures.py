@@ -30,11 +30,11 @@ def test_expert_lines_are_the_fitted_lines(tone):
 
 def test_mixture_mean_and_interval_are_the_estimators(tone):
     figure = figures.expert_lines(tone.evidence)
-    mean, area = _named(figure, "mixture mean"), _named(figure, "90% interval of the mixture")
+    mean, area = _named(figure, "mixture mean"), _named(figure, "95% interval of the mixture")
     grid = tone.X.iloc[:0].reindex(range(len(mean.x)))
     grid["stretchratio"] = mean.x
     np.testing.assert_allclose(mean.y, tone.estimator.predict(grid), rtol=1e-10)
-    low, high = tone.estimator.predict_interval(grid, level=0.9).T
+    low, high = tone.estimator.predict_interval(grid, level=0.95).T
     np.testing.assert_allclose(area.y, np.concatenate([low, high[::-1]]), rtol=1e-10)
 
 
@@ -58,12 +58,12 @@ def test_lines_are_faint_where_the_gate_gives_their_expert_little(temperature):
     assert np.isnan(strong.y[late]).all()
     assert np.isfinite(faint.y).all()
     assert np.isfinite(strong.y[strong.x < 1950]).all()
-    band = _named(figure, "Expert 1, 90% band")
+    band = _named(figure, "Expert 1, 95% band")
     assert np.nanmax(band.x) < 1990
 
 
 def test_a_separated_gate_does_not_spoil_the_interval(temperature):
-    area = _named(figures.expert_lines(temperature.evidence), "90% interval of the mixture")
+    area = _named(figures.expert_lines(temperature.evidence), "95% interval of the mixture")
     # Expert 2 has no weight in 1880, although its line passes far below the data there.
     assert area.y[0] > temperature.y.min() - 0.2
 
@@ -79,7 +79,7 @@ def test_constant_experts_are_level(constant_experts):
 
 def test_one_expert_has_no_mixture_beside_it(one_expert):
     names = [trace.name for trace in figures.expert_lines(one_expert.evidence).data]
-    assert names == ["Expert 1, 90% band", "rows", "Expert 1"]
+    assert names == ["Expert 1, 95% band", "rows", "Expert 1"]
 
 
 def test_axes_of_partial_plots_say_what_is_held(npreg, tone):
@@ -91,7 +91,7 @@ def test_axes_of_partial_plots_say_what_is_held(npreg, tone):
 def test_areas_of_counts_have_steps_halfway_between_the_points(case):
     evidence = case("poisson").evidence
     profile = evidence.profile(0)
-    area = _named(figures.expert_lines(evidence), "90% interval of the mixture")
+    area = _named(figures.expert_lines(evidence), "95% interval of the mixture")
     half = len(area.x) // 2
     x, low = np.asarray(area.x)[:half], np.asarray(area.y)[:half]
     steps = np.flatnonzero(np.diff(low))

@@ -222,10 +222,13 @@ def test_written_whole_or_not_at_all(tone, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full_disk)
         with pytest.raises(OutputError, match="no space left on device"):
-            write_report(path, tone.estimator, tone.X, tone.y)
+            write_report(path, tone.estimator, tone.X, tone.y, overwrite=True)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
-    write_report(path, tone.estimator, tone.X, tone.y)
+    with pytest.raises(OutputError, match=r"report\.html: it exists; choose another name or allow overwriting"):
+        write_report(path, tone.estimator, tone.X, tone.y)
+    assert path.read_text() == "old"
+    write_report(path, tone.estimator, tone.X, tone.y, overwrite=True)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 

@@ -18,7 +18,7 @@ def datasets(
     """List the shipped data sets, describe one, or write one to a CSV file."""
     from gatewise import datasets as shipped
     from gatewise.exceptions import InputError
-    from gatewise.io.atomic import write_file
+    from gatewise.files import write_file
 
     if name is None:
         if out is not None:

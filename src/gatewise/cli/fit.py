@@ -11,6 +11,7 @@ import typer
 
 from gatewise.cli.command_text import command_text
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
+from gatewise.cli.words import for_command_line
 from gatewise.exceptions import GatewiseWarning, InputError
 
 if TYPE_CHECKING:
@@ -174,7 +175,8 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
-        from gatewise.io import check_level, check_new_folder, open_table, prepare_training, usual_features
+        from gatewise.files import check_new_folder
+        from gatewise.io import check_level, check_source, open_table, usual_features
 
         target = [as_text(name) for name in target]
         weights, exposure = (None if name is None else as_text(name) for name in (weights, exposure))
@@ -182,6 +184,7 @@ def fit(
         check_level(level)
         if out is not None:
             check_new_folder(out, overwrite=overwrite)
+        check_source(data)
         parts: dict[str, Any] = {
             "gate_options": parse_options("--gate-option", gate_option),
             "expert_options": parse_options("--expert-option", expert_option),
@@ -204,6 +207,8 @@ def fit(
         gate_names = None if gate_features is None else split_names(gate_features)
         if gate_names == ["none"]:
             gate_names = []
+        from gatewise.io import prepare_training
+
         training = prepare_training(
             open_table(data, encoding),
             target,
@@ -243,7 +248,7 @@ def fit(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "
                 f"{estimator.result_.n_rows} usable rows; use fewer experts or features, or more rows"
             )
-        summary = estimator.summary(level)
+        summary = for_command_line(estimator).summary(level)
         notes += training.notes
         text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
         written = []
@@ -299,32 +304,23 @@ def _write_outputs(
     command: str,
 ) -> list[str]:
     """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
-    from gatewise.estimators import GatedClassifier
-    from gatewise.io import ModelMetadata, SavedModel, model_files, new_folder, predict_table
+    from gatewise.files import new_folder
+    from gatewise.io import SavedModel, predict_table
     from gatewise.report import render_report
 
-    is_classifier = isinstance(estimator, GatedClassifier)
-    columns = getattr(training.target, "columns", None)
-    metadata = ModelMetadata(
-        feature_names=tuple(estimator.expert_feature_names_),
-        gate_feature_names=tuple(estimator.gate_feature_names_),
-        target_name=estimator.target_name_,
-        coding=training.coding,
-        exposure_name=exposure,
-        class_names=tuple(str(label) for label in estimator.classes_) if is_classifier else None,
-        target_columns=None if columns is None else tuple(columns),
-        objective="least_squares" if estimator.result_.kind == "least_squares" else "likelihood",
-    )
+    metadata = estimator.folder_metadata(training.coding, exposure)
     # The folder knows classes by their names.
-    named = dataclasses.replace(training, target=training.target.astype(str)) if is_classifier else training
+    named = training
+    if metadata.class_names is not None:
+        named = dataclasses.replace(training, target=training.target.astype(str))
     predictions = predict_table(SavedModel(estimator.model_, metadata), named, level=level)
-    files = {f"model/{name}": content for name, content in model_files(estimator.model_, metadata).items()}
+    files = {f"model/{name}": content for name, content in estimator.folder_files(metadata).items()}
     files |= {
         "summary.json": (summary.to_json() + "\n").encode(),
         "summary.txt": (text + "\n").encode(),
         "predictions.csv": predictions.to_csv(index=False, lineterminator="\n").encode(),
         "report.html": render_report(
-            estimator,
+            for_command_line(estimator),
             training.design,
             training.target,
             sample_weight=training.weights,

@@ -14,6 +14,7 @@ from gatewise.cli.predict import predict
 from gatewise.cli.streams import flush_output, open_streams, printable_output, say
 from gatewise.cli.study import study
 from gatewise.cli.theory import theory
+from gatewise.cli.words import with_options
 from gatewise.exceptions import GatewiseError
 
 __all__ = ["main"]
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         flush_output()
     except GatewiseError as error:
-        say(f"error: {error}")
+        say(f"error: {with_options(str(error))}")
         return 2
     except OSError as error:
         # One with a file's name is a defect: commands say themselves what they cannot read or write.

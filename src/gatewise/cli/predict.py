@@ -18,7 +18,7 @@ def predict(
         str, typer.Argument(metavar="DATA", help="A CSV or parquet file, or the name of a shipped data set.")
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="Where to write the predictions: a .csv or .parquet file.")],
-    level: Annotated[float, typer.Option(metavar="REAL", help="Probability of the prediction interval.")] = 0.9,
+    level: Annotated[float, typer.Option(metavar="REAL", help="Probability of the prediction interval.")] = 0.95,
     missing: Annotated[
         MissingChoice, typer.Option(help="Refuse missing values, or drop their rows.")
     ] = MissingChoice.REFUSE,
@@ -32,10 +32,15 @@ def predict(
     If the table has the target, also the log density, the responsibilities and the probability integral transform.
     """
     with ends_on_interrupt():
-        from gatewise.io import check_table_name, load_model, open_table, predict_table, prepare_prediction, write_table
+        from gatewise.io import check_source, check_table_name, find_model_folder
 
         check_table_name(out)
-        saved = load_model(model)
+        # What is not there is refused before anything heavy is loaded.
+        folder = find_model_folder(model)
+        check_source(data)
+        from gatewise.io import load_model, open_table, predict_table, prepare_prediction, write_table
+
+        saved = load_model(folder)
         table = open_table(data, encoding)
         metadata = saved.metadata
         coded = prepare_prediction(

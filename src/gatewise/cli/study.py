@@ -69,7 +69,7 @@ def new(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is there.")] = False,
 ) -> None:
     """Write a copy of a study of the catalogue to a file, to be changed into one of your own."""
-    from gatewise.io.atomic import write_file
+    from gatewise.files import write_file
     from gatewise.study import read_design
     from gatewise.study.design import text_of
 

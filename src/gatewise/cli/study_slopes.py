@@ -45,7 +45,7 @@ def report(
 
     The page is one file and loads nothing. Its plots can be saved as PNG or SVG with the buttons above them.
     """
-    from gatewise.io.atomic import check_new_file
+    from gatewise.files import check_new_file
     from gatewise.report.study import study_page
     from gatewise.report.theory import write_theory
     from gatewise.study.slopes import slopes

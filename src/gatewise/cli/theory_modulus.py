@@ -52,7 +52,7 @@ def modulus(
         raise InputError("say which case: one of `gatewise theory modulus --list`, or a TOML file")
     found = read_case(case)
     if report is not None:
-        from gatewise.io.atomic import check_new_file
+        from gatewise.files import check_new_file
 
         # What would be refused at the end is refused before minutes of measuring.
         check_new_file(report, overwrite=overwrite)

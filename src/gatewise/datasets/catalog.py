@@ -6,12 +6,12 @@ Each is a CSV file beside this module with the values and the column names of th
 
 from dataclasses import dataclass
 from importlib import resources
-
-import pandas as pd
-import pyarrow as pa
-import pyarrow.csv
+from typing import TYPE_CHECKING
 
 from gatewise.exceptions import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["Dataset", "csv_bytes", "load", "names"]
 
@@ -45,7 +45,7 @@ class Dataset:
 
     name: str
     title: str
-    frame: pd.DataFrame
+    frame: "pd.DataFrame"
     target: str
     features: tuple[str, ...]
     source: str
@@ -223,6 +223,9 @@ def load(name: str) -> Dataset:
         >>> tone.frame.shape, tone.target, tone.features
         ((150, 2), 'tuned', ('stretchratio',))
     """
+    import pyarrow as pa
+    import pyarrow.csv
+
     entry = _entry(name)
     # No thread of Arrow's may still hold the bytes when the process ends: it would die of SIGABRT.
     options = pyarrow.csv.ReadOptions(use_threads=False)

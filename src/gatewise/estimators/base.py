@@ -1,20 +1,26 @@
 """What the estimators share: columns, the fit, what it leaves behind, and what needs no target's kind."""
 
 import warnings
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
-from numbers import Real
 from typing import Any, NamedTuple, Self
 
 import numpy as np
 import pandas as pd
 import torch
-from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gatewise.estimators.inputs import ColumnChoice, chosen_columns, feature_matrix, row_offset, row_weights
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    chosen_columns,
+    feature_matrix,
+    row_offset,
+    row_weights,
+    series_name,
+)
 from gatewise.estimators.parts import build_prototype, linear_coefficients
 from gatewise.estimators.seeds import RandomState, seed_from
+from gatewise.estimators.storage import FittedData, Storable
 from gatewise.exceptions import (
     DegenerateExpertWarning,
     FitWarning,
@@ -40,9 +46,10 @@ from gatewise.inference import (
     squared_errors,
     summarise,
 )
+from gatewise.io import check_level
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["GatedEstimator", "Target", "check_lengths", "check_level"]
+__all__ = ["GatedEstimator", "Target", "check_lengths"]
 
 _DEGENERATE = (FitStatus.ON_FLOOR, FitStatus.EMPTY_EXPERT, FitStatus.TIGHT)
 _SEPARATED = (FitStatus.SEPARATED, FitStatus.EXPERT_SEPARATED)
@@ -56,27 +63,26 @@ class Target(NamedTuple):
         name: of the target.
         outputs: names of what an expert's location is about, see `Names`.
         reference: the class against which logits are taken.
+        columns: names of the target's columns, where it has several.
     """
 
     values: np.ndarray
     name: str
     outputs: tuple[str, ...] = ()
     reference: str | None = None
+    columns: tuple[str, ...] = ()
 
 
-class GatedEstimator(BaseEstimator, ABC):
+class GatedEstimator(Storable):
     """A mixture of experts behind scikit-learn's conventions; subclasses say what a target is.
 
     The parameters are documented where a subclass lists them.
     """
 
-    result_: FitResult
-    model_: MixtureOfExperts
     status_: FitStatus
     feature_names_: list[str]
     expert_feature_names_: list[str]
     gate_feature_names_: list[str]
-    target_name_: str
 
     def __init__(
         self,
@@ -163,18 +169,17 @@ class GatedEstimator(BaseEstimator, ABC):
             options=self._fit_options(),
             names=(expert_names, gate_names, target.name),
         )
-        self.result_ = result
-        self.model_ = result.model
-        self.status_ = result.status
-        self.feature_names_ = names
-        self.expert_feature_names_ = expert_names
-        self.gate_feature_names_ = gate_names
-        self.target_name_ = target.name
-        self._expert_columns = columns
-        self._gate_columns = gate_columns
-        self._has_offset = added is not None
+        self._data = FittedData(
+            features=names,
+            are_named=hasattr(self, "feature_names_in_"),
+            expert_columns=columns,
+            gate_columns=gate_columns,
+            target_columns=target.columns,
+            offset=None if added is None else series_name(offset) or "offset",
+        )
         self._names = Names(expert_names, gate_names, target.name, target.outputs, target.reference)
-        self._errors = None
+        self._metadata = None
+        self._keep(result)
         if result.kind == "least_squares":
             self._errors = self._squared_errors(matrix, target.values, sample_weight, added)
         self._set_estimates()
@@ -256,6 +261,16 @@ class GatedEstimator(BaseEstimator, ABC):
             **self._own_options(),
         )
 
+    def _keep(self, result: FitResult, errors: SquaredErrors | None = None) -> None:
+        self.result_ = result
+        self.model_ = result.model
+        self.status_ = result.status
+        self.feature_names_ = self._data.features
+        self.expert_feature_names_ = self._names.features
+        self.gate_feature_names_ = self._names.gate_features
+        self.target_name_ = self._names.target
+        self._errors = errors
+
     def _set_estimates(self) -> None:
         result = self.result_
         self.n_parameters_ = result.n_parameters
@@ -285,27 +300,31 @@ class GatedEstimator(BaseEstimator, ABC):
     def _squared_errors(
         self, matrix: np.ndarray, target: np.ndarray, sample_weight: np.ndarray | None, offset: np.ndarray | None
     ) -> SquaredErrors:
-        x, gate_x = (torch.tensor(matrix[:, chosen]) for chosen in (self._expert_columns, self._gate_columns))
+        x, gate_x = (torch.tensor(matrix[:, chosen]) for chosen in (self._data.expert_columns, self._data.gate_columns))
         mean = self.model_.mean(x, gate_x, None if offset is None else torch.tensor(offset)).numpy()
         weight = checked_weight(sample_weight, len(matrix))
         return squared_errors(target, mean, weight, self.result_.n_parameters)
 
     def _inputs(self, X: Any) -> tuple[torch.Tensor, torch.Tensor]:
         check_is_fitted(self)
-        matrix = feature_matrix(self, X, reset=False)
+        matrix = feature_matrix(self, self._coded(X), reset=False)
         check_finite(matrix, self.feature_names_)
         # A copy, because torch does not take arrays that cannot be written.
-        return torch.tensor(matrix[:, self._expert_columns]), torch.tensor(matrix[:, self._gate_columns])
+        return torch.tensor(matrix[:, self._data.expert_columns]), torch.tensor(matrix[:, self._data.gate_columns])
 
     def _offset(self, offset: Any, n: int) -> torch.Tensor | None:
         """The offset of n rows, which a model that was fitted with one needs."""
         values = row_offset(offset, n)
         if values is None:
-            if self._has_offset:
-                raise InputError(
-                    "the model was fitted with an offset: give the rows' own, or offset=0.0 for an exposure of 1"
-                )
-            return None
+            if self._data.offset is None:
+                return None
+            exposure = None if self._metadata is None else self._metadata.exposure_name
+            raise InputError(
+                "the model was fitted with an offset: give the rows' own, or offset=0.0 for an exposure of 1"
+                if exposure is None
+                else f"the model was fitted with the exposure {exposure!r}: give the logarithm of the rows' own as the "
+                "offset, or offset=0.0 for an exposure of 1"
+            )
         check_offset(values)
         return torch.tensor(values)
 
@@ -351,16 +370,6 @@ def check_lengths(n: int, target: np.ndarray) -> None:
     """
     if len(target) != n:
         raise InputError(f"X has {n} rows and y {len(target)}: they must be the same")
-
-
-def check_level(level: float) -> None:
-    """Refuse a level that is no probability of an interval.
-
-    Raises:
-        InputError: it does not lie strictly between 0 and 1.
-    """
-    if not (isinstance(level, Real) and 0.0 < level < 1.0):
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level!r}")
 
 
 def _warning_of(status: FitStatus) -> type[FitWarning]:

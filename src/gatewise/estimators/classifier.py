@@ -17,6 +17,7 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import checked_weight
 from gatewise.gates import Gate
+from gatewise.io.model_config import number_of_classes
 
 __all__ = ["GatedClassifier"]
 
@@ -103,6 +104,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
     """
 
     classes_: np.ndarray
+    _stored_as = "GatedClassifier"
 
     def __init__(
         self,
@@ -268,6 +270,15 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         if not isinstance(family, Categorical):
             raise TypeError(f"a classifier's family is categorical, not {family!r}")
         return family.log_probabilities(self.model_.expert_parameters(x)[0])
+
+    def _own_state(self) -> dict[str, Any]:
+        return {"classes": self.classes_}
+
+    def _take_own_state(self, state: dict[str, Any]) -> None:
+        classes = state["classes"]
+        if not isinstance(classes, np.ndarray) or classes.shape != (number_of_classes(self.model_.family),):
+            raise InputError("the classes are not those of the model")
+        self.classes_ = classes
 
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
         labels, name = class_labels(y)

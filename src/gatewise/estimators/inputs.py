@@ -20,6 +20,7 @@ __all__ = [
     "feature_matrix",
     "row_offset",
     "row_weights",
+    "series_name",
     "target_columns",
     "target_vector",
 ]
@@ -154,6 +155,18 @@ def row_offset(offset: Any, n: int) -> np.ndarray | None:
     if values.shape not in ((), (n,)):
         raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
     return np.broadcast_to(values, (n,)).copy()
+
+
+def series_name(values: Any) -> str | None:
+    """The name of a series, or None where there is none.
+
+    Example:
+        >>> import pandas as pd
+        >>> series_name(pd.Series([1.0], name="log_years")), series_name([1.0])
+        ('log_years', None)
+    """
+    native = nw.from_native(values, eager_only=True, series_only=True, pass_through=True)
+    return str(native.name) if isinstance(native, nw.Series) and native.name not in (None, "") else None
 
 
 def row_weights(sample_weight: Any) -> np.ndarray | None:

@@ -7,7 +7,7 @@ import numpy as np
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
-from gatewise.estimators.base import GatedEstimator, Target, check_lengths, check_level
+from gatewise.estimators.base import GatedEstimator, Target, check_lengths
 from gatewise.estimators.inputs import ColumnChoice, feature_matrix, row_weights, target_columns, target_vector
 from gatewise.estimators.parts import named_family
 from gatewise.estimators.seeds import RandomState
@@ -18,6 +18,7 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
+from gatewise.io import check_level
 
 __all__ = ["GatedRegressor"]
 
@@ -116,6 +117,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         array([[-0.1,  0.7],
                [-0.6,  2.2]])
     """
+
+    _stored_as = "GatedRegressor"
 
     def __init__(
         self,
@@ -253,7 +256,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             return quantiles[0]
         return np.column_stack(quantiles) if quantiles else np.empty((len(x), 0))
 
-    def predict_interval(self, X: Any, level: float = 0.9, offset: Any = None) -> np.ndarray:
+    def predict_interval(self, X: Any, level: float = 0.95, offset: Any = None) -> np.ndarray:
         """The mixture's own quantiles at (1 ∓ level)/2: columns lower and upper, (n, 2).
 
         A new target falls below and above with equal probability, for counts with at most that. Parameters are taken
@@ -347,7 +350,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             )
         named = columns[0] != "y[0]"
         name = ", ".join(columns) if named else "y"
-        return Target(values, name, tuple(columns) if named and family.n_outputs > 1 else ())
+        outputs = tuple(columns) if named and family.n_outputs > 1 else ()
+        return Target(values, name, outputs, columns=tuple(columns))
 
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
         values = self._target(y, self.model_.family).values

@@ -8,7 +8,7 @@ user-unit parameters are J θ + c and covariances J V Jᵀ, exactly; fits cannot
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -17,6 +17,7 @@ from gatewise.ops.parameters import Quantity
 __all__ = ["Coordinates", "Layout", "LinearCoordinates", "Standardisation"]
 
 
+@runtime_checkable
 class Coordinates(Protocol):
     """From θ, in internal units, to the identified quantities, in the user's units."""
 

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
+import narwhals as nw
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewise.exceptions import InputError
@@ -19,6 +21,7 @@ __all__ = [
     "NumericColumn",
     "PredictionData",
     "TrainingData",
+    "code_frame",
     "prepare_prediction",
     "prepare_training",
 ]
@@ -262,7 +265,7 @@ def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) ->
         first = int(np.flatnonzero(incomplete)[0])
         raise InputError(
             f"{table.where(first)}: missing values in {rows}, by column: {counts}; fill them in, or leave these rows "
-            "out with --missing drop"
+            'out with missing="drop"'
         )
     if incomplete.all():
         raise InputError(f"{table.source}: every row has a missing value, by column: {counts}; no row is left")
@@ -453,3 +456,27 @@ def prepare_prediction(
         notes=(*table.notes, *dropped),
         offset=added,
     )
+
+
+def code_frame(frame: nw.DataFrame[Any], coding: ColumnCoding) -> pd.DataFrame:
+    """The design of a table in memory, coded as the training table was; its columns are found by name.
+
+    Args:
+        frame: a table of any library that narwhals knows.
+        coding: the model's.
+
+    Raises:
+        InputError: as `prepare_prediction`; rows are counted from 0.
+
+    Example:
+        >>> coding = ColumnCoding(columns=(CategoricalColumn(name="sex", levels=("f", "m")),))
+        >>> code_frame(nw.from_native(pd.DataFrame({"sex": ["m", "f"]})), coding)["sex=m"].tolist()
+        [1.0, 0.0]
+    """
+    known = [column.name for column in coding.columns if column.name in frame.columns]
+    try:
+        arrow = frame.select(known).to_arrow()
+    except (pa.ArrowException, TypeError) as error:
+        raise InputError(f"the columns of X cannot be read: {error}") from error
+    arrays = dict(zip(arrow.column_names, arrow.columns, strict=True))
+    return prepare_prediction(Table("X", arrays, np.arange(len(frame)), "row"), coding, []).design

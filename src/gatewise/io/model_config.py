@@ -1,31 +1,18 @@
-"""What config.json of a model folder may say, and the model without values that it describes."""
+"""What config.json of a model folder may say: its parts, the names of its inputs and target, and its checksums."""
 
-import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
+from pydantic import Field, model_validator
 
 from gatewise.exceptions import InputError
-from gatewise.experts import EXPERTS
-from gatewise.families import FAMILIES, Family
+from gatewise.families import Family
 from gatewise.families.bernoulli import Bernoulli
 from gatewise.families.categorical import Categorical
-from gatewise.gates import GATES
 from gatewise.io.coding import ColumnCoding
+from gatewise.io.parts_config import PartsConfig, Strict
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import LARGEST_SIZE, Component
-from gatewise.ops.standardiser import Standardiser
 
-__all__ = [
-    "SCHEMA_VERSION",
-    "ModelConfig",
-    "ModelMetadata",
-    "PartsConfig",
-    "build_parts",
-    "describe_parts",
-    "number_of_classes",
-]
+__all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata", "number_of_classes"]
 
 SCHEMA_VERSION = 2
 """The version of the folder's format; a folder of a higher version is refused, one of a lower version is read.
@@ -33,104 +20,19 @@ SCHEMA_VERSION = 2
 Version 1 had no options, outputs, dispersions or standardisation; what it leaves out has the default here.
 """
 
-_LARGEST_WHOLE = 2**53
-_DEEPEST = 32
 
-# What a constructor raises when an option is of another kind than it expects.
-_CONSTRUCTOR_ERRORS = (
-    TypeError,
-    ValueError,
-    ArithmeticError,
-    LookupError,
-    AttributeError,
-    RuntimeError,
-    MemoryError,
-)
-
-
-def _check_plain(value: JsonValue, largest: int, depth: int = 0) -> None:
-    """Refuse numbers that are not finite or too large for a size, and nesting that no model has."""
-    if depth > _DEEPEST:
-        raise ValueError(f"options are nested more than {_DEEPEST} deep")
-    if isinstance(value, dict):
-        for entry in value.values():
-            _check_plain(entry, largest, depth + 1)
-    elif isinstance(value, list):
-        for entry in value:
-            _check_plain(entry, largest, depth + 1)
-    elif isinstance(value, int) and abs(value) > largest:
-        raise ValueError(f"{value} is more than {largest}")
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(f"{value} is not finite")
-
-
-def _sizes(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    _check_plain(options, LARGEST_SIZE)
-    return options
-
-
-def _numbers(options: dict[str, JsonValue]) -> dict[str, JsonValue]:
-    _check_plain(options, _LARGEST_WHOLE)
-    return options
-
-
-Size = Annotated[int, Field(ge=0, le=LARGEST_SIZE)]
-SizeOptions = Annotated[dict[str, JsonValue], AfterValidator(_sizes)]
-NumberOptions = Annotated[dict[str, JsonValue], AfterValidator(_numbers)]
-
-
-class _Strict(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _GateConfig(_Strict):
-    name: str
-    n_features: Size
-    n_experts: Annotated[Size, Field(ge=1)]
-    options: SizeOptions = {}
-
-
-class _ExpertsConfig(_GateConfig):
-    shared_scale: bool
-    n_outputs: Annotated[Size, Field(ge=1)] = 1
-    n_dispersion: Size = 1
-
-
-class _FamilyConfig(_Strict):
-    name: str
-    options: NumberOptions = {}
-
-
-class PartsConfig(_Strict):
-    """The parts of a model: registered names, sizes, and options that are plain data.
-
-    Attributes:
-        gate: the gate's name, sizes and options.
-        experts: the bank's.
-        family: the family's name and options.
-        gate_scaler: whether a standardisation of the gate's inputs is stored.
-        expert_scaler: whether one of the experts' inputs is.
-    """
-
-    gate: _GateConfig
-    experts: _ExpertsConfig
-    family: _FamilyConfig
-    gate_scaler: bool = False
-    expert_scaler: bool = False
-
-
-class _WeightsConfig(_Strict):
+class _WeightsConfig(Strict):
     dtype: Literal["float64", "float32"]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _CreationConfig(_Strict):
+class _CreationConfig(Strict):
     time: str
     python: str
     torch: str
 
 
-class ModelMetadata(_Strict):
+class ModelMetadata(Strict):
     """What a model does not know about itself: the names of its inputs and of its target.
 
     Attributes:
@@ -259,80 +161,3 @@ class ModelConfig(PartsConfig):
     metadata: ModelMetadata
     weights: _WeightsConfig
     sha256: str
-
-
-def describe_parts(model: MixtureOfExperts) -> PartsConfig:
-    """The configuration from which `build_parts` makes a model of the same classes and sizes.
-
-    Raises:
-        InputError: an option is no plain data or beyond the limits of the format; or a part cannot name a function of
-            the user's own.
-    """
-    try:
-        return PartsConfig.model_validate(
-            {
-                "gate": {**_named(model.gate), "options": model.gate.options()},
-                "experts": {**_named(model.experts), "options": model.experts.options(), **model.experts.sizes()},
-                "family": {"name": model.family.name, "options": model.family.options()},
-                "gate_scaler": model.gate_scaler is not None,
-                "expert_scaler": model.expert_scaler is not None,
-            },
-            strict=True,
-        )
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"this model cannot be saved: {place}: {first['msg']}") from None
-
-
-def _named(part: Component) -> dict[str, Any]:
-    return {"name": part.name, "n_features": int(part.n_features), "n_experts": int(part.n_experts)}
-
-
-def build_parts(config: PartsConfig) -> MixtureOfExperts:
-    """The model with its initial values, on torch's current default device.
-
-    Raises:
-        InputError: a name is unknown, a constructor refuses its options or takes them for something else, or the parts
-            do not fit each other.
-    """
-    gate, experts, family = config.gate, config.experts, config.family
-    sizes = {name: getattr(experts, name) for name in ("shared_scale", "n_outputs", "n_dispersion")}
-    # Looked up first: the errors of these three name what is unknown.
-    classes = GATES[gate.name], EXPERTS[experts.name], FAMILIES[family.name]
-    for part in (gate, experts):
-        if doubled := sorted({"n_features", "n_experts", "cls", *sizes} & set(part.options)):
-            raise InputError(f"the options of {part.name!r} hold {doubled[0]!r}, which is a size")
-    try:
-        model = MixtureOfExperts(
-            classes[0].of(gate.n_features, gate.n_experts, **gate.options),
-            classes[1].of(experts.n_features, experts.n_experts, **sizes, **experts.options),
-            classes[2].of(**family.options),
-            gate_scaler=_blank(gate.n_features) if config.gate_scaler else None,
-            expert_scaler=_blank(experts.n_features) if config.expert_scaler else None,
-        )
-    except InputError:
-        raise
-    except _CONSTRUCTOR_ERRORS as error:
-        raise InputError(
-            f"no model has the options {gate.options}, {experts.options}, {family.options}: "
-            f"{type(error).__name__}: {error}"
-        ) from None
-    for asked, part in ((gate, model.gate), (experts, model.experts), (family, model.family)):
-        own = part.options()
-        if not _contains(own, asked.options):
-            raise InputError(f"{asked.name!r} takes the options {asked.options} for {own}")
-    return model
-
-
-def _blank(n_features: int) -> Standardiser:
-    return Standardiser(torch.zeros(n_features), torch.ones(n_features))
-
-
-def _contains(own: Any, asked: Any) -> bool:
-    """Whether all that is asked for is there, of the same type; a later version may know more options."""
-    if isinstance(asked, dict):
-        return isinstance(own, dict) and all(key in own and _contains(own[key], asked[key]) for key in asked)
-    if isinstance(asked, list):
-        return isinstance(own, list | tuple) and len(own) == len(asked) and all(map(_contains, own, asked))
-    return type(own) is type(asked) and own == asked

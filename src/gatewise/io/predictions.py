@@ -9,22 +9,13 @@ import pandas as pd
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
+from gatewise.io.checks import check_level, check_table_name
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel
 
-__all__ = ["check_level", "check_table_name", "predict_table", "write_table"]
-
-
-def check_level(level: float) -> None:
-    """Refuse a level that is not the probability of an interval.
-
-    Raises:
-        InputError: `level` does not lie strictly between 0 and 1.
-    """
-    if not 0.0 < level < 1.0:
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
+__all__ = ["predict_table", "write_table"]
 
 
 @torch.no_grad()
@@ -32,7 +23,7 @@ def predict_table(
     saved: SavedModel,
     data: TrainingData | PredictionData,
     *,
-    level: float = 0.9,
+    level: float = 0.95,
     offset: np.ndarray | None = None,
 ) -> pd.DataFrame:
     """The mixture's predictions, one row per row of the data.
@@ -127,16 +118,6 @@ def _coded(target: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarra
             f"{', '.join(map(repr, class_names))}: leave such rows out, or leave out the target"
         )
     return codes
-
-
-def check_table_name(path: str | os.PathLike[str]) -> None:
-    """Refuse a file name that does not say which kind of table it is.
-
-    Raises:
-        InputError: the name ends neither in .csv nor in .parquet.
-    """
-    if Path(path).suffix not in (".csv", ".parquet"):
-        raise InputError(f"cannot tell the format of {str(path)!r}: let the name end in .csv or .parquet")
 
 
 def write_table(path: str | os.PathLike[str], frame: pd.DataFrame, *, overwrite: bool = False) -> None:

@@ -2,12 +2,15 @@
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from gatewise import datasets
 from gatewise.exceptions import InputError
-from gatewise.io.tables import Table, parse_csv, read_table
 
-__all__ = ["open_table", "usual_features"]
+if TYPE_CHECKING:
+    from gatewise.io.tables import Table
+
+__all__ = ["check_source", "open_table", "usual_features"]
 
 
 def _is_shipped(data: str) -> bool:
@@ -15,7 +18,26 @@ def _is_shipped(data: str) -> bool:
     return data in datasets.names() and not os.path.exists(data)
 
 
-def open_table(data: str, encoding: str | None = None) -> Table:
+def check_source(data: str) -> None:
+    """Refuse early, before anything heavy is loaded, a table that is not there.
+
+    Args:
+        data: a path or a name.
+
+    Raises:
+        InputError: there is neither a file nor a shipped data set of that name.
+    """
+    if _is_shipped(data) or os.path.lexists(data):
+        return
+    if Path(data).name == data and "." not in data:
+        raise InputError(
+            f"there is no file {data} and no data set of that name: check the name, or choose one of "
+            f"{', '.join(datasets.names())}"
+        )
+    raise InputError(f"there is no file {data}: check its name")
+
+
+def open_table(data: str, encoding: str | None = None) -> "Table":
     """The table in a CSV or parquet file, or the shipped data set of that name if there is no such file.
 
     Args:
@@ -29,13 +51,11 @@ def open_table(data: str, encoding: str | None = None) -> Table:
         >>> open_table("tone").names
         ['stretchratio', 'tuned']
     """
+    check_source(data)
+    from gatewise.io.tables import parse_csv, read_table
+
     if _is_shipped(data):
         return parse_csv(datasets.csv_bytes(data), f"data set {data}")
-    if not os.path.exists(data) and Path(data).name == data and "." not in data:
-        raise InputError(
-            f"there is no file {data} and no data set of that name: check the name, or choose one of "
-            f"{', '.join(datasets.names())}"
-        )
     return read_table(data, encoding)
 
 

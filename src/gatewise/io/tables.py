@@ -246,7 +246,7 @@ def read_table(path: str | os.PathLike[str], encoding: str | None = None) -> Tab
 def _decode(data: bytes, source: str, encoding: str | None) -> str:
     if encoding is None:
         if data.startswith((codecs.BOM_UTF32_LE, codecs.BOM_UTF32_BE)):
-            raise InputError(f"{source} is UTF-32: save it as UTF-8, or pass --encoding utf-32")
+            raise InputError(f'{source} is UTF-32: save it as UTF-8, or pass encoding="utf-32"')
         utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         encoding = "utf-16" if utf16 else "utf-8"
     try:
@@ -257,7 +257,8 @@ def _decode(data: bytes, source: str, encoding: str | None) -> str:
         byte, line = error.object[error.start], data.count(b"\n", 0, error.start) + 1
         raise InputError(
             f"{source} is not valid {error.encoding.upper()}: byte 0x{byte:02x} at position {error.start} "
-            f"(line {line} of the file); save it as UTF-8, or name its encoding, for example --encoding latin-1"
+            f"(line {line} of the file); save it as UTF-8, or name its encoding, for example "
+            'encoding="latin-1"'
         ) from None
     except UnicodeError as error:
         raise InputError(f"{source} cannot be decoded as {encoding}: {error}; name its encoding") from None

@@ -17,6 +17,7 @@ from gatewise.report.palette import (
     name_axes,
     translucent,
 )
+from gatewise.report.reader import BAND_LEVEL
 from gatewise.report.targets import TargetKind
 
 __all__ = ["expert_lines", "grouped_means"]
@@ -37,7 +38,7 @@ def expert_lines(
     legend: bool = True,
     height: int = 440,
 ) -> go.Figure:
-    """Rows coloured by responsibility, the experts' lines, the mixture's, and 90% bands where there are quantiles.
+    """Rows coloured by responsibility, the experts' lines, the mixture's, and bands where there are quantiles.
 
     With several features the others are held at their weighted means, and the points are partial residuals
     (`Evidence.adjusted_target`), so that they lie around the lines. Of a class the lines are its probabilities, the
@@ -59,7 +60,7 @@ def expert_lines(
     several = evidence.n_experts > 1
     if several and profile.low is not None and profile.high is not None:
         pieces = _pieces(evidence, feature, profile.grid, profile.low, profile.high)
-        _add_area(figure, pieces, BAND, "90% interval of the mixture", legendrank=2000)
+        _add_area(figure, pieces, BAND, f"{BAND_LEVEL:.0%} interval of the mixture", legendrank=2000)
     for expert in range(evidence.n_experts):
         _add_band(figure, evidence, feature, profile, expert)
     _add_rows(figure, evidence, feature, output, limit)
@@ -174,7 +175,7 @@ def _add_band(figure: go.Figure, evidence: Evidence, feature: int, profile: Prof
             figure,
             pieces,
             translucent(expert_colour(expert), 0.16),
-            f"Expert {expert + 1}, 90% band",
+            f"Expert {expert + 1}, {BAND_LEVEL:.0%} band",
             legendgroup=f"expert {expert + 1}",
             showlegend=False,
         )

@@ -8,7 +8,7 @@ from plotly.offline import get_plotlyjs
 
 import gatewise
 from gatewise.estimators.base import GatedEstimator
-from gatewise.io.atomic import write_file
+from gatewise.files import check_new_file, write_file
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
 from gatewise.report.rendering import rendered
@@ -102,8 +102,9 @@ def write_report(
     title: str | None = None,
     data_name: str | None = None,
     level: float = 0.95,
+    overwrite: bool = False,
 ) -> None:
-    """Write the report on a fitted mixture as one HTML file, whole or not at all; an older file is replaced.
+    """Write the report on a fitted mixture as one HTML file, whole or not at all.
 
     Args:
         path: the file to write; its folder must exist.
@@ -116,13 +117,27 @@ def write_report(
         data_name: what the data are called. If it is the path of a CSV or parquet file, or a shipped data set, and its
             columns are X and y, the page has the Python that loads them.
         level: of the parameters' confidence intervals, and of what counts as significant among rivals.
+        overwrite: whether a file that exists may be replaced.
 
     Raises:
         InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
             does not lie strictly between 0 and 1.
-        OutputError: the file cannot be written; an older one is then untouched.
+        OutputError: the file cannot be written, or exists; it is then untouched.
+
+    Example:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import numpy as np
+        >>> from gatewise import GatedRegressor
+        >>> x = np.linspace(-1.0, 1.0, 100)[:, None]
+        >>> y = x[:, 0] + 0.3 * np.random.default_rng(0).normal(size=100)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     write_report(Path(folder, "fit.html"), GatedRegressor(1).fit(x, y), x, y)
+        ...     Path(folder, "fit.html").read_text(encoding="utf-8")[:15]
+        '<!DOCTYPE html>'
     """
+    check_new_file(path, overwrite=overwrite)
     page = render_report(
         estimator, X, y, sample_weight=sample_weight, offset=offset, title=title, data_name=data_name, level=level
     )
-    write_file(path, page.encode("utf-8"), overwrite=True)
+    write_file(path, page.encode("utf-8"), overwrite=overwrite)

@@ -13,7 +13,7 @@ from gatewise.report.targets import TargetKind, target_kind
 
 __all__ = ["BAND_LEVEL", "Reader"]
 
-BAND_LEVEL = 0.9
+BAND_LEVEL = 0.95
 _TAIL = (1.0 - BAND_LEVEL) / 2.0
 
 

@@ -8,6 +8,7 @@ from gatewise.report.dependence import dependences
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import expert_colour
+from gatewise.report.reader import BAND_LEVEL
 from gatewise.report.targets import TargetKind
 
 __all__ = ["sections"]
@@ -79,7 +80,7 @@ def _legend(evidence: Evidence) -> list[str]:
         return []
     centre = f"mixture {evidence.reader.centre_name}" if evidence.model.is_normalised else "regression function"
     found = [f"dotted black: {centre}"]
-    return [*found, "grey: its 90% interval"] if evidence.reader.has_quantiles else found
+    return [*found, f"grey: its {BAND_LEVEL:.0%} interval"] if evidence.reader.has_quantiles else found
 
 
 def _how_drawn(evidence: Evidence) -> str:
@@ -92,7 +93,9 @@ def _how_drawn(evidence: Evidence) -> str:
         what = "responsibility for it" if evidence.is_likelihood else "share of the weights there"
         found.append(f"Each {mark} has the colours of the experts mixed by their {what}.")
     if bands:
-        found.append(f"Coloured areas hold 90% of what {'their expert' if several else 'the expert'} makes.")
+        found.append(
+            f"Coloured areas hold {BAND_LEVEL:.0%} of what {'their expert' if several else 'the expert'} makes."
+        )
         if evidence.kind is TargetKind.COUNT:
             found.append("Quantiles of counts are whole numbers, so that areas have steps.")
     if several and normalised:
@@ -105,7 +108,7 @@ def _how_drawn(evidence: Evidence) -> str:
     if evidence.reader.uses_median:
         found.append("Lines are medians, since the fitted distribution of an expert has no mean.")
     if several and normalised:
-        interval = " and the grey area its 90% interval" if bands else ""
+        interval = f" and the grey area its {BAND_LEVEL:.0%} interval" if bands else ""
         found.append(f"The dotted black line is the mixture’s {evidence.reader.centre_name}{interval}.")
     elif several:
         found.append("The dotted black line is the regression function.")

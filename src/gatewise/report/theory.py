@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import gatewise
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
 from gatewise.report.rendering import rendered

@@ -29,7 +29,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from gatewise.exceptions import InputError, OutputError
-from gatewise.io.atomic import write_file
+from gatewise.files import write_file
 from gatewise.io.tables import parquet_table
 from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Row, Task

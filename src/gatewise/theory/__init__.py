@@ -96,3 +96,7 @@ def __getattr__(name: str) -> Any:
     if name in _HOME:
         return getattr(importlib.import_module(f"gatewise.theory.{_HOME[name]}"), name)
     raise AttributeError(f"module 'gatewise.theory' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*(name for name in globals() if name.startswith("__")), *__all__])

@@ -74,7 +74,7 @@ def check_new_file(path: str | os.PathLike[str], *, overwrite: bool = False) -> 
         raise OutputError(f"cannot write the file {path}: a folder has that name; choose another name")
     if not overwrite and os.path.lexists(target):
         raise OutputError(
-            f"cannot write the file {path}: it exists; choose another name or allow overwriting (--overwrite)"
+            f"cannot write the file {path}: it exists; choose another name or allow overwriting (overwrite=True)"
         )
     if not os.access(target.parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write the file {path}: no permission to write in {target.parent}")
@@ -219,7 +219,7 @@ def check_new_folder(
         return
     if not overwrite:
         raise OutputError(
-            f"cannot write the folder {path}: it exists; choose another name or allow overwriting (--overwrite)"
+            f"cannot write the folder {path}: it exists; choose another name or allow overwriting (overwrite=True)"
         )
     reason = refusal(target)
     if reason is not None:

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from gatewise.exceptions import OutputError
-from gatewise.io import atomic
-from gatewise.io.atomic import (
+from gatewise.files import atomic
+from gatewise.files.atomic import (
     MANIFEST,
     NewFolder,
     check_new_file,
