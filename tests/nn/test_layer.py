@@ -134,6 +134,8 @@ def test_checkpointing_changes_nothing():
         assert torch.equal(weight.grad, gradient)
 
 
+# Dynamo looks at `.grad` of everything that it traces, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
 def test_compiled_it_gives_the_same():
     layer, x = layer_of(), tokens(20)
     expected = layer(x)

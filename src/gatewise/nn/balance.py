@@ -7,7 +7,7 @@ tokens that are no padding. Where everything is even both are 1/E.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from torch.utils.hooks import RemovableHandle
 
 from gatewise.exceptions import InputError
 from gatewise.nn.router import Router
+from gatewise.nn.selection import Selection
 from gatewise.ops.log_space import log_softmax, logsumexp
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "balance_loss",
     "importance_loss",
     "load",
+    "mean_score",
     "pooled_balance_loss",
     "recording",
     "router_z_loss",
@@ -36,20 +38,27 @@ class Routing:
 
     Attributes:
         logits: z (T, E).
-        log_scores: log s (T, E).
         weights: (T, K).
         indices: (T, K).
+        selection: how they were chosen.
+        normalised: whether the gate's own weights are the softmax of its logits.
     """
 
     logits: Tensor
-    log_scores: Tensor
     weights: Tensor
     indices: Tensor
+    selection: Selection
+    normalised: bool = True
 
     @property
     def n_experts(self) -> int:
         """E."""
         return self.logits.shape[-1]
+
+    @property
+    def log_scores(self) -> Tensor:
+        """Log s (T, E)."""
+        return self.selection.log_scores(self.selection.capped(self.logits), self.normalised)
 
     def only(self, mask: Tensor) -> "Routing":
         """That of some tokens, a mask (T,) or of the tokens' own shape: those that are no padding.
@@ -60,10 +69,10 @@ class Routing:
         kept = mask.reshape(-1)
         if kept.dtype != torch.bool or len(kept) != len(self.logits):
             raise InputError(f"the mask must have {len(self.logits)} booleans, one for each token, not {len(kept)}")
-        return Routing(self.logits[kept], self.log_scores[kept], self.weights[kept], self.indices[kept])
+        return replace(self, logits=self.logits[kept], weights=self.weights[kept], indices=self.indices[kept])
 
 
-def load(indices: Tensor, n_experts: int) -> Tensor:
+def load(indices: Tensor, n_experts: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The share of slots of each expert, f (E,), of indices of any shape; 0 without tokens.
 
     Example:
@@ -71,7 +80,7 @@ def load(indices: Tensor, n_experts: int) -> Tensor:
         tensor([0.5000, 0.2500, 0.2500, 0.0000])
     """
     counts = torch.bincount(indices.reshape(-1), minlength=n_experts)
-    return counts / max(1, indices.numel())
+    return counts.to(dtype) / max(1, indices.numel())
 
 
 def mean_score(log_scores: Tensor) -> Tensor:
@@ -87,28 +96,26 @@ def balance_loss(routing: Routing) -> Tensor:
     """E Σ_e f_e P_e of one layer: 1 where load or scores are even (Fedus, Zoph and Shazeer 2022, equation 4).
 
     Example:
-        >>> logits = torch.zeros(6, 3)
-        >>> even = Routing(logits, logits, torch.full((6, 1), 1.0), torch.arange(6).reshape(6, 1) % 3)
-        >>> balance_loss(even)
+        >>> selection, logits = Selection(top_k=1, ties="spread"), torch.zeros(6, 3)
+        >>> balance_loss(Routing(logits, *selection(logits), selection))
         tensor(1.0000)
     """
-    return routing.n_experts * (load(routing.indices, routing.n_experts) * mean_score(routing.log_scores)).sum()
+    even, dtype = mean_score(routing.log_scores), routing.logits.dtype
+    return routing.n_experts * (load(routing.indices, routing.n_experts, dtype) * even).sum()
 
 
 def pooled_balance_loss(routings: Sequence[Routing]) -> Tensor:
     """The same with all layers as one, and summed over slots: K where even, as in transformers' models.
 
     Raises:
-        InputError: there is no layer, or they differ in E or K.
+        InputError: there is no layer, or they differ in E or in their selections.
     """
-    if len({(routing.n_experts, routing.indices.shape[-1]) for routing in routings}) != 1:
-        raise InputError("layers can be pooled if there are some, with the same number of experts and the same top-k")
-    slots = routings[0].indices.shape[-1]
-    joined = Routing(*(torch.cat([getattr(routing, name) for routing in routings]) for name in _FIELDS))
-    return slots * balance_loss(joined)
-
-
-_FIELDS = ("logits", "log_scores", "weights", "indices")
+    if len({(routing.n_experts, routing.selection, routing.normalised) for routing in routings}) != 1:
+        raise InputError("layers can be pooled if there are some, with the same number of experts and one selection")
+    logits, weights, indices = (
+        torch.cat([getattr(routing, name) for routing in routings]) for name in ("logits", "weights", "indices")
+    )
+    return indices.shape[-1] * balance_loss(replace(routings[0], logits=logits, weights=weights, indices=indices))
 
 
 def importance_loss(routing: Routing) -> Tensor:
@@ -172,7 +179,7 @@ def _on_call(router: Router, keep: Callable[[Routing], None]) -> RemovableHandle
     def hook(module: nn.Module, inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
         if not _is_recomputation():
             logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
-            keep(Routing(logits, router.log_scores(logits), weights, indices))
+            keep(Routing(logits, weights, indices, router.selection, router.normalised))
 
     return router.register_forward_hook(hook)
 

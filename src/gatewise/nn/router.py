@@ -111,10 +111,6 @@ class Router(nn.Module):
             weights, indices = self.selection(logits, bias, self.normalised)
         return logits, weights, indices
 
-    def log_scores(self, logits: Tensor) -> Tensor:
-        """Log s (…, E) of logits as `forward` returns them, for losses of balance."""
-        return self.selection.log_scores(self.selection.capped(logits), self.normalised)
-
     def extra_repr(self) -> str:
         """The selection and the jitter."""
         return f"selection={self.selection}, jitter={self.jitter}"

@@ -169,7 +169,7 @@ class Selection:
         if self.factor != 1.0:
             weights = weights * self.factor
         shape = logits.shape[:-1]
-        return weights.reshape(*shape, -1), indices.reshape(*shape, -1)
+        return weights.reshape(*shape, weights.shape[-1]), indices.reshape(*shape, indices.shape[-1])
 
     def _chosen(self, logits: Tensor, bias: Tensor | None, normalised: bool) -> tuple[Tensor, Tensor]:
         # All scores grow with the logit: the logits order the experts, unless something is added to the scores.
