@@ -1,6 +1,7 @@
 """`gatewise fit`: what it prints, what it writes, and what it refuses."""
 
 import json
+import shlex
 import subprocess
 import sys
 
@@ -11,6 +12,7 @@ import pytest
 from gatewise import datasets
 from gatewise.estimators import GatedRegressor
 from gatewise.io import load_model
+from tests.report.pages import Page
 
 FILES = [
     "model/config.json",
@@ -490,3 +492,21 @@ def test_other_defects_are_not_dressed_up_as_input_errors(folder, monkeypatch):
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert "ZeroDivisionError" in done.stderr
+
+
+def test_the_reports_command_makes_the_fit_again(run, folder):
+    """Every kind of option: flags, repeated, with two values, with a choice, and names that a shell would split."""
+    frame = two_lines().rename(columns={"x": "x $1 'a'", "group": "-group"})
+    frame.to_csv(folder / "my data.csv", index=False)
+    options = ["--target", "y", "--features", "x $1 'a'", "--features=-group", "--gate-features", "x $1 'a'"]
+    options += ["--weights", "w", "--shared-scale", "--variance-prior", "1", "0.1", "--standardise", "off"]
+    options += ["--expert", "polynomial_basis", "--expert-option", "degree=2", "--starts", "2", "--seed", "3"]
+    assert run("fit", "my data.csv", *options, "--out", "result", "--overwrite").code == 0
+    command = Page((folder / "result" / "report.html").read_text(encoding="utf-8")).text
+    command = command[command.index("gatewise fit") : command.index(" Written by")]
+    program, *words = shlex.split(command)
+    assert program == "gatewise"
+    assert not {"--out", "--overwrite"} & set(words)
+    again = run(*words, "--json")
+    assert again.code == 0
+    assert timeless(again.out) == timeless((folder / "result" / "summary.json").read_text(encoding="utf-8"))

@@ -8,6 +8,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit import FitOptions, fit
 from gatewise.inference import Names, confidence_intervals, covariance, information_criteria, parameter_table, summarise
+from gatewise.inference.rounding import rounded
 from tests.helpers import mixture, simulate
 
 GATE = np.array([[0.5, 3.0], [0.0, 0.0]])
@@ -104,7 +105,8 @@ def test_weights_are_frequencies_in_errors_and_criteria(table):
 
 def test_summary_renders_the_same_numbers_everywhere(result):
     summary = summarise(result, NAMES)
-    estimate = f"{summary.parameters['estimate'][2]:#.5g}"
+    estimate, error = summary.parameters.loc[2, ["estimate", "standard_error"]]
+    estimate = rounded(estimate, error)
     for rendering in (summary.to_text(), summary.to_markdown(), summary.to_html(), summary.to_latex()):
         assert estimate in rendering
         assert f"{result.log_likelihood:.4f}" in rendering
@@ -122,9 +124,10 @@ def test_names_are_escaped_in_every_format(result):
     assert "<script>" not in summary.to_html()
     assert "<script>" not in summary.to_markdown()
     latex = summary.to_latex()
-    assert r"<script>\&|\_\%" in latex
-    body = [line for line in latex.splitlines() if not line.startswith("%")]
-    assert all(line.count("&") - line.count(r"\&") == 7 for line in body if "script" in line)
+    assert r"$<$script$>$\&$|$\_\%" in latex
+    body = [line for line in latex.splitlines() if line.endswith(r" \\") and "script" in line]
+    assert body
+    assert all(line.count("&") - line.count(r"\&") == 5 for line in body)
     rows = [line for line in summary.to_markdown().splitlines() if line.startswith("| gate")]
     assert rows
     assert all(line.replace("\\|", "").count("|") == 9 for line in rows)

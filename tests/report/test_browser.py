@@ -181,3 +181,37 @@ def test_narrow_windows_keep_their_figures_inside(npreg, browser, tmp_path):
         assert all(count["width"] <= count["room"] + 1 for count in _traces(browser).values())
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_captions_stay_where_wide_tables_scroll(tone, browser, tmp_path):
+    """On a phone a table scrolls in a place of its own, and what is said about it can be read without."""
+    path = tmp_path / "report.html"
+    write_report(path, tone.estimator, tone.X, tone.y)
+    metrics = {"width": 340, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    try:
+        _open(browser, path)
+        found = browser.execute_script(
+            """
+            const boxes = [...document.querySelectorAll(".scroll")];
+            const scrolling = boxes.filter((box) => box.scrollWidth > box.clientWidth);
+            for (const box of scrolling) box.scrollLeft = box.scrollWidth;
+            const captions = [...document.querySelectorAll("caption, .caption, figcaption")];
+            return {
+              scrolling: scrolling.length,
+              tables: document.querySelectorAll("table").length,
+              described: document.querySelectorAll("table[aria-describedby]").length,
+              outside: captions.filter((caption) => {
+                const box = caption.getBoundingClientRect();
+                return box.left < 0 || box.right > 340 || caption.closest(".scroll") !== null;
+              }).map((caption) => caption.textContent),
+              page: document.documentElement.scrollWidth,
+            };
+            """
+        )
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert found["scrolling"] > 0
+    assert found["tables"] == found["described"] > 2
+    assert found["outside"] == []
+    assert found["page"] <= 340

@@ -1,9 +1,12 @@
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from gatewise.report import Evidence, checks
+from gatewise.report import Evidence, checks, render_report
 from gatewise.report.palette import expert_colour
+from tests.report.pages import Page
 
 
 def test_histogram_of_the_largest_responsibility_holds_every_row(tone, constant_experts):
@@ -64,3 +67,27 @@ def test_pit_band_holds_the_binomial_probability():
     assert counts.cdf(high * 20) - counts.cdf(low * 20 - 1) >= 0.95
     assert counts.cdf(high * 20 - 1) - counts.cdf(low * 20 - 1) < 0.975
     assert low < 1.0 < high
+
+
+def test_uniformity_is_the_kolmogorov_smirnov_test(npreg):
+    evidence = npreg.evidence
+    expected = stats.kstest(evidence.transform, "uniform", method="exact")
+    assert checks.pit_uniformity(evidence) == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+
+
+def test_weights_are_frequencies_in_the_test_of_uniformity(npreg):
+    evidence = npreg.evidence
+    weight = 1.0 + np.arange(evidence.n_rows) % 3
+    repeated = np.repeat(evidence.transform, weight.astype(int))
+    expected = stats.kstest(repeated, "uniform", method="exact")
+    found = checks.pit_uniformity(dataclasses.replace(evidence, weight=weight))
+    assert found == pytest.approx((expected.statistic, expected.pvalue), rel=1e-9)
+
+
+def test_a_missed_spread_has_a_small_p_value(npreg):
+    squeezed = dataclasses.replace(npreg.evidence, transform=0.5 + 0.4 * (npreg.evidence.transform - 0.5))
+    assert checks.pit_uniformity(squeezed)[1] < 1e-6
+    text = Page(render_report(npreg.estimator, npreg.X, npreg.y)).text
+    distance, p = checks.pit_uniformity(npreg.evidence)
+    assert f"Kolmogorov–Smirnov test of level bars: D = {distance:.3f}, p = {p:.3f}." in text
+    assert "on the rows of the fit it is too lenient" in text

@@ -1,11 +1,15 @@
 import copy
 import dataclasses
+import warnings
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
-from gatewise.report import figures
+from gatewise.estimators import GatedRegressor
+from gatewise.exceptions import FitWarning
+from gatewise.report import Evidence, figures, gates
 from gatewise.report.palette import expert_colour
 
 
@@ -148,8 +152,10 @@ def test_extrapolating_lines_do_not_stretch_the_figure(tone):
     with torch.no_grad():
         model.experts.weight[1] *= 1e4
     steep = dataclasses.replace(evidence, reader=dataclasses.replace(evidence.reader, model=model))
-    figure = figures.expert_lines(steep)
-    assert figure.layout.yaxis.range is None
+    # Even where it has some weight, the figure grows by the height of the rows at most.
+    low, high = figures.expert_lines(steep).layout.yaxis.range
+    height = np.ptp(tone.y)
+    assert tone.y.min() - 1.2 * height < low < tone.y.min() < tone.y.max() < high < tone.y.max() + 1.2 * height
     # Where the gate leaves expert 2 no weight its line is an extrapolation.
     with torch.no_grad():
         model.gate.bias[1] -= 50.0
@@ -158,3 +164,73 @@ def test_extrapolating_lines_do_not_stretch_the_figure(tone):
     assert low < tone.y.min() < tone.y.max() < high < 2.0 * tone.y.max()
     assert [trace.name for trace in figure.data if trace.name.startswith("Expert 2")] == ["Expert 2, weight below 5%"]
     assert figure.data[-2].showlegend
+
+
+@pytest.mark.parametrize("name", ["tone", "temperature", "npreg"])
+def test_the_range_is_that_of_rows_and_bands(request, name):
+    """A line that only extrapolates takes no room, however little it would need."""
+    figure = figures.expert_lines(request.getfixturevalue(name).evidence)
+    shown = [np.asarray(trace.y, dtype=float) for trace in figure.data if "below 5%" not in trace.name]
+    lowest, highest = np.nanmin(np.concatenate(shown)), np.nanmax(np.concatenate(shown))
+    rows = np.asarray(_named(figure, "rows").y)
+    lowest, highest = max(lowest, rows.min() - np.ptp(rows)), min(highest, rows.max() + np.ptp(rows))
+    room = 0.06 * (highest - lowest)
+    np.testing.assert_allclose(figure.layout.yaxis.range, [lowest - room, highest + room], rtol=1e-9)
+
+
+@pytest.fixture(scope="module")
+def treated():
+    """A feature of two values, 1 and 3, beside a continuous one."""
+    rng = np.random.default_rng(6)
+    X = pd.DataFrame({"dose": rng.choice([1.0, 3.0], size=140), "age": rng.normal(size=140)})
+    first = rng.uniform(size=140) < 1.0 / (1.0 + np.exp(-X["age"]))
+    y = pd.Series(np.where(first, X["dose"], 5.0 - X["age"]) + 0.3 * rng.normal(size=140), name="y")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FitWarning)
+        return GatedRegressor(n_starts=2, random_state=0).fit(X, y), X, y
+
+
+def test_a_feature_of_two_values_has_two_categories(treated):
+    estimator, X, y = treated
+    evidence = Evidence.collect(estimator, X, y)
+    figure = figures.expert_lines(evidence, 0)
+    axis = figure.layout.xaxis
+    assert (axis.tickvals, axis.ticktext, axis.range) == ((1.0, 3.0), ("1", "3"), (0.0, 4.0))
+    held = pd.DataFrame({"dose": [1.0, 3.0], "age": X["age"].mean()})
+    mean = _named(figure, "mixture mean")
+    # A level piece over each category, nothing between them.
+    np.testing.assert_allclose(mean.y, np.insert(np.repeat(estimator.predict(held), 2), 2, np.nan), rtol=1e-10)
+    assert (mean.x[1], mean.x[3]) == (1.6, 2.4)
+    assert np.isnan(mean.x[2])
+    low, high = estimator.predict_interval(held, level=0.9).T
+    area = _named(figure, "90% interval of the mixture")
+    np.testing.assert_allclose(np.asarray(area.y)[:4], [low[0], low[0], high[0], high[0]], rtol=1e-10)
+    rows = _named(figure, "rows")
+    np.testing.assert_array_equal(np.where(np.asarray(rows.x) < 2.0, 1.0, 3.0), X["dose"])
+    assert 0.3 < np.ptp(np.asarray(rows.x)[X["dose"] == 1.0]) < 1.0
+    assert set(rows.text) == {"1", "3"}
+    # The other feature is as it was.
+    assert figures.expert_lines(evidence, 1).layout.xaxis.tickvals is None
+
+
+def test_gates_of_a_feature_of_two_values_have_two_categories(treated):
+    estimator, X, y = treated
+    evidence = Evidence.collect(estimator, X, y)
+    along = gates.gate_along(evidence, 0)
+    held = pd.DataFrame({"dose": [1.0, 3.0], "age": X["age"].mean()})
+    line = _named(along, "Expert 1")
+    np.testing.assert_allclose(np.asarray(line.y)[[0, 3]], estimator.gate_weights(held)[:, 0], rtol=1e-10)
+    assert along.layout.xaxis.tickvals == (1.0, 3.0)
+    plane = gates.leading_expert(evidence)
+    assert list(plane.data[0].x) == [1.0, 3.0]
+    assert np.shape(plane.data[0].z) == (len(plane.data[0].y), 2)
+    assert plane.layout.xaxis.tickvals == (1.0, 3.0)
+    assert plane.layout.yaxis.tickvals is None
+
+
+def test_groups_of_a_feature_of_two_values_are_those_values(treated):
+    estimator, X, y = treated
+    evidence = Evidence.collect(estimator, X, y)
+    centres, means = figures.grouped_means(evidence, evidence.inputs[:, 0], evidence.target[:, None])
+    np.testing.assert_array_equal(centres, [1.0, 3.0])
+    np.testing.assert_allclose(means[:, 0], y.groupby(X["dose"]).mean(), rtol=1e-12)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from gatewise.cli.command_text import command_text
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
 from gatewise.exceptions import GatewiseWarning, InputError
 
@@ -47,6 +48,7 @@ def _starts(text: str) -> int | str:
 
 
 def fit(
+    context: typer.Context,
     data: Annotated[
         str,
         typer.Argument(
@@ -246,7 +248,10 @@ def fit(
         text = "\n\n".join(["\n".join(notes), summary.to_text()] if notes else [summary.to_text()])
         written = []
         if out is not None:
-            written = _write_outputs(out, overwrite, as_text(data), training, estimator, exposure, summary, text, level)
+            command = command_text(context, leave_out=("out", "overwrite", "as_json"))
+            written = _write_outputs(
+                out, overwrite, as_text(data), training, estimator, exposure, summary, text, level, command
+            )
     if as_json:
         print(summary.to_json())
         for note in notes:
@@ -291,6 +296,7 @@ def _write_outputs(
     summary: "Summary",
     text: str,
     level: float,
+    command: str,
 ) -> list[str]:
     """Write the folder of a fit, whole or not at all; the paths of its files, the report's last."""
     from gatewise.estimators import GatedClassifier
@@ -325,6 +331,7 @@ def _write_outputs(
             offset=training.offset,
             data_name=data_name,
             level=level,
+            command=command,
         ).encode(),
     }
     with new_folder(out, overwrite=overwrite) as folder:

@@ -11,7 +11,7 @@ from gatewise.fit import FitResult, FitStatus
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.inference.names import Names
 
-__all__ = ["CovarianceKind", "covariance", "held_quantities", "quantity_covariance"]
+__all__ = ["CovarianceKind", "covariance", "held_quantities", "quantity_covariance", "standard_error_kind"]
 
 CovarianceKind = Literal["auto", "observed", "sandwich"]
 
@@ -106,6 +106,16 @@ def held_quantities(result: FitResult) -> np.ndarray:
         coordinates.prototype, coordinates.units, np.arange(len(full)), full, coordinates.has_dispersion
     )
     return np.logical_and(~free, np.any(unfrozen.jacobian(full) != 0.0, axis=1))
+
+
+def standard_error_kind(result: FitResult) -> str:
+    """What the standard errors of a fit are made from, with `kind="auto"`, in words."""
+    if result.kind == "least_squares":
+        return "sandwich, which does not assume that the errors have one variance"
+    if not result.model.family.is_smooth or result.findings[0].evidence.get("at_kink"):
+        return "outer products of the scores"
+    penalised = result.gate_ridge or result.expert_ridge or result.variance_prior is not None
+    return f"exact observed information{' of the likelihood with its priors' if penalised else ''}"
 
 
 def _complement(rows: np.ndarray, size: int) -> np.ndarray:

@@ -1,21 +1,23 @@
 """The summary of a fit as data; `gatewise.inference.render` turns it into text."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
 from gatewise.inference import render
+from gatewise.inference.covariance import standard_error_kind
 from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
+from gatewise.inference.latex import latex
 from gatewise.inference.names import Names
+from gatewise.inference.page import page_of
 from gatewise.inference.parameters import parameter_table
-from gatewise.inference.rivals import changes_in_words, refit_of_rival, rivals_table
+from gatewise.inference.rivals import rivals_table
 from gatewise.ops.component import Component
-from gatewise.ops.printable import printable
 
 __all__ = ["Summary", "summarise"]
 
@@ -68,19 +70,41 @@ class Summary:
 
     def to_text(self) -> str:
         """Plain text, as the command line prints it."""
-        return render.text(self._page())
+        return render.text(page_of(self))
 
     def to_markdown(self) -> str:
         """Markdown tables."""
-        return render.markdown(self._page())
+        return render.markdown(page_of(self))
 
     def to_html(self) -> str:
         """HTML tables, every name escaped."""
-        return render.html(self._page())
+        return render.html(page_of(self))
 
-    def to_latex(self) -> str:
-        """LaTeX tabulars (booktabs), every name escaped."""
-        return render.latex(self._page())
+    def to_latex(
+        self,
+        *,
+        caption: str | None = None,
+        label: str = "tab:mixture",
+        columns: Sequence[str] = ("estimate", "standard_error", "interval", "p"),
+    ) -> str:
+        r"""Floating LaTeX tables for an article, with rules of the booktabs package; every name is escaped.
+
+        Below each table stands the status of the fit, below that of the parameters also every finding, what the numbers
+        rest on, and how they were found. The tables fit the text width of the article class, one column at 10 points:
+        components stand in blocks, letters become smaller and long names are broken where they must. A long table goes
+        on in another float.
+
+        Args:
+            caption: what the captions begin with, plain text; None for the title.
+            label: of the table of parameters, for `\ref`; the others have it with -experts and -fit behind.
+            columns: of the table of parameters, in this order, among estimate, standard_error, z, p and interval. For a
+                narrow place leave some out; the default is what a reader can judge an estimate by. z is the estimate
+                over its standard error, so that a table with both needs it no more.
+
+        Raises:
+            InputError: there is no such column, one is given twice, or the label is none that LaTeX has.
+        """
+        return latex(page_of(self), caption, label, columns)
 
     def to_json(self) -> str:
         """JSON; NaN and infinities become null."""
@@ -103,17 +127,6 @@ class Summary:
 
     def _repr_html_(self) -> str:
         return self.to_html()
-
-    def _page(self) -> render.Page:
-        remarks = _remarks(self)
-        return render.Page(
-            printable(self.title),
-            self.statistics["status"],
-            [printable(sentence) for sentence in self.findings],
-            _tables(self),
-            [(heading, [printable(sentence) for sentence in sentences]) for heading, sentences in remarks],
-            _footnote(self),
-        )
 
 
 def summarise(result: FitResult, names: Names, level: float = 0.95, errors: SquaredErrors | None = None) -> Summary:
@@ -169,6 +182,7 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "penalised_log_likelihood": math.nan if result.kind == "least_squares" else result.objective,
         **_criteria(result),
         **_squares(result, errors),
+        "standard_errors": standard_error_kind(result),
         "baseline_n_parameters": result.baseline.n_parameters,
         "baseline_scale": result.baseline.scale,
         "relative_gradient": result.relative_gradient,
@@ -294,105 +308,3 @@ def _boundary(result: FitResult) -> pd.DataFrame | None:
 
 def _flags(expert: int, on_floor: tuple[int, ...], tight: tuple[int, ...]) -> str:
     return " ".join(name for name, members in (("floor", on_floor), ("tight", tight)) if expert in members)
-
-
-def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
-    """The tables in the order of reading, with headings; numbers still numbers."""
-    squares = summary.statistics["objective"] == "least_squares"
-    level = f"{100.0 * summary.level:g} %"
-    held = summary.parameters["held"].to_numpy(dtype=bool)
-    parameters = summary.parameters.drop(columns="held").rename(
-        columns={
-            "standard_error": "std. error",
-            "p_value": "p",
-            "lower": f"lower {level}",
-            "upper": f"upper {level}",
-        }
-    )
-    if held.any():
-        parameters["held"] = np.where(held, "held", "")
-    experts = summary.experts.rename(columns={"effective_rows": "effective rows"})
-    if not any(experts["flags"]):
-        experts = experts.drop(columns="flags")
-    reference = summary.statistics["reference_class"]
-    logits = "" if reference is None else f" (the experts' are of logits against {reference})"
-    share = "mean weight of the gate" if squares else "mean responsibility"
-    tables = [
-        (
-            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
-            _comparison(summary),
-        ),
-        (f"Experts (weight is the {share})", experts),
-        (f"Parameters{logits}", parameters),
-    ]
-    if summary.boundary is not None and len(summary.boundary):
-        tables.append(("How far each coefficient can move until a row changes its experts", summary.boundary))
-    return tables
-
-
-def _comparison(summary: Summary) -> pd.DataFrame:
-    """The mixture beside the one-expert fit."""
-    if summary.statistics["objective"] == "least_squares":
-        rows = {
-            "residual sum of squares": "residual_sum_of_squares",
-            "residual std. deviation": "residual_standard_deviation",
-            "R² against the mean": "r_squared",
-            "parameters": "n_parameters",
-        }
-    else:
-        rows = {"log-likelihood": "log_likelihood", "parameters": "n_parameters"}
-        rows |= {"AIC": "aic", "BIC": "bic", "ICL": "icl"}
-    return pd.DataFrame(
-        {
-            "": list(rows),
-            "mixture": [float(summary.statistics[key]) for key in rows.values()],
-            "one expert": [float(summary.statistics[f"baseline_{key}"]) for key in rows.values()],
-        }
-    )
-
-
-def _remarks(summary: Summary) -> list[tuple[str, list[str]]]:
-    """What stands after the tables: rivals of the kept optimum, and what is not identified."""
-    remarks = []
-    if len(summary.rivals):
-        squares = summary.statistics["objective"] == "least_squares"
-        near = "4 residual variances" if squares else "2 units of log-likelihood"
-        remarks.append(
-            (
-                f"Rivals: other optima within {near}, and what they would change",
-                [_rival(rival) for rival in summary.rivals.to_dict("records")],
-            )
-        )
-    left = [entry for entry in summary.null_directions if not entry["by_reference"]]
-    if left:
-        total = sum(entry["dimensions"] for entry in left)
-        plural = "direction" if total == 1 else "directions"
-        heading = f"Not identified: {total} {plural} of the parameters (dimensions and reasons)"
-        remarks.append((heading, [f"{entry['dimensions']}: {entry['reason']}" for entry in left]))
-    return remarks
-
-
-def _rival(rival: dict[str, Any]) -> str:
-    starts = "1 start" if rival["starts"] == 1 else f"{rival['starts']} starts"
-    status = "" if rival["status"] == "CONVERGED" else f", {rival['status']}"
-    return (
-        f"{rival['rival']}: {rival['below']:.3g} away ({starts}{status}): {changes_in_words(rival['changes'])}. "
-        f"To keep it, in Python: fit again with {refit_of_rival(rival['rival'])}"
-    )
-
-
-def _footnote(summary: Summary) -> str:
-    figures = summary.statistics
-    ridges = {"gate ridge": figures["gate_ridge"], "expert ridge": figures["expert_ridge"]}
-    priors = [f"{name} {value:g}" for name, value in ridges.items() if value]
-    if figures["variance_prior"]:
-        priors.append("inverse-gamma prior ({:g}, {:g}) on the variances".format(*figures["variance_prior"]))
-    goal = "squares with the penalty" if figures["objective"] == "least_squares" else "likelihood times its priors"
-    extremum = "minimum of the" if figures["objective"] == "least_squares" else "maximum of the"
-    tight = f" ({figures['n_tight_optima']} with a tight expert)" if figures["n_tight_optima"] else ""
-    extent = "complete" if figures["search"]["complete"] else "not complete"
-    penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
-    return (
-        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
-        f"distinct optima found: {figures['n_optima']}{tight}, search {extent}, seed {figures['seed']}{penalty}"
-    )

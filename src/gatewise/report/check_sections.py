@@ -44,7 +44,7 @@ def check_section(evidence: Evidence) -> Section:
         if not evidence.is_likelihood:
             panels.append(Panel(f"figure-spread{place}", checks.spread_of_residuals(evidence, output=output), _SPREAD))
     if evidence.transform is not None:
-        panels.append(Panel("figure-pit", checks.pit_histogram(evidence), _PIT))
+        panels.append(Panel("figure-pit", checks.pit_histogram(evidence), _pit_caption(evidence)))
     if evidence.kind is TargetKind.COUNT and evidence.reader.has_quantiles:
         caption = _ROOTOGRAM + thinned(evidence, discrete.FREQUENCY_ROWS, "counted")
         panels.append(Panel("figure-rootogram", discrete.rootogram(evidence), caption))
@@ -52,6 +52,16 @@ def check_section(evidence: Evidence) -> Section:
         panels.append(Panel("figure-calibration", discrete.calibration(evidence), _calibration_caption(evidence)))
     heading = "Residuals and calibration" if evidence.is_likelihood else "Residuals"
     return Section("residuals", "Residuals", heading, panels, note)
+
+
+def _pit_caption(evidence: Evidence) -> str:
+    distance, p = checks.pit_uniformity(evidence)
+    shown = "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+    return (
+        f"{_PIT} Kolmogorov–Smirnov test of level bars: D = {distance:.3f}, {shown}. It does not know that parameters "
+        "were estimated: on the rows of the fit it is too lenient, so that a small p counts and a large one proves "
+        "little."
+    )
 
 
 def _residual_caption(evidence: Evidence, output: int) -> str:

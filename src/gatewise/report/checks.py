@@ -22,6 +22,7 @@ from gatewise.report.palette import (
 __all__ = [
     "pit_band",
     "pit_histogram",
+    "pit_uniformity",
     "residuals",
     "responsibility_curves",
     "responsibility_histogram",
@@ -205,6 +206,25 @@ def pit_histogram(evidence: Evidence, *, height: int = 300) -> go.Figure:
     figure.update_yaxes(rangemode="tozero")
     name_axes(figure, "P(Y ≤ y | x) at the data", "density")
     return figure
+
+
+def pit_uniformity(evidence: Evidence) -> tuple[float, float]:
+    """The Kolmogorov–Smirnov test of the probability integral transform: D and its p-value, exact for Σw rows.
+
+    D = max |F(u) − u| with F the share of the weights at or below u. The p-value is that of values that are uniform
+    without anything fitted to them (Kolmogorov 1933); after a fit to the same rows it is too large (Lilliefors 1967).
+
+    Raises:
+        InputError: the targets are not continuous.
+    """
+    if evidence.transform is None:
+        raise InputError("the targets of this fit are not continuous: they have no probability integral transform")
+    order = np.argsort(evidence.transform, kind="stable")
+    value, weight = evidence.transform[order], evidence.weight[order]
+    share = np.cumsum(weight) / weight.sum()
+    below = np.concatenate([[0.0], share[:-1]])
+    distance = float(max((share - value).max(), (value - below).max()))
+    return distance, float(stats.kstwo.sf(distance, max(1, round(float(weight.sum())))))
 
 
 def pit_band(total_weight: float, n_bins: int, level: float = 0.95) -> tuple[float, float]:

@@ -22,6 +22,7 @@ from gatewise.exceptions import InputError
 from gatewise.fit.result import FitResult
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.model import MixtureOfExperts
+from gatewise.report.feature_axis import FeatureAxis
 from gatewise.report.reader import Reader
 from gatewise.report.targets import TargetKind, observed_numbers
 
@@ -36,7 +37,7 @@ class Profile:
     """The fitted model along one feature, all other features and the offset held at their weighted means.
 
     Attributes:
-        grid: values of the feature (m,), from its smallest to its largest in the data.
+        grid: values of the feature (m,), from its smallest to its largest in the data; if it has two, those.
         gate_weights: π (m, k).
         expert_means: the experts' centres (m, k), or (m, k, e) for targets of several numbers or classes.
         mean: the mixture's centre (m,), or (m, e).
@@ -223,6 +224,10 @@ class Evidence:
         """Weighted means of the features, (d,)."""
         return np.average(self.inputs, axis=0, weights=self.weight)
 
+    def axis(self, feature: int) -> FeatureAxis:
+        """How the column `feature` of `inputs` is laid along an axis."""
+        return FeatureAxis.of(self.inputs[:, feature])
+
     def profile(self, feature: int, *, bands: bool = True) -> Profile:
         """The model along the column `feature` of `inputs`, all other columns and the offset at their weighted means.
 
@@ -231,7 +236,8 @@ class Evidence:
             bands: whether quantiles are wanted, where there are any.
         """
         column, reader = self.inputs[:, feature], self.reader
-        grid = np.linspace(column.min(), column.max(), _GRID_POINTS)
+        categories = self.axis(feature).categories
+        grid = np.linspace(column.min(), column.max(), _GRID_POINTS) if categories is None else categories
         points = np.tile(self.centre(), (len(grid), 1))
         points[:, feature] = grid
         offset = self._held_offset(len(grid))

@@ -26,8 +26,6 @@ _FAINT_BELOW = 0.05
 _GROUPS = 12
 # Responsibilities named when the pointer rests on a row.
 _SHOWN_SHARES = 6
-# Extrapolating lines that need this many times the height of all else leave the figure.
-_TALL = 3.0
 
 
 def expert_lines(
@@ -57,21 +55,22 @@ def expert_lines(
     """
     output = evidence.drawn_outputs[0] if output is None else output
     profile = evidence.profile(feature)
-    figure = blank_figure(height=height, legend=legend)
+    figure, axis = blank_figure(height=height, legend=legend), evidence.axis(feature)
     several = evidence.n_experts > 1
     if several and profile.low is not None and profile.high is not None:
-        x, (low, high) = _as_steps(evidence, profile.grid, profile.low, profile.high)
-        _add_area(figure, [(x, low, high)], BAND, "90% interval of the mixture", legendrank=2000)
+        pieces = _pieces(evidence, feature, profile.grid, profile.low, profile.high)
+        _add_area(figure, pieces, BAND, "90% interval of the mixture", legendrank=2000)
     for expert in range(evidence.n_experts):
-        _add_band(figure, evidence, profile, expert)
+        _add_band(figure, evidence, feature, profile, expert)
     _add_rows(figure, evidence, feature, output, limit)
     for expert in range(evidence.n_experts):
-        _add_line(figure, evidence, profile, expert, output)
+        _add_line(figure, evidence, feature, profile, expert, output)
     if several:
         name = f"mixture {evidence.reader.centre_name}" if evidence.model.is_normalised else "regression function"
+        x, y = axis.line(profile.grid, evidence.output(profile.mean, output))
         figure.add_scatter(
-            x=profile.grid,
-            y=evidence.output(profile.mean, output),
+            x=x,
+            y=y,
             mode="lines",
             name=name,
             line={"color": INK, "width": 1.6, "dash": "dot"},
@@ -80,7 +79,8 @@ def expert_lines(
     if evidence.kind in (TargetKind.CLASS, TargetKind.SHARE):
         figure.update_yaxes(range=[-0.08, 1.08], tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
     else:
-        _hold_range(figure)
+        _hold_range(figure, evidence)
+    axis.mark(figure)
     name_axes(figure, label(evidence.feature_names[feature]), _vertical_name(evidence, output))
     return figure
 
@@ -93,11 +93,14 @@ def grouped_means(evidence: Evidence, column: np.ndarray, values: np.ndarray) ->
         column: what the rows are sorted by (n,).
         values: (n, m).
     """
-    order = np.argsort(column, kind="stable")
-    share = np.cumsum(evidence.weight[order]) / evidence.weight.sum()
-    group = np.empty(len(column), dtype=int)
-    n_groups = min(_GROUPS, max(1, evidence.n_rows // 5))
-    group[order] = np.minimum((share * n_groups * (1.0 - 1e-12)).astype(int), n_groups - 1)
+    values_there, group = np.unique(column, return_inverse=True)
+    n_groups = len(values_there)
+    # Rows of two values have no neighbours but those of the same value.
+    if n_groups != 2:
+        order = np.argsort(column, kind="stable")
+        share = np.cumsum(evidence.weight[order]) / evidence.weight.sum()
+        n_groups = min(_GROUPS, max(1, evidence.n_rows // 5))
+        group[order] = np.minimum((share * n_groups * (1.0 - 1e-12)).astype(int), n_groups - 1)
     mass = np.bincount(group, evidence.weight, n_groups)
     used = mass > 0.0
 
@@ -124,6 +127,17 @@ def _as_steps(evidence: Evidence, grid: np.ndarray, *curves: np.ndarray) -> tupl
     return x, [np.repeat(curve, 2) for curve in curves]
 
 
+def _pieces(
+    evidence: Evidence, feature: int, grid: np.ndarray, low: np.ndarray, high: np.ndarray
+) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """An area along a feature in pieces (x, low, high)."""
+    axis = evidence.axis(feature)
+    if axis.categories is not None:
+        return axis.areas(grid, low, high)
+    x, (low, high) = _as_steps(evidence, grid, low, high)
+    return [(x, low, high)]
+
+
 def _add_area(
     figure: go.Figure, pieces: list[tuple[np.ndarray, np.ndarray, np.ndarray]], colour: str, name: str, **more: object
 ) -> None:
@@ -148,14 +162,13 @@ def _likely(evidence: Evidence, profile: Profile, expert: int) -> np.ndarray:
     return weight >= _FAINT_BELOW if evidence.model.is_normalised else np.ones(len(weight), dtype=bool)
 
 
-def _add_band(figure: go.Figure, evidence: Evidence, profile: Profile, expert: int) -> None:
+def _add_band(figure: go.Figure, evidence: Evidence, feature: int, profile: Profile, expert: int) -> None:
     if profile.expert_low is None or profile.expert_high is None:
         return
     pieces = []
     for start, stop in _runs(_likely(evidence, profile, expert)):
         low, high = profile.expert_low[start:stop, expert], profile.expert_high[start:stop, expert]
-        x, (low, high) = _as_steps(evidence, profile.grid[start:stop], low, high)
-        pieces.append((x, low, high))
+        pieces += _pieces(evidence, feature, profile.grid[start:stop], low, high)
     if pieces:
         _add_area(
             figure,
@@ -169,9 +182,9 @@ def _add_band(figure: go.Figure, evidence: Evidence, profile: Profile, expert: i
 
 def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, output: int, limit: int) -> None:
     rows = evidence.drawn(limit)
-    column = evidence.inputs[:, feature]
+    column, axis = evidence.inputs[:, feature], evidence.axis(feature)
     if evidence.kind is TargetKind.CLASS:
-        _add_ticks(figure, evidence, column, output, rows)
+        _add_ticks(figure, evidence, axis.rows(column), output, rows)
         if evidence.inputs.shape[1] == 1:
             _add_observed_shares(figure, evidence, column, output)
         return
@@ -184,8 +197,9 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, output: int, 
         for expert in range(min(evidence.n_experts, _SHOWN_SHARES))
     )
     figure.add_scatter(
-        x=column[rows],
+        x=axis.rows(column)[rows],
         y=heights,
+        text=None if axis.categories is None else [f"{value:.5g}" for value in column[rows]],
         mode="markers",
         name="rows",
         marker={
@@ -195,7 +209,10 @@ def _add_rows(figure: go.Figure, evidence: Evidence, feature: int, output: int, 
             "line": {"color": "#ffffff", "width": 0.6 if len(rows) <= 500 else 0},
         },
         customdata=evidence.responsibilities[rows, :_SHOWN_SHARES].astype(np.float32),
-        hovertemplate=f"{name} %{{x:.5g}}<br>{target} %{{y:.5g}}{shares}<extra></extra>",
+        hovertemplate=(
+            f"{name} {'%{x:.5g}' if axis.categories is None else '%{text}'}<br>{target} %{{y:.5g}}{shares}"
+            "<extra></extra>"
+        ),
         showlegend=False,
     )
 
@@ -230,19 +247,20 @@ def _add_observed_shares(figure: go.Figure, evidence: Evidence, column: np.ndarr
     )
 
 
-def _add_line(figure: go.Figure, evidence: Evidence, profile: Profile, expert: int, output: int) -> None:
+def _add_line(figure: go.Figure, evidence: Evidence, feature: int, profile: Profile, expert: int, output: int) -> None:
     colour, dash = expert_colour(expert), expert_dash(expert)
     line = evidence.output(profile.expert_means, output)[:, expert]
     if not evidence.model.is_normalised:
         weight = profile.gate_weights[:, expert]
         line = np.where(weight > 0.0, weight * line, 0.0)
-    likely = _likely(evidence, profile, expert)
+    likely, axis = _likely(evidence, profile, expert), evidence.axis(feature)
     name, group = f"Expert {expert + 1}", f"expert {expert + 1}"
     hover = f"{name} %{{y:.4g}}<extra></extra>"
     if not likely.all():
+        x, y = axis.line(profile.grid, np.where(np.isfinite(line), line, np.nan))
         figure.add_scatter(
-            x=profile.grid,
-            y=np.where(np.isfinite(line), line, np.nan),
+            x=x,
+            y=y,
             mode="lines",
             name=f"{name}, weight below 5%",
             legendgroup=group,
@@ -251,9 +269,10 @@ def _add_line(figure: go.Figure, evidence: Evidence, profile: Profile, expert: i
             hovertemplate=hover,
         )
     if likely.any():
+        x, y = axis.line(profile.grid, np.where(likely & np.isfinite(line), line, np.nan))
         figure.add_scatter(
-            x=profile.grid,
-            y=np.where(likely & np.isfinite(line), line, np.nan),
+            x=x,
+            y=y,
             mode="lines",
             name=name,
             legendgroup=group,
@@ -262,20 +281,20 @@ def _add_line(figure: go.Figure, evidence: Evidence, profile: Profile, expert: i
         )
 
 
-def _hold_range(figure: go.Figure) -> None:
-    """Keep lines that only extrapolate from flattening everything else."""
+def _hold_range(figure: go.Figure, evidence: Evidence) -> None:
+    """Let the vertical range follow the rows and the bands, so that no line that extrapolates flattens them."""
     traces: Any = figure.data
-    spans = []
-    for every in (False, True):
-        heights = [np.asarray(trace.y, dtype=float) for trace in traces if every or "below 5%" not in trace.name]
-        finite = np.concatenate([values[np.isfinite(values)] for values in heights])
-        if not finite.size:
-            return
-        spans.append((float(finite.min()), float(finite.max())))
-    (low, high), (lowest, highest) = spans
-    if high > low and highest - lowest > _TALL * (high - low):
-        room = 0.06 * (high - low)
-        figure.update_yaxes(range=[low - room, high + room])
+    heights = {trace.name: np.asarray(trace.y, dtype=float) for trace in traces if "below 5%" not in trace.name}
+    heights = {name: values[np.isfinite(values)] for name, values in heights.items()}
+    rows = heights.get("rows", np.empty(0))
+    if rows.size and np.ptp(rows) > 0.0 and evidence.model.is_normalised:
+        # Also with some weight a line may lead far away where there are no rows.
+        low, high = rows.min() - np.ptp(rows), rows.max() + np.ptp(rows)
+        heights = {name: np.clip(values, low, high) for name, values in heights.items()}
+    shown = np.concatenate(list(heights.values()))
+    if shown.size and np.ptp(shown) > 0.0:
+        room = 0.06 * float(np.ptp(shown))
+        figure.update_yaxes(range=[float(shown.min()) - room, float(shown.max()) + room])
 
 
 def _runs(mask: np.ndarray) -> list[tuple[int, int]]:

@@ -42,12 +42,12 @@ def gate_along(evidence: Evidence, feature: int, *, legend: bool = True, height:
     """
     profile = evidence.profile(feature, bands=False)
     normalised = evidence.model.is_normalised
-    figure = blank_figure(height=height, legend=legend)
+    figure, axis = blank_figure(height=height, legend=legend), evidence.axis(feature)
     rows = evidence.drawn(400)
     total = profile.gate_weights.sum(axis=1)
     top = 1.0 if normalised else max(1.0, float(total.max()))
     figure.add_scatter(
-        x=evidence.inputs[rows, feature],
+        x=axis.rows(evidence.inputs[:, feature])[rows],
         y=np.full(len(rows), -0.045 * top),
         mode="markers",
         name="rows",
@@ -57,18 +57,20 @@ def gate_along(evidence: Evidence, feature: int, *, legend: bool = True, height:
     )
     for expert in range(evidence.n_experts):
         shown = "%{y:.1%}" if normalised else "%{y:.4g}"
+        x, y = axis.line(profile.grid, profile.gate_weights[:, expert])
         figure.add_scatter(
-            x=profile.grid,
-            y=profile.gate_weights[:, expert],
+            x=x,
+            y=y,
             mode="lines",
             name=f"Expert {expert + 1}",
             line={"color": expert_colour(expert), "width": 2.6, "dash": expert_dash(expert)},
             hovertemplate=f"Expert {expert + 1}: {shown}<extra></extra>",
         )
     if not normalised:
+        x, y = axis.line(profile.grid, total)
         figure.add_scatter(
-            x=profile.grid,
-            y=total,
+            x=x,
+            y=y,
             mode="lines",
             name="sum of the weights",
             line={"color": INK, "width": 1.4, "dash": "dot"},
@@ -80,6 +82,7 @@ def gate_along(evidence: Evidence, feature: int, *, legend: bool = True, height:
     figure.update_yaxes(range=[-0.08 * top, 1.03 * top])
     if normalised:
         figure.update_yaxes(tickformat=".0%", tickvals=[0, 0.25, 0.5, 0.75, 1])
+    axis.mark(figure)
     name_axes(figure, label(evidence.feature_names[feature]), "gate probability" if normalised else "gate weight")
     return figure
 
@@ -135,9 +138,13 @@ def leading_expert(evidence: Evidence, *, height: int = 420) -> go.Figure:
     """
     across, up = evidence.gate_features
     columns = [evidence.inputs[:, feature] for feature in (across, up)]
-    grids = [np.linspace(column.min(), column.max(), _MAP_POINTS) for column in columns]
-    points = np.tile(evidence.centre(), (_MAP_POINTS**2, 1))
+    axes = [evidence.axis(feature) for feature in (across, up)]
+    grids = [
+        np.linspace(column.min(), column.max(), _MAP_POINTS) if axis.categories is None else axis.categories
+        for column, axis in zip(columns, axes, strict=True)
+    ]
     plane = np.meshgrid(*grids)
+    points = np.tile(evidence.centre(), (plane[0].size, 1))
     points[:, across], points[:, up] = plane[0].ravel(), plane[1].ravel()
     weights = evidence.reader.weights(points)
     total = weights.sum(axis=1, keepdims=True)
@@ -151,7 +158,7 @@ def leading_expert(evidence: Evidence, *, height: int = 420) -> go.Figure:
         pale = blend_with_white(colour, 0.12)
         scale += [[expert / k, pale], [(expert + 1) / k, blend_with_white(colour, 0.75)]]
     figure = blank_figure(height=height, legend=False)
-    shape = (_MAP_POINTS, _MAP_POINTS)
+    shape = plane[0].shape
     names = [label(evidence.feature_names[feature]) for feature in (across, up)]
     figure.add_heatmap(
         x=grids[0],
@@ -170,8 +177,8 @@ def leading_expert(evidence: Evidence, *, height: int = 420) -> go.Figure:
     )
     rows = evidence.drawn(_MAP_ROWS)
     figure.add_scatter(
-        x=columns[0][rows],
-        y=columns[1][rows],
+        x=axes[0].rows(columns[0])[rows],
+        y=axes[1].rows(columns[1])[rows],
         mode="markers",
         name="rows",
         marker={
@@ -181,6 +188,8 @@ def leading_expert(evidence: Evidence, *, height: int = 420) -> go.Figure:
         },
         hoverinfo="skip",
     )
+    for axis, place in zip(axes, ("xaxis", "yaxis"), strict=True):
+        axis.mark(figure, place)
     name_axes(figure, *names)
     return figure
 

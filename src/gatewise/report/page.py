@@ -12,6 +12,7 @@ from gatewise.io.atomic import write_file
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
 from gatewise.report.rendering import rendered
+from gatewise.report.reproduction import python_text
 from gatewise.report.sections import sections
 
 __all__ = ["render_report", "write_report"]
@@ -27,6 +28,7 @@ def render_report(
     title: str | None = None,
     data_name: str | None = None,
     level: float = 0.95,
+    command: str | None = None,
 ) -> str:
     """The report on a fitted mixture as the text of one HTML page.
 
@@ -40,8 +42,10 @@ def render_report(
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
         offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
-        data_name: what the data are called.
+        data_name: what the data are called. If it is the path of a CSV or parquet file, or a shipped data set, and its
+            columns are X and y, the page has the Python that loads them.
         level: of the parameters' confidence intervals, and of what counts as significant among rivals.
+        command: the command line that makes the fit again; None for a page that shows it in Python.
 
     Raises:
         InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
@@ -82,7 +86,7 @@ def render_report(
         optimum_value="Log-likelihood" if evidence.is_likelihood else "Residual sum of squares",
         optima_note=wording.optima_note(evidence, unlisted),
         reproducibility=tables.reproducibility(evidence, data_name),
-        call=tables.call_text(estimator, with_offset=evidence.offset is not None),
+        call=command or python_text(estimator, X, y, sample_weight=sample_weight, offset=offset, data_name=data_name),
         plotly=Markup(get_plotlyjs()),
     )
 
@@ -109,7 +113,8 @@ def write_report(
         sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
         offset: log(exposure) of each row (n,), needed if the fit had one.
         title: the page's title; None for one made of the target's name.
-        data_name: what the data are called.
+        data_name: what the data are called. If it is the path of a CSV or parquet file, or a shipped data set, and its
+            columns are X and y, the page has the Python that loads them.
         level: of the parameters' confidence intervals, and of what counts as significant among rivals.
 
     Raises:

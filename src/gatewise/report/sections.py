@@ -4,6 +4,7 @@ import numpy as np
 
 from gatewise.report import checks, figures, gates
 from gatewise.report.check_sections import check_section, search_section, thinned
+from gatewise.report.dependence import dependences
 from gatewise.report.evidence import DRAWN_ROWS, Evidence
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import expert_colour
@@ -14,6 +15,7 @@ __all__ = ["sections"]
 _MAX_PANELS = 12
 _MAX_OUTPUTS = 6
 _PANEL_ROWS = 12_000
+_LISTED_TIES = 3
 
 
 def sections(evidence: Evidence, level: float = 0.95) -> list[Section]:
@@ -45,10 +47,12 @@ def _data(evidence: Evidence) -> Section:
         return Section("data", "Data", "Data and experts", [Panel("figure-data", figure, caption)])
     shown, left_out = _panels(evidence, list(range(n_features)), max(1, _MAX_PANELS // len(outputs)))
     limit = max(400, min(DRAWN_ROWS, _PANEL_ROWS // (len(shown) * len(outputs))))
+    ties = dependences(evidence.inputs, evidence.feature_names)
     panels = [
         Panel(
             f"figure-data-{feature + 1}" + (f"-{output + 1}" if len(outputs) > 1 else ""),
             figures.expert_lines(evidence, feature, output=output, limit=limit, legend=False, height=330),
+            _misleading(ties.get(feature)),
         )
         for feature in shown
         for output in outputs
@@ -57,6 +61,17 @@ def _data(evidence: Evidence) -> Section:
     several_outputs = {TargetKind.CLASS: "class by class", TargetKind.VECTOR: "column by column"}.get(evidence.kind, "")
     how = [*(["feature by feature"] if n_features > 1 else []), *([several_outputs] if len(outputs) > 1 else [])]
     return Section("data", "Data", f"Data and experts, {', '.join(how)}", panels, note, _legend(evidence))
+
+
+def _misleading(ties: list[str] | None) -> str:
+    """What is said below a panel along a column that no row can move alone."""
+    if not ties:
+        return ""
+    more = f"; and {len(ties) - _LISTED_TIES} more" if len(ties) > _LISTED_TIES else ""
+    return (
+        f"Misleading: {'; '.join(ties[:_LISTED_TIES])}{more}. The panel moves one and holds the others at their means, "
+        "as no row does."
+    )
 
 
 def _legend(evidence: Evidence) -> list[str]:
@@ -157,9 +172,16 @@ def _gate(evidence: Evidence) -> Section:
         figure = gates.gate_along(evidence, evidence.gate_features[0], height=340)
         caption = f"Lines are the {what}{dots}{ticks}"
         return Section("gate", "Gate", heading, [Panel("figure-gate", figure, caption)], grids=grids)
-    shown, left_out = _panels(evidence, evidence.gate_features, _MAX_PANELS)
+    features = evidence.gate_features
+    shown, left_out = _panels(evidence, features, _MAX_PANELS)
+    ties = dependences(evidence.inputs[:, features], [evidence.feature_names[feature] for feature in features])
     panels = [
-        Panel(f"figure-gate-{feature + 1}", gates.gate_along(evidence, feature, legend=False)) for feature in shown
+        Panel(
+            f"figure-gate-{feature + 1}",
+            gates.gate_along(evidence, feature, legend=False),
+            _misleading(ties.get(features.index(feature))),
+        )
+        for feature in shown
     ]
     if len(evidence.gate_features) == 2 and all(np.ptp(evidence.inputs[:, evidence.gate_features], axis=0) > 0.0):
         panels.append(

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 import gatewise
-from gatewise.estimators.base import GatedEstimator
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
+from gatewise.inference.page import errors_of_scales
+from gatewise.inference.rounding import MISSING, p_value, rounded
 from gatewise.report.evidence import Evidence
 from gatewise.report.palette import expert_colour
 from gatewise.report.search import optimum_colour
@@ -29,7 +30,6 @@ __all__ = [
     "ParameterGroup",
     "ParameterRow",
     "boundary",
-    "call_text",
     "criteria",
     "experts",
     "number",
@@ -40,7 +40,6 @@ __all__ = [
     "severity",
 ]
 
-MISSING = "–"
 HELD = "held"
 _CRITERIA = ("aic", "bic", "icl")
 _LISTED_OPTIMA = 12
@@ -178,7 +177,7 @@ def experts(evidence: Evidence) -> list[ExpertRow]:
     """One row per expert; flags name experts that are tight, on the variance floor, or separate."""
     result = evidence.result
     scale = result.scale if result.scale.size else np.full(evidence.n_experts, math.nan)
-    places = _shared_places(scale)
+    errors = errors_of_scales(evidence.estimator.summary())
     separating = separated_experts(result)
     return [
         ExpertRow(
@@ -186,7 +185,7 @@ def experts(evidence: Evidence) -> list[ExpertRow]:
             name=f"Expert {expert + 1}",
             weight=f"{result.effective_rows[expert] / result.total_weight:.1%}",
             effective_rows=number(float(result.effective_rows[expert]), 1),
-            scale=number(float(scale[expert]), places),
+            scale=rounded(float(scale[expert]), float(errors[expert])).replace("-", _MINUS),
             relative_scale=_percent(float(scale[expert]), result.baseline.scale),
             flags=_flags(expert, result.tight, result.on_floor, separating),
         )
@@ -218,16 +217,19 @@ def boundary(evidence: Evidence) -> list[BoundaryRow]:
     """The intervals of a gate that selects experts, rounded by their widths; at most 400, and none for other gates."""
     rows = []
     for found in (evidence.result.boundary or ())[:LISTED_PARAMETERS]:
-        places = _places(found.estimate, found.width)
+        estimate, lower, upper, width = (
+            rounded(value, found.width, digits=3).replace("-", _MINUS)
+            for value in (found.estimate, found.lower, found.upper, found.width)
+        )
         rows.append(
             BoundaryRow(
                 component=found.component,
                 colour=_component_colour(found.component),
                 term=found.term,
-                estimate=number(found.estimate, places),
-                lower=number(found.lower, places),
-                upper=number(found.upper, places),
-                width=number(found.width, places),
+                estimate=estimate,
+                lower=lower,
+                upper=upper,
+                width=width,
             )
         )
     return rows
@@ -274,6 +276,7 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
         ("Features of the experts", ", ".join(estimator.expert_feature_names_) or "none"),
         ("Features of the gate", ", ".join(estimator.gate_feature_names_) or "none: constant weights"),
         ("Seed", str(result.seed)),
+        _must_give(result),
         ("Starts", f"{len(result.starts)}, with {_count(len(result.optima), 'distinct end point')}"),
         ("Relative gradient at the end", number(result.relative_gradient)),
         ("Smallest eigenvalue of the information per row", number(result.smallest_eigenvalue)),
@@ -288,23 +291,15 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
     ]
 
 
-def call_text(estimator: GatedEstimator, *, with_offset: bool = False) -> str:
-    """The call that repeats the fit, with every option written out and the seed that was used."""
-    options = dict(estimator.get_params(deep=False), random_state=estimator.result_.seed)
-    lines = [f"    {name}={_option(value)}," for name, value in sorted(options.items())]
-    arguments = "X, y, offset=offset" if with_offset else "X, y"
-    return "\n".join([f"{type(estimator).__name__}(", *lines, f").fit({arguments})"])
+def _must_give(result: FitResult) -> tuple[str, str]:
+    """The figure by which somebody sees that the same fit was obtained."""
+    if result.kind == "least_squares":
+        return "Residual sum of squares to obtain, with penalties", f"{-2.0 * result.objective:.10g}"
+    return "Log-likelihood to obtain", f"{result.log_likelihood:.10g}".replace("-", _MINUS)
 
 
 def _count(number_of: int, noun: str) -> str:
     return f"{number_of} {noun}{'' if number_of == 1 else 's'}"
-
-
-def _option(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        return f"<array of shape {value.shape}>"
-    text = repr(value)
-    return text if len(text) <= 200 else f"{text[:199]}…"
 
 
 def _criterion(
@@ -326,25 +321,19 @@ def _percent(part: float, whole: float) -> str:
 
 def _parameter(record: dict[Any, Any]) -> ParameterRow:
     error = float(record["standard_error"])
-    estimate = float(record["estimate"])
-    places = _places(estimate, error)
+
+    def shown(column: str) -> str:
+        return rounded(float(record[column]), error).replace("-", _MINUS)
+
     return ParameterRow(
         term=str(record["term"]),
-        estimate=number(estimate, places),
-        standard_error=HELD if record["held"] else number(error, places),
+        estimate=shown("estimate"),
+        standard_error=HELD if record["held"] else shown("standard_error"),
         z=number(float(record["z"]), 2),
-        p_value=_p_value(float(record["p_value"])),
-        lower=number(float(record["lower"]), places),
-        upper=number(float(record["upper"]), places),
+        p_value=p_value(float(record["p_value"])),
+        lower=shown("lower"),
+        upper=shown("upper"),
     )
-
-
-def _places(value: float, error: float) -> int | None:
-    """Places after the point that give an error three significant digits; None where the number would be long."""
-    if not (math.isfinite(error) and error > 0.0):
-        return None
-    decimals = 2 - math.floor(math.log10(error))
-    return None if decimals > 9 or max(abs(value), error) >= 1e9 else max(decimals, 0)
 
 
 def _component_colour(component: str) -> str | None:
@@ -357,12 +346,6 @@ def _is_kept(optimum: Optimum, result: FitResult) -> bool:
     difference = abs(optimum.objective - result.objective)
     same_rows = np.allclose(optimum.effective_rows, result.effective_rows, rtol=1e-3, atol=1e-3)
     return same_rows and difference <= 1e-6 * max(1.0, abs(result.objective))
-
-
-def _p_value(value: float) -> str:
-    if math.isnan(value):
-        return MISSING
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
 def _flags(expert: int, tight: Sequence[int], on_floor: Sequence[int], separating: Sequence[int] = ()) -> str:

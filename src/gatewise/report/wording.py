@@ -4,6 +4,7 @@ from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit.result import FitResult
 from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.inference.covariance import standard_error_kind
 from gatewise.report import tables
 from gatewise.report.evidence import Evidence
 from gatewise.report.identification import Direction
@@ -100,12 +101,7 @@ def parameter_note(evidence: Evidence, groups: list[tables.ParameterGroup]) -> s
     standardised = evidence.model.gate_scaler is not None or evidence.model.expert_scaler is not None
     units = "In the units of the data, those of z(…) in the units of the standardised features (below)"
     note = f"{units if standardised else 'In the units of the data'}, rounded by the standard errors"
-    if result.kind == "least_squares":
-        note += ", which are of the sandwich kind: they do not assume that the errors have one variance."
-    elif not evidence.model.family.is_smooth or result.findings[0].evidence.get("at_kink"):
-        note += ", which are from the outer products of the scores."
-    else:
-        note += ", which are from the exact observed information."
+    note += f", which are from the {standard_error_kind(result)}."
     active = evidence.model.gate.own_top_k
     if active is not None and active < evidence.n_experts:
         note += " They hold for the selection of experts as it is, which the estimates themselves decide."
