@@ -38,6 +38,14 @@ class Gate(Component, ABC):
         return None
 
     @property
+    def most_routing_features(self) -> int | None:
+        """The largest d at which the gate may route tokens of a network; None without a limit.
+
+        A gate that has a matrix for each expert costs d times as much as a linear one, in memory and in time.
+        """
+        return None
+
+    @property
     def spread(self) -> Spread | None:
         """What makes a joint density of inputs and target unbounded where it runs to 0; None for weights alone."""
         return None
@@ -58,6 +66,15 @@ class Gate(Component, ABC):
             InputError: the gate has no bias that could be left out.
         """
         raise InputError(f"the {self.name} gate has no score without bias: let the selection look at the logit")
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """Tell the experts apart at the start of a network's training; nothing else changes.
+
+        Args:
+            direction: what slopes and directions become, (k, d).
+            point: what centres become, (k, d), in the units of x.
+        """
+        self.assign_parameters({**self.own_parameters(), "weight": direction})
 
     def route(self, x: Tensor, top_k: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Which K experts an input goes to, and with what weights.

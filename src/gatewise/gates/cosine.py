@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import direction_scales, distinct_rows, reflection, shared_shift, unit
+from gatewise.gates.directions import along, direction_scales, distinct_rows, reflection, shared_shift, unit
 from gatewise.gates.invariances import anything, scale
 from gatewise.gates.temperature import positive_temperature
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
@@ -84,8 +84,14 @@ class CosineGate(Gate):
         """Cosine/τ, on which the paper's selection of K experts looks, (…, d) ↦ (…, k)."""
         if self.projection is not None:
             x = x @ self.projection_matrix.T
-        cosine = unit(x) @ unit(self.weight).T
+        cosine = along(x, unit(self.weight))
         return cosine if self.fixed_temperature is None else cosine / self.fixed_temperature
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """The directions; with a projection P what P makes of them."""
+        if self.projection is not None:
+            direction = direction @ self.projection_matrix.detach().T
+        super().place(direction, point)
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The biases' translation, k scales, max(d − k, 0) shifts of all directions, and what a projection adds."""

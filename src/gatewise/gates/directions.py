@@ -8,7 +8,7 @@ from torch import Tensor
 
 from gatewise.ops.parameters import Parameters, Symmetry
 
-__all__ = ["direction_scales", "distinct_rows", "length", "reflection", "shared_shift", "unit"]
+__all__ = ["along", "direction_scales", "distinct_rows", "length", "reflection", "shared_shift", "unit"]
 
 
 def _rescaled(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -50,6 +50,18 @@ def unit(vectors: Tensor) -> Tensor:
     """
     rescaled, _, zero = _rescaled(vectors)
     return torch.where(zero, torch.zeros_like(vectors), rescaled / _root(rescaled, zero))
+
+
+def along(x: Tensor, directions: Tensor, constant: float = 0.0) -> Tensor:
+    """Xᵀuᵢ/(‖x‖ + constant), (…, d) and (k, d) ↦ (…, k); 0 with gradient 0 where x = 0 and the constant is 0.
+
+    In float64 x is divided first, so that lengths at the ends of the range neither overflow nor vanish. In other dtypes,
+    those of networks, the products are, which saves as much memory as the inputs take several times over.
+    """
+    if x.dtype == torch.float64:
+        return (x / (length(x) + constant) if constant > 0.0 else unit(x)) @ directions.T
+    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+    return x @ directions.T / torch.where(norm + constant == 0.0, 1.0, norm + constant)
 
 
 def distinct_rows(n_rows: int, n_columns: int) -> Tensor:

@@ -79,10 +79,24 @@ class GaussianGate(Gate):
         name = "standard deviation of the inputs in some direction"
         return Spread("log_diagonal", self.n_features, name, "standard deviation there", factor=self._factor)
 
+    def _diagonal_square(self, x: Tensor) -> Tensor:
+        """Σⱼ ((xⱼ − cᵢⱼ)/sᵢⱼ)²: in float64 from the differences, otherwise from two products as in `ops.distance`."""
+        if x.dtype == torch.float64:
+            return ((x.unsqueeze(-2) - self.centre) * torch.exp(-self.log_diagonal)).square().sum(-1)
+        precision, middle = torch.exp(-2.0 * self.log_diagonal), self.centre.mean(0)
+        away, other = x - middle, self.centre - middle
+        square = away.square() @ precision.T - 2.0 * (away @ (other * precision).T)
+        return (square + (other.square() * precision).sum(-1)).clamp_min(0.0)
+
+    @property
+    def most_routing_features(self) -> int | None:
+        """64 with full covariances, of which each has d² numbers; no limit with diagonal ones."""
+        return 64 if self.covariance == "full" else None
+
     def logits(self, x: Tensor) -> Tensor:
         """Log πᵢ + log N(x; cᵢ, Γᵢ), (…, d) ↦ (…, k)."""
         if self.covariance == "diagonal":
-            square = ((x.unsqueeze(-2) - self.centre) * torch.exp(-self.log_diagonal)).square().sum(-1)
+            square = self._diagonal_square(x)
         else:
             factor = self._factor({"log_diagonal": self.log_diagonal, "lower": self.lower})
             # One solve per expert for all inputs at once: (k, d, number of inputs).
@@ -126,6 +140,10 @@ class GaussianGate(Gate):
         slope = (precision @ parameters["centre"].unsqueeze(-1)).squeeze(-1)
         half = 0.5 * (slope * parameters["centre"]).sum(-1)
         return parameters["log_weight"] - half - parameters["log_diagonal"].sum(-1), slope, precision
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """The centres are at the points."""
+        self.assign_parameters({**self.own_parameters(), "centre": point})
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""

@@ -136,6 +136,16 @@ class HierarchicalGate(Gate):
         outer = self.outer(x)
         return torch.cat([outer[..., g : g + 1] + gate(x) for g, gate in enumerate(self._inner)], dim=-1)
 
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """Each part as it does itself: the outer gate at the mean of each group's."""
+        groups = self._groups
+        for gate, group in zip(self._inner, groups, strict=True):
+            gate.place(direction[list(group)], point[list(group)])
+        self.outer.place(
+            torch.stack([direction[list(group)].mean(0) for group in groups]),
+            torch.stack([point[list(group)].mean(0) for group in groups]),
+        )
+
     def _moves(self, order: Sequence[int]) -> tuple[list[int], list[list[int]]] | None:
         """The old group at each group's place and the order within it; None if the order breaks the tree."""
         if sorted(order) != list(range(self.n_experts)):

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import anything
+from gatewise.ops.distance import distance
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 
@@ -51,11 +52,12 @@ class LaplaceGate(Gate):
         return self.slope_score(x) + self.bias
 
     def slope_score(self, x: Tensor) -> Tensor:
-        """−‖W − x‖, (…, d) ↦ (…, k): the logits without the bias."""
-        square = (x.unsqueeze(-2) - self.centre).square().sum(-1)
-        # The root is taken of 1 where the distance is 0, so that no infinite derivative meets the zero one.
-        at_centre = square == 0.0
-        return -torch.where(at_centre, 0.0, torch.where(at_centre, 1.0, square).sqrt())
+        """−‖W − x‖, (…, d) ↦ (…, k): the logits without the bias. See `ops.distance` for what is computed."""
+        return -distance(x, self.centre)
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """The centres are at the points."""
+        self.assign_parameters({**self.own_parameters(), "centre": point})
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """One number added to all biases; a single expert's parameters have no effect at all."""

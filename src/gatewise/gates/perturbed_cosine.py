@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import direction_scales, distinct_rows, length, reflection, shared_shift, unit
+from gatewise.gates.directions import along, direction_scales, distinct_rows, length, reflection, shared_shift, unit
 from gatewise.gates.invariances import anything
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
@@ -70,7 +70,7 @@ class PerturbedCosineGate(Gate):
 
     def slope_score(self, x: Tensor) -> Tensor:
         """The logits without β₀, on which the paper's selection of K experts looks, (…, d) ↦ (…, k)."""
-        return _shortened(x, self.tau2) @ _shortened(self.weight, self.tau1).T
+        return along(x, _shortened(self.weight, self.tau1), self.tau2)
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The translations of β₀ and, with τ₁ > 0, of v: 1 + d dimensions; with τ₁ = 0 those of the cosine gate."""

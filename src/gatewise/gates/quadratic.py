@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.quadratic_forms import monomial_names, monomials, n_monomials, to_matrix
+from gatewise.gates.quadratic_forms import from_matrix, monomial_names, monomials, n_monomials, to_matrix
 from gatewise.ops.component import true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
@@ -50,9 +50,22 @@ class QuadraticGate(Gate):
             self.weight = nn.Parameter(torch.zeros(n_experts, n_features))
         self.quadratic = nn.Parameter(torch.zeros(n_experts, n_monomials(n_features)))
 
+    @property
+    def most_routing_features(self) -> int | None:
+        """64: there are d² numbers for each expert."""
+        return 64
+
     def logits(self, x: Tensor) -> Tensor:
         """xᵀAx + bᵀx + c, (…, d) ↦ (…, k)."""
         return self.slope_score(x) + self.bias
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """The slopes; without linear terms the square of the slope's product with x, of the slope's length."""
+        if not self.monomial:
+            return super().place(direction, point)
+        length = direction.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(direction.dtype).tiny)
+        square = from_matrix(direction.unsqueeze(-1) * (direction / length).unsqueeze(-2))
+        return self.assign_parameters({**self.own_parameters(), "quadratic": square})
 
     def slope_score(self, x: Tensor) -> Tensor:
         """xᵀAx + bᵀx, (…, d) ↦ (…, k): the logits without the constant."""

@@ -120,8 +120,13 @@ class TopKGate(Gate):
 
     def selection(self, x: Tensor) -> Tensor:
         """Whether each expert is among the K selected, (…, d) ↦ bool (…, k)."""
-        # A stable sort, not `topk`, whose order of ties is arbitrary.
         score = self.selection_score(x).detach()
+        # In float64, where fits differentiate through it by rows, without a look at the values.
+        if score.dtype != torch.float64 and not torch.compiler.is_compiling():
+            selected = score >= score.topk(self.n_active, -1).values[..., -1:]
+            if bool((selected.sum(-1) == self.n_active).all()):
+                return selected
+        # With ties a stable sort, not `topk`, whose order of them is arbitrary.
         chosen = score.sort(dim=-1, descending=True, stable=True).indices[..., : self.n_active]
         return torch.zeros_like(score, dtype=torch.bool).scatter(-1, chosen, True)
 
@@ -140,6 +145,10 @@ class TopKGate(Gate):
             InputError: the inner gate has none.
         """
         return self.inner.slope_score(x)
+
+    def place(self, direction: Tensor, point: Tensor) -> None:
+        """As the inner gate does."""
+        self.inner.place(direction, point)
 
     def allows(self, order: Sequence[int]) -> bool:
         """Whether the inner gate allows the order."""

@@ -1,0 +1,10 @@
+"""The gates in neural networks: routers, sparse layers, and what keeps their experts in balance."""
+
+from gatewise.nn.dispatch import dispatch
+from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
+from gatewise.nn.initialise import initialise_router
+from gatewise.nn.layer import SparseMoE
+from gatewise.nn.router import Router
+from gatewise.nn.selection import Selection
+
+__all__ = ["GLUBank", "MLPBank", "NetworkBank", "Router", "Selection", "SparseMoE", "dispatch", "initialise_router"]

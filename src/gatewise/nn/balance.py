@@ -1,0 +1,253 @@
+"""Balance among experts: what the load is, losses that even it out, and a bias that does so without a loss.
+
+f_e is the share of slots that went to expert e, P_e the mean of its scores normalised over the experts, both over the
+tokens that are no padding. Where everything is even both are 1/E.
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from gatewise.exceptions import InputError
+from gatewise.nn.router import Router
+from gatewise.nn.selection import Selection
+from gatewise.ops.log_space import log_softmax, logsumexp
+
+__all__ = [
+    "BiasBalancer",
+    "Routing",
+    "balance_loss",
+    "importance_loss",
+    "load",
+    "mean_score",
+    "pooled_balance_loss",
+    "recording",
+    "router_z_loss",
+    "routers_of",
+]
+
+
+@dataclass(frozen=True)
+class Routing:
+    """What a router did with T tokens.
+
+    Attributes:
+        logits: z (T, E).
+        weights: (T, K).
+        indices: (T, K).
+        selection: how they were chosen.
+        normalised: whether the gate's own weights are the softmax of its logits.
+    """
+
+    logits: Tensor
+    weights: Tensor
+    indices: Tensor
+    selection: Selection
+    normalised: bool = True
+
+    @property
+    def n_experts(self) -> int:
+        """E."""
+        return self.logits.shape[-1]
+
+    @property
+    def log_scores(self) -> Tensor:
+        """Log s (T, E)."""
+        return self.selection.log_scores(self.selection.capped(self.logits), self.normalised)
+
+    def only(self, mask: Tensor) -> "Routing":
+        """That of some tokens, a mask (T,) or of the tokens' own shape: those that are no padding.
+
+        Raises:
+            InputError: there is not one entry for each token.
+        """
+        kept = mask.reshape(-1)
+        if kept.dtype != torch.bool or len(kept) != len(self.logits):
+            raise InputError(f"the mask must have {len(self.logits)} booleans, one for each token, not {len(kept)}")
+        return replace(self, logits=self.logits[kept], weights=self.weights[kept], indices=self.indices[kept])
+
+
+def load(indices: Tensor, n_experts: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """The share of slots of each expert, f (E,), of indices of any shape; 0 without tokens.
+
+    Example:
+        >>> load(torch.tensor([[0, 1], [0, 2]]), 4)
+        tensor([0.5000, 0.2500, 0.2500, 0.0000])
+    """
+    counts = torch.bincount(indices.reshape(-1), minlength=n_experts)
+    return counts.to(dtype) / max(1, indices.numel())
+
+
+def mean_score(log_scores: Tensor) -> Tensor:
+    """P (E,): the mean over tokens of the scores divided by their sum, from log s (T, E).
+
+    In log space, so that scores that underflow together still share 1: a loss cannot be lowered by making all of them
+    small.
+    """
+    return log_softmax(log_scores).exp().sum(0) / max(1, len(log_scores))
+
+
+def balance_loss(routing: Routing) -> Tensor:
+    """E Σ_e f_e P_e of one layer: 1 where load or scores are even (Fedus, Zoph and Shazeer 2022, equation 4).
+
+    Example:
+        >>> selection, logits = Selection(top_k=1, ties="spread"), torch.zeros(6, 3)
+        >>> balance_loss(Routing(logits, *selection(logits), selection))
+        tensor(1.0000)
+    """
+    even, dtype = mean_score(routing.log_scores), routing.logits.dtype
+    return routing.n_experts * (load(routing.indices, routing.n_experts, dtype) * even).sum()
+
+
+def pooled_balance_loss(routings: Sequence[Routing]) -> Tensor:
+    """The same with all layers as one, and summed over slots: K where even, as in transformers' models.
+
+    Raises:
+        InputError: there is no layer, or they differ in E or in their selections.
+    """
+    if len({(routing.n_experts, routing.selection, routing.normalised) for routing in routings}) != 1:
+        raise InputError("layers can be pooled if there are some, with the same number of experts and one selection")
+    logits, weights, indices = (
+        torch.cat([getattr(routing, name) for routing in routings]) for name in ("logits", "weights", "indices")
+    )
+    return indices.shape[-1] * balance_loss(replace(routings[0], logits=logits, weights=weights, indices=indices))
+
+
+def importance_loss(routing: Routing) -> Tensor:
+    """The squared coefficient of variation of the importance Σ_t w_te (Shazeer et al. 2017, arXiv:1701.06538).
+
+    The variance is that of the E numbers themselves, divided by E. 0 without tokens.
+    """
+    weight = routing.weights
+    total = weight.new_zeros(len(weight), routing.n_experts).scatter_add(-1, routing.indices, weight).sum(0)
+    mean = total.mean()
+    return torch.where(mean > 0.0, (total - mean).square().mean() / mean.clamp_min(1e-30).square(), 0.0 * mean)
+
+
+def router_z_loss(routing: Routing) -> Tensor:
+    """The mean of (log Σ_e exp z_e)², which keeps logits small (Zoph et al. 2022, arXiv:2202.08906, equation 5)."""
+    return logsumexp(routing.logits).square().sum() / max(1, len(routing.logits))
+
+
+def routers_of(model: nn.Module) -> dict[str, Router]:
+    """The routers in a model by their names, each once.
+
+    Raises:
+        InputError: there is none.
+    """
+    found = {name: module for name, module in model.named_modules() if isinstance(module, Router)}
+    if not found:
+        raise InputError(f"there is no gatewise.nn.Router in this {type(model).__name__}")
+    return found
+
+
+@contextmanager
+def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
+    """Within the block each router's calls are kept, with their gradients, for losses of balance.
+
+    A recomputation by checkpointing is not recorded again.
+
+    Yields:
+        For each router's name the `Routing` of each call, tokens of all axes in one.
+
+    Raises:
+        InputError: the model has no router.
+
+    Example:
+        >>> from gatewise.nn import SparseMoE
+        >>> layer = SparseMoE(8, "softmax", n_experts=4, hidden=8)
+        >>> with recording(layer) as calls:
+        ...     y = layer(torch.randn(10, 8))
+        >>> loss = y.square().mean() + 0.01 * sum(balance_loss(call) for call in calls["router"])
+    """
+    routers = routers_of(model)
+    calls: dict[str, list[Routing]] = {name: [] for name in routers}
+    handles = [_on_call(router, calls[name].append) for name, router in routers.items()]
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _on_call(router: Router, keep: Callable[[Routing], None]) -> RemovableHandle:
+    def hook(module: nn.Module, inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        if not _is_recomputation():
+            logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
+            keep(Routing(logits, weights, indices, router.selection, router.normalised))
+
+    return router.register_forward_hook(hook)
+
+
+def _is_recomputation() -> bool:
+    """Whether this is a forward pass within a backward pass: what checkpointing does."""
+    return torch._C._current_graph_task_id() != -1
+
+
+class BiasBalancer:
+    """Moves the correction biases of routers toward an even load, without a loss: Wang et al. 2024, arXiv:2408.15664.
+
+    After each step b_e ← b_e + u · sign(mean load − load_e), and then b ← b − mean(b). Loads are those of calls in
+    training mode since the last step, without recomputations by checkpointing, summed over the ranks of a distributed
+    run.
+
+    Args:
+        model: routers or a model of them, made with `correction_bias=True`.
+        rate: u.
+
+    Raises:
+        InputError: there is no router, one has no correction bias, or the rate is not positive.
+
+    Example:
+        >>> from gatewise.gates import SoftmaxGate
+        >>> from gatewise.nn import Router, Selection
+        >>> router = Router(SoftmaxGate(4, 3), Selection(top_k=1, score="sigmoid"), correction_bias=True)
+        >>> balancer = BiasBalancer(router, rate=0.1)
+        >>> _ = router(torch.zeros(5, 4))
+        >>> balancer.step()
+        >>> router.correction_bias
+        tensor([-0.1333,  0.0667,  0.0667])
+    """
+
+    def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:
+        if not 0.0 < rate < math.inf:
+            raise InputError(f"the rate must be positive, not {rate!r}")
+        self.rate = float(rate)
+        self._routers = list(routers_of(model).items())
+        for name, router in self._routers:
+            if router.correction_bias is None:
+                raise InputError(f"the router {name or 'itself'!r} has no bias: make it with correction_bias=True")
+        self._counts = [torch.zeros(router.n_experts, dtype=torch.int64) for _, router in self._routers]
+        self._handles = [self._watch(index, router) for index, (_, router) in enumerate(self._routers)]
+
+    def _watch(self, index: int, router: Router) -> RemovableHandle:
+        def keep(routing: Routing) -> None:
+            if router.training:
+                counts = torch.bincount(routing.indices.reshape(-1), minlength=router.n_experts)
+                self._counts[index] = self._counts[index].to(counts.device) + counts
+
+        return _on_call(router, keep)
+
+    @torch.no_grad()
+    def step(self) -> None:
+        """Move the biases once, after the optimiser's step; routers without a call since the last one stay."""
+        for index, (_, router) in enumerate(self._routers):
+            bias = router.correction_bias
+            assert bias is not None
+            counts = self._counts[index].to(bias.device)
+            if torch.distributed.is_available() and torch.distributed.is_initialized():
+                torch.distributed.all_reduce(counts)
+            if int(counts.sum()):
+                moved = bias + self.rate * torch.sign(counts.double().mean() - counts).to(bias.dtype)
+                bias.copy_(moved - moved.mean())
+            self._counts[index] = torch.zeros_like(counts)
+
+    def remove(self) -> None:
+        """Stop watching the routers."""
+        for handle in self._handles:
+            handle.remove()

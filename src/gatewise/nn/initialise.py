@@ -1,0 +1,96 @@
+"""First values for a router: every expert gets tokens, and so every expert gets gradients."""
+
+import math
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from gatewise.exceptions import InputError
+from gatewise.gates import Gate
+from gatewise.nn.router import Router
+
+__all__ = ["initialise_router"]
+
+Method = Literal["normal", "orthonormal", "data"]
+
+
+@torch.no_grad()
+def initialise_router(
+    router: Router | Gate,
+    method: Method = "normal",
+    std: float = 0.02,
+    data: Tensor | None = None,
+    generator: torch.Generator | None = None,
+) -> None:
+    """Give every expert a direction, or a centre, of its own; biases, temperatures and all else stay as they are.
+
+    Fits to tables begin with equal experts and tell them apart by the rows. A network cannot: with equal logits every
+    token goes to the same K experts, and the others never get a gradient.
+
+    Args:
+        router: a router or its gate.
+        method: where directions v (E, d) and centres come from. "normal": numbers from N(0, std²). "orthonormal":
+            orthogonal rows of length std · √d, d of them at a time if there are more experts. "data": directions
+            are different rows of `data`, less their mean, at the length std · √d, and centres lie from the mean toward
+            those rows, all at the median distance: else the centre next to the mean would take most tokens.
+        std: the standard deviation of an entry of v. Small values balance the load at first.
+        data: tokens (…, d) for "data".
+        generator: of the random numbers, on the CPU; torch's own if None.
+
+    Raises:
+        InputError: the method is unknown, std is not positive, or there are fewer different tokens than experts.
+
+    Example:
+        >>> from gatewise.gates import SoftmaxGate
+        >>> gate = SoftmaxGate(n_features=16, n_experts=4)
+        >>> initialise_router(gate, "orthonormal", std=0.25, generator=torch.Generator().manual_seed(0))
+        >>> (gate.weight @ gate.weight.T).detach().round(decimals=4).abs()
+        tensor([[1., 0., 0., 0.],
+                [0., 1., 0., 0.],
+                [0., 0., 1., 0.],
+                [0., 0., 0., 1.]])
+    """
+    gate = router.gate if isinstance(router, Router) else router
+    if method not in get_args(Method):
+        raise InputError(f"method must be one of {', '.join(map(repr, get_args(Method)))}, not {method!r}")
+    if not 0.0 < std < math.inf:
+        raise InputError(f"std must be positive, not {std!r}")
+    if (method == "data") != (data is not None):
+        raise InputError("pass the tokens as data with method='data', and only then")
+    n, d = gate.n_experts, gate.n_features
+    if data is not None:
+        rows = _rows(data, n, d, generator)
+        mean = rows.mean(0)
+        away = _unit(rows - mean)
+        direction, point = away * std * math.sqrt(d), mean + away * (rows - mean).norm(dim=-1).median()
+    elif method == "normal":
+        point = direction = std * torch.randn(n, d, generator=generator)
+    else:
+        point = direction = torch.cat([_orthonormal(d, generator) for _ in range(-(-n // d))])[:n] * std * math.sqrt(d)
+    like = next(gate.parameters())
+    gate.place(direction.to(like), point.to(like))
+
+
+def _rows(data: Tensor, n: int, d: int, generator: torch.Generator | None) -> Tensor:
+    """N different tokens (n, d), on the CPU."""
+    if data.shape[-1] != d:
+        raise InputError(f"the gate reads {d} features, and the tokens have {data.shape[-1]}")
+    tokens = data.detach().reshape(-1, d).cpu().float()
+    order = torch.randperm(len(tokens), generator=generator)
+    chosen: list[Tensor] = []
+    for token in tokens[order]:
+        if not any(torch.equal(token, other) for other in chosen) and bool(torch.isfinite(token).all()):
+            chosen.append(token)
+        if len(chosen) == n:
+            return torch.stack(chosen)
+    raise InputError(f"there are {len(chosen)} different finite tokens in data for {n} experts: pass more")
+
+
+def _orthonormal(d: int, generator: torch.Generator | None) -> Tensor:
+    factor, triangle = torch.linalg.qr(torch.randn(d, d, generator=generator))
+    return factor * triangle.diagonal().sign()
+
+
+def _unit(rows: Tensor) -> Tensor:
+    return rows / rows.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(rows.dtype).tiny)

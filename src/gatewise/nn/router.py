@@ -1,0 +1,127 @@
+"""A router: a gate and a selection, computed in float32 whatever the network computes in."""
+
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from gatewise.exceptions import InputError
+from gatewise.gates import Gate
+from gatewise.nn.selection import Selection
+
+__all__ = ["Router"]
+
+
+class Router(nn.Module):
+    """Tokens x (…, d) ↦ the gate's logits z (…, E), and the selection's weights (…, K) and indices (…, K).
+
+    Logits and weights are computed in float32 with autocast off, from the stored parameters and inputs of whatever
+    dtype: in bfloat16 two experts of close logits would change places. Where inputs and gate are in float64 they stay.
+
+    Args:
+        gate: any gate that can route at its d. It is used as it is, not copied.
+        selection: how K experts are chosen; by default the two with the largest weights.
+        correction_bias: whether there is a bias b (E,) that acts on the choice only, a buffer that starts at 0 and that
+            `nn.balance.BiasBalancer` moves.
+        jitter: in training mode the gate sees x · u with u uniform on [1 − jitter, 1 + jitter], drawn for each number
+            (Fedus, Zoph and Shazeer 2022, arXiv:2101.03961, section 2.4).
+
+    Raises:
+        InputError: the gate cannot route at this d; the selection does not fit its experts or its own K; the jitter is
+            not between 0 and 1.
+
+    Example:
+        >>> from gatewise.gates import LaplaceGate
+        >>> router = Router(LaplaceGate(n_features=16, n_experts=8), Selection(top_k=2))
+        >>> logits, weights, indices = router(torch.zeros(3, 5, 16, dtype=torch.bfloat16))
+        >>> weights.shape, weights.dtype, indices.shape
+        (torch.Size([3, 5, 2]), torch.float32, torch.Size([3, 5, 2]))
+    """
+
+    correction_bias: Tensor | None
+
+    def __init__(
+        self, gate: Gate, selection: Selection | None = None, correction_bias: bool = False, jitter: float = 0.0
+    ) -> None:
+        super().__init__()
+        selection = Selection() if selection is None else selection
+        limit = gate.most_routing_features
+        if limit is not None and gate.n_features > limit:
+            raise InputError(
+                f"the {gate.name} gate has d² numbers for each expert and routes up to d = {limit}, not "
+                f"{gate.n_features}: take a gate without matrices, or project the tokens first"
+            )
+        if gate.n_features < 1:
+            raise InputError("a gate without features would send every token to the same experts")
+        selection.check(gate.n_experts)
+        if gate.own_top_k is not None and selection.top_k > gate.own_top_k:
+            raise InputError(f"the {gate.name} gate gives weight to {gate.own_top_k} experts, not to {selection.top_k}")
+        if not 0.0 <= jitter < 1.0:
+            raise InputError(f"jitter must lie between 0 and 1, not {jitter!r}")
+        self.gate = gate
+        self.selection = selection
+        self.jitter = float(jitter)
+        self._logits = [_Logits(gate)]
+        bias = torch.zeros(gate.n_experts, dtype=torch.float32) if correction_bias else None
+        self.register_buffer("correction_bias", bias)
+
+    @property
+    def n_experts(self) -> int:
+        """E."""
+        return self.gate.n_experts
+
+    @property
+    def normalised(self) -> bool:
+        """Whether the gate's own weights are the softmax of its logits."""
+        return self.gate.normaliser == "softmax"
+
+    def logits(self, x: Tensor) -> Tensor:
+        """Logits z (…, E) in float32, or in float64 where inputs and gate are.
+
+        Raises:
+            InputError: x has another length than the gate's d.
+        """
+        if x.shape[-1] != self.gate.n_features:
+            raise InputError(f"the gate reads {self.gate.n_features} features, and the tokens have {x.shape[-1]}")
+        with torch.autocast(x.device.type, enabled=False):
+            stored = dict(self.gate.named_parameters())
+            double = x.dtype == torch.float64 and all(value.dtype == torch.float64 for value in stored.values())
+            dtype = torch.float64 if double else torch.float32
+            x = x.to(dtype)
+            if self.training and self.jitter > 0.0:
+                x = x * torch.empty_like(x).uniform_(1.0 - self.jitter, 1.0 + self.jitter)
+            if all(value.dtype == dtype for value in stored.values()):
+                return self.gate.logits(x)
+            tensors = {f"gate.{name}": value.to(dtype) for name, value in stored.items()}
+            tensors |= {
+                f"gate.{name}": value.to(dtype) if value.is_floating_point() else value
+                for name, value in self.gate.named_buffers()
+            }
+            return cast(Tensor, torch.func.functional_call(self._logits[0], tensors, (x,)))
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Logits (…, E), weights (…, K) and indices (…, K) of tokens (…, d).
+
+        Raises:
+            InputError: x has another length than the gate's d, or a logit is not a number.
+        """
+        logits = self.logits(x)
+        with torch.autocast(x.device.type, enabled=False):
+            bias = None if self.correction_bias is None else self.correction_bias.to(logits.dtype)
+            weights, indices = self.selection(logits, bias, self.normalised)
+        return logits, weights, indices
+
+    def extra_repr(self) -> str:
+        """The selection and the jitter."""
+        return f"selection={self.selection}, jitter={self.jitter}"
+
+
+class _Logits(nn.Module):
+    """The gate's logits as a module's forward, so that they can be called with other tensors for its parameters."""
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.gate.logits(x)

@@ -1,0 +1,230 @@
+"""The sparse layer: four paths that agree, no token lost, padding left alone."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from torch.utils.checkpoint import checkpoint
+
+from gatewise.exceptions import InputError
+from gatewise.gates import SoftmaxGate, build_gate
+from gatewise.nn import GLUBank, MLPBank, Router, Selection, SparseMoE, dispatch, initialise_router
+
+D, HIDDEN, E = 16, 24, 6
+banks = pytest.mark.parametrize("bank", [GLUBank, MLPBank])
+
+
+def layer_of(seed=0, **options):
+    torch.manual_seed(seed)
+    gate = SoftmaxGate(D, E)
+    initialise_router(gate, std=0.5)
+    return SparseMoE(D, Router(gate, Selection(top_k=2)), hidden=HIDDEN, **options)
+
+
+def tokens(*shape, dtype=torch.float32):
+    return torch.randn(*shape, D, generator=torch.Generator().manual_seed(5), dtype=dtype)
+
+
+def outcome(bank, x, weights, indices, path):
+    """The output and all gradients of one path."""
+    x, weights = x.clone().requires_grad_(), weights.clone().requires_grad_()
+    bank.zero_grad()
+    y = dispatch(bank, x, weights, indices, path)
+    (y * torch.linspace(-1.0, 1.0, y.numel(), dtype=y.dtype).reshape(y.shape)).sum().backward()
+    return [y.detach(), x.grad, weights.grad, *(weight.grad.clone() for weight in bank.weights())]
+
+
+@banks
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("top_k", [1, 2, E])
+def test_all_paths_agree_with_a_loop_over_tokens(bank, dtype, top_k):
+    torch.manual_seed(0)
+    experts = bank(E, D, HIDDEN).to(dtype)
+    x = tokens(40, dtype=dtype)
+    weights, indices = Selection(top_k=top_k)(torch.randn(40, E, dtype=dtype))
+    # Expert 3 has no token: its part of every path is empty.
+    indices = torch.where(indices == 3, 2, indices) if top_k == 1 else indices
+    networks = experts.networks()
+    with torch.no_grad():
+        plain = torch.stack(
+            [
+                sum(w * networks[e](t) for w, e in zip(ws, es, strict=True))
+                for t, ws, es in zip(x, weights, indices.tolist(), strict=True)
+            ]
+        )
+    paths = ["sorted", "dense", "naive", *(["grouped"] if dtype == torch.float32 else [])]
+    found = {path: outcome(experts, x, weights, indices, path) for path in paths}
+    close = {"rtol": 1e-5, "atol": 1e-5} if dtype == torch.float32 else {"rtol": 1e-12, "atol": 1e-12}
+    torch.testing.assert_close(found["sorted"][0], plain, **close)
+    for path in paths[1:]:
+        for a, b in zip(found["sorted"], found[path], strict=True):
+            torch.testing.assert_close(b, a, **close)
+
+
+@banks
+def test_gradients_are_those_of_finite_differences(bank):
+    torch.manual_seed(0)
+    gate = SoftmaxGate(3, 4)
+    initialise_router(gate, std=1.0)
+    layer = SparseMoE(3, Router(gate), bank(4, 3, 5, "tanh")).double()
+    x = torch.randn(6, 3, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(layer, x)
+
+
+def test_all_experts_chosen_is_the_dense_mixture():
+    torch.manual_seed(0)
+    gate = build_gate("cosine", D, E)
+    layer = SparseMoE(D, Router(gate, Selection(top_k=E)), "mlp", hidden=HIDDEN).double()
+    x = tokens(30, dtype=torch.float64)
+    outputs = torch.stack([network(x) for network in layer.experts.networks()], 1)
+    mixture = (layer.router.gate(x).exp().unsqueeze(-1) * outputs).sum(1)
+    torch.testing.assert_close(layer(x), mixture, rtol=1e-12, atol=1e-12)
+
+
+def test_shared_experts_are_added_with_weight_one():
+    layer = layer_of(n_shared=2)
+    x = tokens(10)
+    alone = dispatch(layer.experts, x, *layer.router(x)[1:])
+    shared = sum(network(x) for network in layer.shared.networks())
+    torch.testing.assert_close(layer(x), alone + shared)
+
+
+def test_padding_is_neither_routed_nor_changed_into_anything():
+    layer = layer_of()
+    x = tokens(3, 7)
+    mask = torch.ones(3, 7, dtype=torch.bool)
+    mask[0, 4:] = mask[2] = False
+    x[~mask] = float("nan")
+    seen = []
+    layer.router.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    y = layer(x, mask)
+    assert seen == [int(mask.sum())]
+    assert (y[~mask] == 0.0).all()
+    torch.testing.assert_close(y[mask], layer(x[mask]))
+    # Nothing but padding.
+    assert (layer(x, torch.zeros_like(mask)) == 0.0).all()
+
+
+def test_no_token_is_dropped_unless_there_is_a_capacity():
+    """With equal logits all tokens go to the same two experts."""
+    layer = SparseMoE(D, Router(SoftmaxGate(D, E)), "mlp", hidden=HIDDEN)
+    x = tokens(60)
+    full = layer(x)
+    assert layer.n_dropped == 0
+    layer.capacity = 1.0
+    cut = layer(x)
+    # Each of the two takes ⌈2 · 60 / 6⌉ = 20 of its 60.
+    assert layer.n_dropped == 80
+    torch.testing.assert_close(cut[:20], full[:20])
+    assert (cut[20:] == 0.0).all()
+
+
+def test_checkpointing_changes_nothing():
+    layer, x = layer_of(), tokens(20)
+    plain, again = x.clone().requires_grad_(), x.clone().requires_grad_()
+    layer(plain).square().sum().backward()
+    expected = [weight.grad.clone() for weight in layer.parameters()]
+    layer.zero_grad()
+    checkpoint(layer, again, use_reentrant=False).square().sum().backward()
+    assert torch.equal(plain.grad, again.grad)
+    for weight, gradient in zip(layer.parameters(), expected, strict=True):
+        assert torch.equal(weight.grad, gradient)
+
+
+# Dynamo looks at `.grad` of everything that it traces, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+def test_compiled_it_gives_the_same():
+    layer, x = layer_of(), tokens(20)
+    expected = layer(x)
+    torch.testing.assert_close(torch.compile(layer, backend="aot_eager")(x), expected)
+
+
+def test_autocast_runs_the_experts_in_bfloat16_and_the_router_in_float32():
+    layer, x = layer_of(), tokens(20)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = layer(x)
+    assert found.dtype == torch.bfloat16
+    # bfloat16 has eight bits, and a sum of 24 products a few of their roundings.
+    torch.testing.assert_close(found.float(), layer(x), rtol=0.05, atol=0.05)
+
+
+def test_it_is_saved_and_loaded_by_safetensors(tmp_path):
+    layer, x = layer_of(n_shared=1), tokens(20)
+    save_file(layer.state_dict(), tmp_path / "layer.safetensors")
+    other = layer_of(seed=1, n_shared=1)
+    assert not torch.equal(other(x), layer(x))
+    other.load_state_dict(load_file(tmp_path / "layer.safetensors"), strict=True)
+    assert torch.equal(other(x), layer(x))
+
+
+def test_two_processes_average_their_gradients(tmp_path):
+    """Data parallel on loopback: half of the rows on each rank, the gradients of the whole batch on both."""
+    script = tmp_path / "rank.py"
+    script.write_text(
+        "import sys, torch\n"
+        "import torch.distributed as dist\n"
+        "from torch.nn.parallel import DistributedDataParallel\n"
+        "from gatewise.gates import SoftmaxGate\n"
+        "from gatewise.nn import Router, Selection, SparseMoE, initialise_router\n"
+        "from gatewise.nn.balance import BiasBalancer\n"
+        "rank, where = int(sys.argv[1]), sys.argv[2]\n"
+        "dist.init_process_group('gloo', init_method=f'file://{where}', rank=rank, world_size=2)\n"
+        "torch.manual_seed(0)\n"
+        "gate = SoftmaxGate(8, 4)\n"
+        "initialise_router(gate, std=0.5)\n"
+        "router = Router(gate, Selection(top_k=2, score='sigmoid'), correction_bias=True)\n"
+        "layer = SparseMoE(8, router, hidden=8)\n"
+        "x = torch.randn(20, 8)\n"
+        "layer(x).square().mean().backward()\n"
+        "single = [p.grad.clone() for p in layer.parameters()]\n"
+        "alone = BiasBalancer(router, rate=0.1)\n"
+        "layer.zero_grad()\n"
+        "both = DistributedDataParallel(layer, find_unused_parameters=True)\n"
+        "both(x[10 * rank : 10 * rank + 10]).square().mean().backward()\n"
+        "for p, g in zip(layer.parameters(), single, strict=True):\n"
+        "    torch.testing.assert_close(p.grad, g, rtol=1e-5, atol=1e-6)\n"
+        "alone.step()\n"
+        "moved = router.correction_bias.clone()\n"
+        "router.correction_bias.zero_()\n"
+        "counts = torch.bincount(router(x)[2].reshape(-1), minlength=4).double()\n"
+        "expected = 0.1 * torch.sign(counts.mean() - counts)\n"
+        "torch.testing.assert_close(moved, (expected - expected.mean()).float())\n"
+        "dist.destroy_process_group()\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-W", "error::UserWarning:gatewise", str(script)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
+    ranks = [
+        subprocess.Popen(
+            [*command, str(rank), str(tmp_path / "store")], env=environment, stderr=subprocess.PIPE, text=True
+        )
+        for rank in (0, 1)
+    ]
+    for rank in ranks:
+        _, error = rank.communicate(timeout=120)
+        assert rank.returncode == 0, error
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: SparseMoE(D), "n_experts is missing"),
+        (lambda: SparseMoE(D, SoftmaxGate(8, 4)), "tokens have d = 16, the gate reads 8 features"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), GLUBank(5, D, 8)), "the router has 4 experts, the bank 5"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), "moe"), "experts must be a bank or one of 'mlp', 'glu'"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), capacity=0.0), "capacity must be positive"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), n_shared=-1), "n_shared must be a whole number"),
+        (lambda: SparseMoE(D, "nothing", n_experts=4), "nothing"),
+        (lambda: GLUBank(0, D, 8), "n_experts must be a whole number"),
+        (lambda: layer_of()(torch.zeros(3, 5)), "the layer takes tokens of length 16, not 5"),
+        (lambda: layer_of()(tokens(3), torch.ones(4, dtype=torch.bool)), "the mask must be of booleans"),
+        (lambda: layer_of(path="fast")(tokens(3)), "the path must be one of 'auto'"),
+        (lambda: layer_of(path="grouped").double()(tokens(3).double()), "take path='sorted'"),
+    ],
+)
+def test_what_cannot_be_has_its_sentence(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()

@@ -1,0 +1,149 @@
+"""Routers choose in float32 whatever the network computes in, and start with work for every expert."""
+
+import pytest
+import torch
+
+from gatewise.exceptions import InputError
+from gatewise.gates import GATES, CosineGate, GaussianGate, LaplaceGate, QuadraticGate, SoftmaxGate, build_gate
+from gatewise.nn import Router, Selection, initialise_router
+
+D = 64
+OPTIONS = {"top_k": {"n_active": 2}, "gaussian": {"covariance": "diagonal"}}
+by_name = pytest.mark.parametrize("name", sorted(GATES))
+
+
+def tokens(n=4096, d=D, seed=0):
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+def router_of(name, n_experts, method="normal", d=D, data=None):
+    gate = build_gate(name, d, n_experts, **OPTIONS.get(name, {}))
+    initialise_router(gate, method, data=data, generator=torch.Generator().manual_seed(1))
+    return Router(gate, Selection(top_k=2))
+
+
+@by_name
+@pytest.mark.parametrize("method", ["normal", "orthonormal", "data"])
+@pytest.mark.parametrize("n_experts", [8, 64])
+def test_every_expert_has_tokens_at_first(name, method, n_experts):
+    x = tokens()
+    router = router_of(name, n_experts, method, data=x if method == "data" else None)
+    with torch.no_grad():
+        _, weights, indices = router(x)
+    assert torch.bincount(indices.reshape(-1), minlength=n_experts).min() > 0
+    torch.testing.assert_close(weights.sum(-1), torch.ones(len(x)), rtol=0.0, atol=1e-6)
+
+
+@by_name
+def test_bfloat16_chooses_as_float32_does(name):
+    router = router_of(name, 8)
+    x = tokens(512)
+    low = router_of(name, 8).to(torch.bfloat16)
+    # The same inputs and stored weights, in float32.
+    router.load_state_dict({key: value.float() for key, value in low.state_dict().items()})
+    with torch.no_grad():
+        expected = router(x.bfloat16().float())
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            automatic = router(x.bfloat16().float())
+        found = {"model": low(x.bfloat16()), "input": router(x.bfloat16()), "autocast": automatic}
+    for kind, (logits, weights, indices) in found.items():
+        assert logits.dtype == weights.dtype == torch.float32, kind
+        assert torch.equal(indices, expected[2]), kind
+        assert torch.equal(weights, expected[1]), kind
+
+
+def test_float64_stays_where_gate_and_inputs_are():
+    router = router_of("softmax", 8)
+    x = tokens(16).double()
+    assert router(x)[1].dtype == torch.float32
+    assert router.double()(x)[1].dtype == torch.float64
+    assert router(x.float())[1].dtype == torch.float32
+
+
+@by_name
+def test_router_and_gate_say_the_same(name):
+    """The forms of float32, products in place of differences, against those of float64, to its rounding."""
+    router = router_of(name, 8)
+    x = tokens(64)
+    double = router_of(name, 8).double()
+    with torch.no_grad():
+        low, high = router(x)[0], double.gate.logits(x.double())
+    finite = torch.isfinite(high)
+    # Logits of the Gaussian gate are sums of 64 squares, of size 100.
+    torch.testing.assert_close(low[finite].double(), high[finite], rtol=1e-5, atol=2e-5)
+
+
+@by_name
+def test_gradients_are_those_of_float64(name):
+    router, double = router_of(name, 8), router_of(name, 8).double()
+    x = tokens(32)
+    high = x.double().requires_grad_()
+    low = x.clone().requires_grad_()
+    for one, at in ((router, low), (double, high)):
+        weights = one(at)[1]
+        (weights * torch.arange(weights.numel()).reshape(weights.shape)).sum().backward()
+    torch.testing.assert_close(low.grad.double(), high.grad, rtol=1e-3, atol=1e-4)
+    for a, b in zip(router.parameters(), double.parameters(), strict=True):
+        if b.grad is not None:
+            torch.testing.assert_close(a.grad.double(), b.grad, rtol=1e-3, atol=1e-3)
+
+
+def test_a_token_at_a_centre_has_a_finite_gradient():
+    gate = LaplaceGate(4, 3)
+    gate.place(torch.zeros(3, 4), torch.eye(3, 4))
+    x = torch.eye(3, 4).requires_grad_()
+    gate.logits(x).sum().backward()
+    assert torch.isfinite(x.grad).all()
+    # At its own centre nothing pulls; the two others pull with unit vectors.
+    torch.testing.assert_close(x.grad.norm(dim=-1), torch.full((3,), 3**0.5), rtol=1e-5, atol=0.0)
+
+
+def test_a_bias_changes_the_choice_and_not_the_weights():
+    router = Router(SoftmaxGate(4, 3), Selection(top_k=1, score="sigmoid", renormalise="none"), correction_bias=True)
+    router.correction_bias.copy_(torch.tensor([0.0, 0.0, 1.0]))
+    _, weights, indices = router(torch.zeros(2, 4))
+    assert indices.tolist() == [[2], [2]]
+    torch.testing.assert_close(weights, torch.full((2, 1), 0.5))
+    assert "correction_bias" in router.state_dict()
+
+
+def test_jitter_is_of_training_alone():
+    router = Router(build_gate("cosine", 8, 4), jitter=0.5)
+    x = tokens(20, 8)
+    still = router.eval()(x)[0]
+    assert torch.equal(router(x)[0], still)
+    torch.manual_seed(0)
+    assert not torch.equal(router.train()(x)[0], still)
+
+
+def test_a_gate_fitted_to_a_table_is_the_same_class():
+    """One definition serves both: parameters go over and back unchanged."""
+    gate = CosineGate(3, 4)
+    layer = Router(CosineGate(3, 4))
+    layer.gate.assign_parameters(gate.own_parameters())
+    x = tokens(10, 3)
+    assert torch.equal(layer(x)[0], gate.logits(x))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (
+            lambda: Router(QuadraticGate(65, 4)),
+            "the quadratic gate has d² numbers for each expert and routes up to d = 64",
+        ),
+        (lambda: Router(GaussianGate(100, 4)), "the gaussian gate has d² numbers"),
+        (lambda: Router(SoftmaxGate(0, 4)), "a gate without features"),
+        (lambda: Router(SoftmaxGate(4, 1)), "top_k is 2, and there are only 1 experts"),
+        (lambda: Router(build_gate("top_k", 4, 4)), "the top_k gate gives weight to 1 experts, not to 2"),
+        (lambda: Router(SoftmaxGate(4, 4), jitter=1.0), "jitter must lie between 0 and 1"),
+        (lambda: Router(SoftmaxGate(4, 4))(torch.zeros(2, 5)), "the gate reads 4 features, and the tokens have 5"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), "zeros"), "method must be one of 'normal'"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), std=0.0), "std must be positive"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), "data"), "pass the tokens as data"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.ones(9, 4)), "1 different finite tokens"),
+    ],
+)
+def test_what_cannot_be_has_its_sentence(make, sentence):
+    with pytest.raises(InputError, match=sentence):
+        make()
