@@ -55,8 +55,8 @@ def unit(vectors: Tensor) -> Tensor:
 def along(x: Tensor, directions: Tensor, constant: float = 0.0) -> Tensor:
     """Xᵀuᵢ/(‖x‖ + constant), (…, d) and (k, d) ↦ (…, k); 0 with gradient 0 where x = 0 and the constant is 0.
 
-    In float64 x is divided first, so that lengths at the ends of the range neither overflow nor vanish. In other dtypes,
-    those of networks, the products are, which saves as much memory as the inputs take several times over.
+    In float64 x is divided first, so that lengths at the ends of the range neither overflow nor vanish. In the dtypes
+    of networks the products are, which saves several copies of the inputs.
     """
     if x.dtype == torch.float64:
         return (x / (length(x) + constant) if constant > 0.0 else unit(x)) @ directions.T
