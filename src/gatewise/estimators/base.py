@@ -26,11 +26,11 @@ from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
 from gatewise.fit.constraints import Constraints
+from gatewise.fit.names import Names
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, check_offset, check_row_count, checked_weight
 from gatewise.gates import Gate
 from gatewise.inference import (
-    Names,
     SquaredErrors,
     Summary,
     confidence_intervals,
@@ -152,6 +152,7 @@ class GatedEstimator(BaseEstimator, ABC):
         check_row_count(self._number_of_experts(), int(counted.sum()))
         expert_names = [names[column] for column in columns]
         gate_names = [names[column] for column in gate_columns]
+        named = Names(expert_names, gate_names, target.name, target.outputs, target.reference)
         added = row_offset(offset, len(matrix))
         result = fit(
             self._prototype(family, len(gate_columns), len(columns)),
@@ -161,7 +162,7 @@ class GatedEstimator(BaseEstimator, ABC):
             sample_weight=sample_weight,
             offset=added,
             options=self._fit_options(),
-            names=(expert_names, gate_names, target.name),
+            names=named,
         )
         self.result_ = result
         self.model_ = result.model
@@ -173,7 +174,7 @@ class GatedEstimator(BaseEstimator, ABC):
         self._expert_columns = columns
         self._gate_columns = gate_columns
         self._has_offset = added is not None
-        self._names = Names(expert_names, gate_names, target.name, target.outputs, target.reference)
+        self._names = named
         self._errors = None
         if result.kind == "least_squares":
             self._errors = self._squared_errors(matrix, target.values, sample_weight, added)
@@ -187,6 +188,12 @@ class GatedEstimator(BaseEstimator, ABC):
         """Drop what an earlier fit has left: if the next one fails nothing is fitted, and not all have all of it."""
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
+
+    @property
+    def names_(self) -> Names:
+        """What columns and parameters are called in tables and findings."""
+        check_is_fitted(self)
+        return self._names
 
     def gate_weights(self, X: Any) -> np.ndarray:
         """The weights πᵢ(x), (n, k); those of a gate that is not normalised need not sum to 1."""

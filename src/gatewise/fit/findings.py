@@ -321,7 +321,7 @@ def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
     if smallest >= SINGULAR * largest:
         return []
     finding = _on_curvature(FitStatus.SINGULAR, smallest, largest)
-    named = [_named(problem.labels(), direction) for direction in point.null_space.further]
+    named = [_named(problem, point.theta, direction) for direction in point.null_space.further]
     if not named:
         return [finding]
     listed = "; ".join(named)
@@ -329,11 +329,10 @@ def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
     return [dataclasses.replace(finding, message=message)]
 
 
-def _named(labels: list[str], direction: np.ndarray) -> str:
-    """The largest entries of a direction of θ, as a sum."""
-    order = np.argsort(-np.abs(direction), kind="stable")[:3]
-    terms = [f"{direction[entry]:+.2g} {labels[entry]}" for entry in order if abs(direction[entry]) > 0.1]
-    return " ".join(terms)
+def _named(problem: Problem, theta: np.ndarray, direction: np.ndarray) -> str:
+    """What changes most along a direction of θ, as a sum."""
+    along = problem.names.along(problem.coordinates, problem.prototype.family, theta, direction)
+    return " ".join(f"{speed:+.2g} {name}" for speed, name in along[:3] if abs(speed) > 0.1)
 
 
 def _on_curvature(code: FitStatus, smallest: float, largest: float) -> Finding:

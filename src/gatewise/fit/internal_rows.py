@@ -83,5 +83,5 @@ def refuse_constant_target(y: Tensor, rows: FitRows) -> None:
     if constant.any():
         column = int(np.flatnonzero(constant)[0])
         value = rows.y.reshape(len(rows.weight), -1)[0, column]
-        name = rows.target if rows.y.ndim == 1 else f"{rows.target}[{column}]"
+        name = rows.names.target if rows.y.ndim == 1 else f"{rows.names.target}[{column}]"
         raise InputError(f"the target {name!r} is constant at {value:g}: there is nothing to explain")

@@ -1,6 +1,7 @@
 """The rows of a fit, checked at the door: what cannot be used is refused with the column, the row and the value."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -10,6 +11,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.names import Names
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns
 
@@ -41,9 +43,7 @@ class FitRows:
         weight: frequencies (n,).
         offset: what is added to every expert's location (n,), or None.
         kept: which of the caller's rows these are, a mask.
-        features: names of the columns of x.
-        gate_features: names of the columns of gate_x.
-        target: name of y.
+        names: of the columns.
     """
 
     x: np.ndarray
@@ -52,9 +52,7 @@ class FitRows:
     weight: np.ndarray
     offset: np.ndarray | None
     kept: np.ndarray
-    features: list[str]
-    gate_features: list[str]
-    target: str
+    names: Names
 
 
 def checked_rows(
@@ -64,7 +62,7 @@ def checked_rows(
     gate_x: np.ndarray | None,
     sample_weight: np.ndarray | None,
     offset: np.ndarray | None = None,
-    names: tuple[list[str], list[str], str] | None = None,
+    names: Names | None = None,
 ) -> FitRows:
     """Check the arrays and leave out rows of weight 0.
 
@@ -75,7 +73,7 @@ def checked_rows(
         gate_x: gate's covariates (n, d_gate); None for x, or for nothing if the gate has no features.
         sample_weight: non-negative row weights (n,), or None for ones. They count as frequencies.
         offset: added to every location (n,), for families with a log link, or None.
-        names: the experts' features, the gate's features and the target, for messages.
+        names: of the columns, for messages; None for those of arrays.
 
     Raises:
         InputError: something about the data cannot be used.
@@ -84,20 +82,18 @@ def checked_rows(
     if gate_x is None:
         gate_x = x[:, :0] if model.gate.n_features == 0 else x
     gate_x = _matrix("the gate's X", gate_x)
-    if names is None:
-        names = ([f"x{j}" for j in range(x.shape[1])], [f"x{j}" for j in range(gate_x.shape[1])], "y")
-    features, gate_features, target = names
+    names = names or Names.numbered(x.shape[1], gate_x.shape[1])
     _check_shapes(model, x, y, gate_x)
-    check_finite(x, features)
-    check_finite(gate_x, gate_features)
+    check_finite(x, names.features)
+    check_finite(gate_x, names.gate_features)
     columns = y.reshape(len(y), -1)
-    check_finite(columns, [target] if y.ndim == 1 else [f"{target}[{j}]" for j in range(columns.shape[1])])
+    check_finite(columns, [names.target] if y.ndim == 1 else [f"{names.target}[{j}]" for j in range(columns.shape[1])])
     weight = checked_weight(sample_weight, len(y))
     kept = weight > 0.0
     model.family.check_target(torch.tensor(y))
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
-    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, features, gate_features, target)
+    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
     return rows
 
@@ -177,7 +173,7 @@ def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x:
         )
 
 
-def check_finite(columns: np.ndarray, names: list[str]) -> None:
+def check_finite(columns: np.ndarray, names: Sequence[str]) -> None:
     """Refuse NaN, infinities and numbers whose squares overflow, (n, d), naming the column and the row.
 
     Raises:
@@ -213,7 +209,7 @@ def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def check_columns(
-    x: np.ndarray, standardised: Standardisation, design: np.ndarray, weight: np.ndarray, names: list[str]
+    x: np.ndarray, standardised: Standardisation, design: np.ndarray, weight: np.ndarray, names: Sequence[str]
 ) -> None:
     """Refuse constant columns and columns that are linear combinations of those before them.
 

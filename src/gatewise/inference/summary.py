@@ -9,9 +9,9 @@ import pandas as pd
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
+from gatewise.fit.names import Names
 from gatewise.inference import render
 from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
-from gatewise.inference.names import Names
 from gatewise.inference.parameters import parameter_table
 from gatewise.inference.rivals import changes_in_words, refit_of_rival, rivals_table
 from gatewise.ops.component import Component
