@@ -112,7 +112,7 @@ def test_nan_and_infinity_are_named_by_column_and_row(sample, value):
     with pytest.raises(InputError, match=message):
         regressor().fit(sample.X, y)
     with pytest.raises(InputError, match=r"column 'y' has the value .* in row 3"):
-        fitted.predict_log_density(frames(sample.X)["pandas"], y)
+        fitted.score_log_density(frames(sample.X)["pandas"], y)
 
 
 def test_missing_values_of_nullable_columns_are_nan():

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Real
 from typing import Any, NamedTuple, Self
 
@@ -129,7 +129,10 @@ class GatedEstimator(BaseEstimator, ABC):
 
     @abstractmethod
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
-        """The targets of n rows in the form of the fit, checked; also for rows that the fit has not seen."""
+        """The targets of n rows in the form of the fit, checked but for blanks, which are NaN.
+
+        They may be rows that the fit has not seen.
+        """
 
     def _has_shared_scale(self) -> bool:
         return False
@@ -326,19 +329,35 @@ class GatedEstimator(BaseEstimator, ABC):
 
     def _log_density(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
         self._need_density("log density")
-        x, gate_x = self._inputs(X)
-        target = torch.tensor(self._coded_target(y, len(x)))
-        self.model_.family.check_target(target)
-        return self.model_.log_prob(x, target, gate_x, self._offset(offset, len(x))).numpy()
+        return self._of_known_rows(self.model_.log_prob, X, y, offset, ())
 
     def _responsibilities(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
         self._need_density("share of an expert in a row")
-        x, gate_x = self._inputs(X)
-        target = torch.tensor(self._coded_target(y, len(x)))
-        self.model_.family.check_target(target)
-        return self.model_.responsibilities(x, target, gate_x, self._offset(offset, len(x))).numpy()
+        return self._of_known_rows(self.model_.responsibilities, X, y, offset, (self.model_.n_experts,))
 
-    def _mean_log_density(self, log_density: np.ndarray, sample_weight: Any) -> float:
+    def _of_known_rows(
+        self, formula: Callable[..., torch.Tensor], X: Any, y: Any, offset: Any, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """A formula of x and y, NaN in rows where y is blank."""
+        x, gate_x = self._inputs(X)
+        target, added = self._coded_target(y, len(x)), self._offset(offset, len(x))
+        known = np.array(pd.DataFrame(target).notna().all(axis=1))
+        there = torch.tensor(target[known])
+        self.model_.family.check_target(there)
+        found = np.full((len(x), *shape), np.nan)
+        found[known] = formula(x[known], there, gate_x[known], None if added is None else added[known]).numpy()
+        return found
+
+    def _complete_target(self, y: Any, n: int) -> np.ndarray:
+        """The targets of n rows, none of them blank."""
+        target = self._coded_target(y, n)
+        columns = target.reshape(len(target), -1)
+        check_finite(columns, [self.target_name_] * columns.shape[1])
+        return target
+
+    def _mean_log_density(self, X: Any, y: Any, sample_weight: Any, offset: Any = None) -> float:
+        log_density = self._log_density(X, y, offset)
+        self._complete_target(y, len(log_density))
         return float(np.average(log_density, weights=checked_weight(row_weights(sample_weight), len(log_density))))
 
     def _draw(self, X: Any, random_state: RandomState, offset: Any = None) -> np.ndarray:

@@ -8,7 +8,14 @@ import torch
 from sklearn.base import ClassifierMixin
 
 from gatewise.estimators.base import GatedEstimator, Target, check_lengths
-from gatewise.estimators.inputs import ColumnChoice, class_labels, feature_matrix, row_weights
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    class_labels,
+    feature_matrix,
+    label_vector,
+    missing_labels,
+    row_weights,
+)
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
@@ -222,7 +229,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         return self._expert_log_probabilities(x).exp().numpy()
 
     def predict_log_density(self, X: Any, y: Any) -> np.ndarray:
-        """Log P(y | x) of each row's own class, (n,).
+        """Log P(y | x) of each row's own class, (n,); NaN where y is None or NaN.
 
         Raises:
             InputError: X or y cannot be used, or a class is not among `classes_`.
@@ -230,7 +237,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         return self._log_density(X, y)
 
     def responsibilities(self, X: Any, y: Any) -> np.ndarray:
-        """P(expert i | x, y) of each row, (n, k).
+        """P(expert i | x, y) of each row, (n, k); NaN where y is None or NaN.
 
         Raises:
             InputError: as `predict_log_density`.
@@ -256,7 +263,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         Raises:
             InputError: as `predict_log_density`.
         """
-        return self._mean_log_density(self._log_density(X, y), sample_weight)
+        return self._mean_log_density(X, y, sample_weight)
 
     def _log_probabilities(self, X: Any) -> np.ndarray:
         x, gate_x = self._inputs(X)
@@ -270,11 +277,12 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         return family.log_probabilities(self.model_.expert_parameters(x)[0])
 
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
-        labels, name = class_labels(y)
+        labels, name = label_vector(y)
         check_lengths(n, labels)
-        codes = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in labels.tolist() if label not in codes]
+        codes: dict[Any, float] = {label: float(code) for code, label in enumerate(self.classes_.tolist())}
+        blank = missing_labels(labels).tolist()
+        unknown = [label for label, none in zip(labels.tolist(), blank, strict=True) if not none and label not in codes]
         if unknown:
             known = ", ".join(map(repr, self.classes_.tolist()))
             raise InputError(f"the target {name!r} has the class {unknown[0]!r}, and the fit has seen {known}")
-        return np.array([codes[label] for label in labels.tolist()], dtype=float)
+        return np.array([np.nan if none else codes[label] for label, none in zip(labels.tolist(), blank, strict=True)])

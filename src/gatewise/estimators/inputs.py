@@ -18,6 +18,8 @@ __all__ = [
     "chosen_columns",
     "class_labels",
     "feature_matrix",
+    "label_vector",
+    "missing_labels",
     "row_offset",
     "row_weights",
     "target_columns",
@@ -109,6 +111,37 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
         InputError: y is None, not one-dimensional, has missing values, numbers that are no labels, or labels of mixed
             kinds.
     """
+    labels, name = label_vector(y)
+    absent = np.flatnonzero(missing_labels(labels))
+    if len(absent):
+        raise InputError(
+            f"the target {name!r} is missing (None or NaN) in row {absent[0]} ({len(absent)} such rows in all): "
+            "remove such rows"
+        )
+    try:
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise InputError(f"the target {name!r} contains infinity: labels of classes are names or whole numbers")
+        check_classification_targets(labels)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except TypeError as error:
+        raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from error
+    return labels, name
+
+
+def missing_labels(labels: np.ndarray) -> np.ndarray:
+    """Which labels are None or NaN, (n,)."""
+    return np.array([label is None or label != label for label in labels.tolist()], dtype=bool)
+
+
+def label_vector(y: Any) -> tuple[np.ndarray, str]:
+    """Y as a vector (n,) of labels as they come, some perhaps missing, and its name as in `target_vector`.
+
+    Raises:
+        InputError: y is None, or not one-dimensional.
+    """
     if y is None:
         raise InputError(_NO_TARGET)
     native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
@@ -120,24 +153,13 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
     if isinstance(native, nw.Series):
         name = "y" if native.name in (None, "") else str(native.name)
         y = native.to_list()
+    if isinstance(y, list) and any(label is None or label != label for label in y):
+        # NumPy would write a NaN among texts as the text "nan".
+        y = np.array(y, dtype=object)
     try:
-        labels = column_or_1d(unmasked(y), warn=True, input_name="y")
-        absent = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
-        if absent:
-            raise InputError(
-                f"the target {name!r} is missing (None or NaN) in row {absent[0]} ({len(absent)} such rows in all): "
-                "remove such rows"
-            )
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise InputError(f"the target {name!r} contains infinity: labels of classes are names or whole numbers")
-        check_classification_targets(labels)
-    except InputError:
-        raise
+        return column_or_1d(unmasked(y), warn=True, input_name="y"), name
     except ValueError as error:
         raise InputError(str(error)) from error
-    except TypeError as error:
-        raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from error
-    return labels, name
 
 
 def row_offset(offset: Any, n: int) -> np.ndarray | None:

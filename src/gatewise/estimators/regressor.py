@@ -266,7 +266,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         return self.predict_quantile(X, [0.5 - 0.5 * level, 0.5 + 0.5 * level], offset)
 
     def predict_log_density(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
-        """Log p(y | x) of each row, (n,): of counts a log probability.
+        """Log p(y | x) of each row, (n,): of counts a log probability; NaN where y is.
 
         Raises:
             InputError: X, y or the offset cannot be used, or the fit was by least squares.
@@ -274,7 +274,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         return self._log_density(X, y, offset)
 
     def responsibilities(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
-        """P(expert i | x, y) of each row, (n, k).
+        """P(expert i | x, y) of each row, (n, k); NaN where y is.
 
         Raises:
             InputError: as `predict_log_density`.
@@ -312,7 +312,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             InputError: X, y or the offset cannot be used.
         """
         prediction = self.predict(X, offset)
-        target = self._coded_target(y, len(prediction))
+        target = self._complete_target(y, len(prediction))
         weight = None if sample_weight is None else checked_weight(row_weights(sample_weight), len(target))
         if target.ndim > prediction.ndim:
             successes, trials = target.T
@@ -326,7 +326,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         Raises:
             InputError: as `predict_log_density`.
         """
-        return self._mean_log_density(self._log_density(X, y, offset), sample_weight)
+        return self._mean_log_density(X, y, sample_weight, offset)
 
     def _family(self, y: Any) -> Family:
         if isinstance(self.family, Categorical) or (isinstance(self.family, str) and self.family == Categorical.name):
@@ -353,7 +353,9 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         values = self._target(y, self.model_.family).values
         check_lengths(n, values)
         columns = values.reshape(len(values), -1)
-        check_finite(columns, [self.target_name_] * columns.shape[1])
+        check_finite(
+            np.nan_to_num(columns, nan=0.0, posinf=np.inf, neginf=-np.inf), [self.target_name_] * columns.shape[1]
+        )
         return values
 
     def _has_shared_scale(self) -> bool:

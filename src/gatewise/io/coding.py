@@ -158,10 +158,11 @@ class PredictionData:
 
     Attributes:
         design: the coded features.
-        target: the target, labels of classes as text, or None if the table does not have it.
+        target: the target, labels of classes as text, or None if the table does not have it; NaN or None in rows where
+            it is blank.
         positions: the line or row of the file for each row.
         unit: `"line"` or `"row"`.
-        notes: what was dropped, one sentence each.
+        notes: what was dropped or is blank, one sentence each.
         offset: what is added to the experts' locations, the logarithm of an exposure, or None.
     """
 
@@ -234,6 +235,15 @@ def _target(columns: Sequence[Column], rows: np.ndarray, classes: bool) -> pd.Se
         return pd.DataFrame({column.name: column.values[rows] for column in columns})
     values = columns[0].values[rows]
     return pd.Series(values.astype(np.int64) if classes and columns[0].is_number else values, name=columns[0].name)
+
+
+def _blanked(known: pd.Series | pd.DataFrame, classes: bool, there: np.ndarray) -> pd.Series | pd.DataFrame:
+    """The target of all rows from that of those where it is there; classes as text."""
+    if classes:
+        known = pd.Series([str(label) for label in known], name=known.name, dtype=object)
+    known.index = pd.Index(np.flatnonzero(there))
+    found = known.reindex(np.arange(len(there)))
+    return found.where(there, None) if classes else found
 
 
 def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
@@ -400,7 +410,7 @@ def prepare_prediction(
     classes: bool = False,
     missing: Missing = "refuse",
 ) -> PredictionData:
-    r"""Code a table as the training table was; the target is taken if it is there and not empty throughout.
+    r"""Code a table as the training table was; the target is taken if it is there, and may be blank in some rows.
 
     Args:
         table: as read by `read_table`.
@@ -421,6 +431,8 @@ def prepare_prediction(
         >>> data = prepare_prediction(parse_csv(b"sex,y\nm,2\nf,3\n", "data.csv"), coding, "y")
         >>> data.design["sex=m"].tolist(), data.target.tolist()
         ([1.0, 0.0], [2.0, 3.0])
+        >>> prepare_prediction(parse_csv(b"sex,y\nm,\nf,3\n", "data.csv"), coding, "y").target.tolist()
+        [nan, 3.0]
     """
     columns = {
         entry.name: table.number_column(entry.name, "feature")
@@ -433,15 +445,21 @@ def prepare_prediction(
     response = _target_columns(table, targets, classes) if all(name in table.names for name in targets) else []
     if any(column.missing.all() for column in response):
         response = []
-    used += response
     exposed = None if exposure is None else table.number_column(exposure, "exposure")
     shifted = None if offset is None else table.number_column(offset, "offset")
     used += [column for column in (exposed, shifted) if column is not None]
     rows, dropped = _complete_rows(table, used, missing)
     _refuse_not_finite(table, used, rows)
-    known = _target(response, rows, classes) if response else None
-    if classes and known is not None:
-        known = pd.Series([str(label) for label in known], name=targets[0], dtype=object)
+    blank = np.zeros(table.n_rows, dtype=bool)
+    for column in response:
+        blank |= column.missing
+    _refuse_not_finite(table, response, rows[~blank[rows]])
+    known, blanks = None, []
+    if response:
+        known = _blanked(_target(response, rows[~blank[rows]], classes), classes, ~blank[rows])
+        if blank[rows].any():
+            listed = ", ".join(map(repr, targets))
+            blanks = [f"the target {listed} is blank in {blank[rows].sum()} of {len(rows)} rows: predicted without it"]
     added = None if shifted is None else shifted.values[rows]
     if exposed is not None:
         added = _log_exposure(table, exposed, rows)
@@ -450,6 +468,6 @@ def prepare_prediction(
         target=known,
         positions=table.positions[rows],
         unit=table.unit,
-        notes=(*table.notes, *dropped),
+        notes=(*table.notes, *dropped, *blanks),
         offset=added,
     )
