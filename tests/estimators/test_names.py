@@ -50,3 +50,26 @@ def test_what_a_class_depends_on_is_named_by_the_class():
     direction = np.eye(len(labels))[labels.index("experts.weight[0, 1, 0]")]
     along = names.along(result.coordinates, result.model.family, result.theta, direction)
     assert along[0] == (1.0, "expert 1: answer=middle dose")
+
+
+@pytest.mark.parametrize(
+    ("offset", "weights", "title", "footnote", "recorded"),
+    [
+        (None, None, "poisson family", "total weight 40, ", (None, None)),
+        ([0.5] * 40, [1.0] * 40, "poisson family, with an offset", "total weight 40, ", ("offset", "sample_weight")),
+        (
+            pd.Series([0.5] * 40, name="log(holders)"),
+            pd.Series([1.0] * 40, name="policies"),
+            "poisson family, with the offset log(holders)",
+            "total weight 40 (weights policies), ",
+            ("log(holders)", "policies"),
+        ),
+    ],
+)
+def test_the_summary_says_what_the_offset_and_the_weights_were(offset, weights, title, footnote, recorded):
+    x = np.linspace(0.0, 1.0, 40)[:, None]
+    estimator = GatedRegressor(1, family="poisson").fit(x, np.arange(40) % 5, sample_weight=weights, offset=offset)
+    summary = estimator.summary()
+    assert summary.title.endswith(title)
+    assert footnote in summary.to_text()
+    assert (summary.statistics["offset"], summary.statistics["weights"]) == recorded

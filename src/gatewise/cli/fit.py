@@ -235,7 +235,7 @@ def fit(
         with warnings.catch_warnings():
             # What the fit warns about stands in the summary.
             warnings.simplefilter("ignore", GatewiseWarning)
-            _fit_to(estimator, training)
+            _fit_to(estimator, training, weights, exposure)
         if estimator.result_.n_rows < estimator.n_parameters_:
             raise InputError(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "
@@ -270,15 +270,23 @@ def _refuse_for_classes(own: dict[str, Any]) -> None:
             raise InputError(f"{option} has no meaning for the categorical family, which has no scale: leave it out")
 
 
-def _fit_to(estimator: "GatedRegressor | GatedClassifier", training: "TrainingData") -> None:
+def _fit_to(
+    estimator: "GatedRegressor | GatedClassifier", training: "TrainingData", weights: str | None, exposure: str | None
+) -> None:
+    """Fit, with weights and offset under the names of their columns."""
+    import pandas as pd
+
     from gatewise.estimators import GatedClassifier
 
+    weight = None if training.weights is None else pd.Series(training.weights, name=weights)
+    offset = None if training.offset is None else pd.Series(training.offset, name=f"log({exposure})")
+
     if isinstance(estimator, GatedClassifier):
-        if training.offset is not None:
+        if offset is not None:
             raise InputError("the categorical family has no exposure: only families of counts do")
-        estimator.fit(training.design, training.target, sample_weight=training.weights)
+        estimator.fit(training.design, training.target, sample_weight=weight)
     else:
-        estimator.fit(training.design, training.target, sample_weight=training.weights, offset=training.offset)
+        estimator.fit(training.design, training.target, sample_weight=weight, offset=offset)
 
 
 def _write_outputs(

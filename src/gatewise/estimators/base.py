@@ -12,7 +12,14 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from gatewise.estimators.inputs import ColumnChoice, chosen_columns, feature_matrix, row_offset, row_weights
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    chosen_columns,
+    feature_matrix,
+    row_offset,
+    row_weights,
+    series_name,
+)
 from gatewise.estimators.parts import build_prototype, linear_coefficients
 from gatewise.estimators.seeds import RandomState, seed_from
 from gatewise.exceptions import (
@@ -142,7 +149,13 @@ class GatedEstimator(BaseEstimator, ABC):
         return {}
 
     def _fit_target(
-        self, matrix: np.ndarray, target: Target, family: Family, sample_weight: np.ndarray | None, offset: Any
+        self,
+        matrix: np.ndarray,
+        target: Target,
+        family: Family,
+        sample_weight: np.ndarray | None,
+        offset: Any,
+        weights_name: str | None,
     ) -> Self:
         """Fit the columns of X, already a matrix, to a target; set all that a fit leaves behind."""
         names = [str(name) for name in getattr(self, "feature_names_in_", [f"x{j}" for j in range(matrix.shape[1])])]
@@ -155,7 +168,15 @@ class GatedEstimator(BaseEstimator, ABC):
         check_row_count(self._number_of_experts(), int(counted.sum()))
         expert_names = [names[column] for column in columns]
         gate_names = [names[column] for column in gate_columns]
-        named = Names(expert_names, gate_names, target.name, target.outputs, target.reference)
+        named = Names(
+            expert_names,
+            gate_names,
+            target.name,
+            target.outputs,
+            target.reference,
+            series_name(offset, "offset"),
+            weights_name,
+        )
         added = row_offset(offset, len(matrix))
         result = fit(
             self._prototype(family, len(gate_columns), len(columns)),

@@ -15,6 +15,7 @@ from gatewise.estimators.inputs import (
     label_vector,
     missing_labels,
     row_weights,
+    series_name,
 )
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
@@ -197,7 +198,8 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         outputs = tuple(f"{name}={label}" for label in classes[:-1])
         target = Target(values, name, outputs, f"{name}={classes[-1]}")
         self.classes_ = classes
-        return self._fit_target(matrix, target, Categorical(len(classes)), weight, None)
+        weights = series_name(sample_weight, "sample_weight")
+        return self._fit_target(matrix, target, Categorical(len(classes)), weight, None, weights)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, (n,)."""

@@ -22,6 +22,7 @@ __all__ = [
     "missing_labels",
     "row_offset",
     "row_weights",
+    "series_name",
     "target_columns",
     "target_vector",
 ]
@@ -176,6 +177,20 @@ def row_offset(offset: Any, n: int) -> np.ndarray | None:
     if values.shape not in ((), (n,)):
         raise InputError(f"the offset has shape {values.shape}; it must be one number for each of the {n} rows")
     return np.broadcast_to(values, (n,)).copy()
+
+
+def series_name(values: Any, otherwise: str) -> str | None:
+    """The name of a pandas, polars or pyarrow series, what stands for it where it has none, or None without values.
+
+    Example:
+        >>> import pandas as pd
+        >>> series_name(pd.Series([0.0], name="log(holders)"), "offset"), series_name([0.0], "offset")
+        ('log(holders)', 'offset')
+    """
+    if values is None:
+        return None
+    native = nw.from_native(values, eager_only=True, series_only=True, pass_through=True)
+    return str(native.name) if isinstance(native, nw.Series) and native.name not in (None, "") else otherwise
 
 
 def row_weights(sample_weight: Any) -> np.ndarray | None:

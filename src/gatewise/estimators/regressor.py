@@ -8,7 +8,14 @@ from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from gatewise.estimators.base import GatedEstimator, Target, check_lengths, check_level
-from gatewise.estimators.inputs import ColumnChoice, feature_matrix, row_weights, target_columns, target_vector
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    feature_matrix,
+    row_weights,
+    series_name,
+    target_columns,
+    target_vector,
+)
 from gatewise.estimators.parts import named_family
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
@@ -205,7 +212,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         family = self._family(y)
         target = self._target(y, family)
         check_lengths(len(matrix), target.values)
-        return self._fit_target(matrix, target, family, row_weights(sample_weight), offset)
+        weights = series_name(sample_weight, "sample_weight")
+        return self._fit_target(matrix, target, family, row_weights(sample_weight), offset, weights)
 
     def predict(self, X: Any, offset: Any = None) -> np.ndarray:
         """The mixture's mean Σᵢ πᵢ(x) E[y | expert i], (n,) or (n, e).

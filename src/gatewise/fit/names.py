@@ -24,6 +24,9 @@ class Names:
         outputs: what the numbers of an expert's location are about, one name each: the columns of a target with
             several, or "species=setosa" for the logit of a class. Empty for the family's own names.
         reference: the class against which the experts' logits are taken, or None without classes.
+        offset: what is added to every expert's location, "log(holders)" of an exposure, "offset" where it has no name
+            of its own, or None where nothing is added.
+        weights: the row weights, "sample_weight" where they have no name of their own, or None without weights.
     """
 
     features: Sequence[str]
@@ -31,6 +34,8 @@ class Names:
     target: str
     outputs: tuple[str, ...] = ()
     reference: str | None = None
+    offset: str | None = None
+    weights: str | None = None
 
     @classmethod
     def numbered(cls, n_features: int, n_gate_features: int) -> "Names":

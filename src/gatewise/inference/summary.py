@@ -112,7 +112,7 @@ class Summary:
             [printable(sentence) for sentence in self.findings],
             _tables(self),
             [(heading, [printable(sentence) for sentence in sentences]) for heading, sentences in remarks],
-            _footnote(self),
+            printable(_footnote(self)),
         )
 
 
@@ -153,6 +153,8 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "target": names.target,
         "features": list(names.features),
         "gate_features": list(names.gate_features),
+        "offset": names.offset,
+        "weights": names.weights,
         "n_experts": k,
         "gate": model.gate.name,
         "gate_options": _plain_options(model.gate),
@@ -209,6 +211,8 @@ def _title(result: FitResult, names: Names) -> str:
     model = result.model
     gate = f"{model.gate.name} gate on {', '.join(names.gate_features)}" if names.gate_features else "constant weights"
     parts = [f"One {model.experts.name} expert for {names.target}", f"{model.family.name} family"]
+    if names.offset is not None:
+        parts.append("with an offset" if names.offset == "offset" else f"with the offset {names.offset}")
     if model.n_experts > 1:
         parts[0] = f"Mixture of {model.n_experts} {model.experts.name} experts for {names.target}"
         parts.append(gate)
@@ -392,7 +396,8 @@ def _footnote(summary: Summary) -> str:
     tight = f" ({figures['n_tight_optima']} with a tight expert)" if figures["n_tight_optima"] else ""
     extent = "complete" if figures["search"]["complete"] else "not complete"
     penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
+    weighed = f" (weights {figures['weights']})" if figures["weights"] not in (None, "sample_weight") else ""
     return (
-        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
+        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}{weighed}, {figures['n_starts']} starts, "
         f"distinct optima found: {figures['n_optima']}{tight}, search {extent}, seed {figures['seed']}{penalty}"
     )

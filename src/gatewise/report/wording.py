@@ -48,7 +48,11 @@ def subtitle(evidence: Evidence, data_name: str | None) -> str:
     if not evidence.is_likelihood:
         parts.append("fitted by least squares")
     if evidence.offset is not None:
-        parts.append("with an offset")
+        named = evidence.estimator.names_.offset
+        parts.append("with an offset" if named in (None, "offset") else f"with the offset {named}")
+    weights = evidence.estimator.names_.weights
+    if weights not in (None, "sample_weight"):
+        parts.append(f"weights {weights}")
     parts.append(f"{evidence.n_rows:,} rows" + (f" of {data_name}" if data_name else ""))
     return " · ".join(parts)
 
