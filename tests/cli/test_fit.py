@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from gatewise import datasets
+from gatewise.cli.spelling import in_options
 from gatewise.estimators import GatedRegressor
 from gatewise.io import load_model
 
@@ -30,8 +31,9 @@ def folder(tmp_path, monkeypatch):
 
 
 def timeless(summary: str) -> dict:
-    """A summary's JSON without the time that the fit took."""
+    """A summary's JSON without the time that the fit took, its findings in the command line's words."""
     content = json.loads(summary)
+    content["findings"] = [in_options(finding) for finding in content["findings"]]
     assert content["statistics"].pop("seconds") > 0
     return content
 
@@ -185,7 +187,8 @@ def test_the_outputs_are_complete_and_agree(run, fitted):
     assert timeless((out / "summary.json").read_text()) == timeless(estimator.summary(0.95).to_json())
     text = (out / "summary.txt").read_text()
     assert text.startswith("coded the column 'group' as 'group=south', 'group=west';")
-    assert text.endswith("\n\n" + estimator.summary(0.95).to_text() + "\n")
+    expected = in_options(" ".join(estimator.summary(0.95).to_text().split()))
+    assert " ".join(text.split()).endswith(expected)
     saved = load_model(out)
     assert saved.metadata.feature_names == ("x", "group=south", "group=west")
     assert saved.metadata.gate_feature_names == ("x",)
@@ -373,13 +376,13 @@ REFUSED = {
         "y,größe\n1,2\n".encode("latin-1"),
         [],
         "error: d.csv is not valid UTF-8: byte 0xf6 at position 4 (line 1 of the file); save it as UTF-8, or name its "
-        "encoding, for example --encoding latin-1",
+        "encoding (--encoding latin-1, for example)",
     ),
     "unknown encoding": (rows(HEADER, *GOOD), ["--encoding", "klingon"], "error: unknown encoding 'klingon'"),
     "mixed column": (
         rows(HEADER, *GOOD, "1,two,2,1"),
         [],
-        "error: d.csv, line 32 of the file: the column 'x' mixes numbers and text, here 'two'",
+        "error: d.csv: the column 'x' mixes text and numbers, 'two' in line 32 of the file and '",
     ),
     "too many levels": (
         rows("y,name", *(f"{i},name{i}" for i in range(51))),

@@ -75,7 +75,7 @@ REFUSED = {
     "text target": (
         {"target": "sex"},
         TEXT,
-        r"d\.csv, line 2 of the file: the target 'sex' must be numeric but is 'male'; correct that value",
+        r"d\.csv, line 2 of the file: the target 'sex' must be numeric but is 'male'; name another column, or",
     ),
     "text in the target": (
         {},
@@ -90,13 +90,13 @@ REFUSED = {
     "mixed feature": (
         {},
         "y,x\n1,1\n2,two\n",
-        r"d\.csv, line 3 of the file: the column 'x' mixes numbers and text, here 'two'",
+        r"d\.csv: the column 'x' mixes text and numbers, 'two' in line 3 of the file and '1' in line 2; correct",
     ),
     "missing values": (
         {},
         "y,x,z\n1,1,1\n,2,1\n3,,1\n4,,1\n",
         r"d\.csv, line 3 of the file: missing values in 3 of 4 rows, by column: 'y' \(1\), 'x' \(2\); fill them in, or "
-        "leave these rows out with --missing drop",
+        r'leave these rows out \(missing="drop"\)',
     ),
     "nothing left": (
         {"missing": "drop"},

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
+from gatewise.cli.spelling import in_options
 from gatewise.exceptions import GatewiseWarning, InputError
 
 if TYPE_CHECKING:
@@ -236,6 +237,10 @@ def fit(
             # What the fit warns about stands in the summary.
             warnings.simplefilter("ignore", GatewiseWarning)
             _fit_to(estimator, training, weights, exposure)
+        findings = tuple(
+            dataclasses.replace(finding, message=in_options(finding.message)) for finding in estimator.result_.findings
+        )
+        estimator.result_ = dataclasses.replace(estimator.result_, findings=findings)
         if estimator.result_.n_rows < estimator.n_parameters_:
             raise InputError(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "

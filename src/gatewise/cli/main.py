@@ -11,6 +11,7 @@ from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
+from gatewise.cli.spelling import in_options
 from gatewise.cli.streams import flush_output, open_streams, printable_output, say
 from gatewise.cli.study import study
 from gatewise.cli.theory import theory
@@ -67,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = _run(arguments)
         flush_output()
     except GatewiseError as error:
-        say(f"error: {error}")
+        say(f"error: {in_options(str(error))}")
         return 2
     except OSError as error:
         # One with a file's name is a defect: commands say themselves what they cannot read or write.

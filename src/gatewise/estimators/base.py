@@ -168,16 +168,16 @@ class GatedEstimator(BaseEstimator, ABC):
         check_row_count(self._number_of_experts(), int(counted.sum()))
         expert_names = [names[column] for column in columns]
         gate_names = [names[column] for column in gate_columns]
+        added = row_offset(offset, len(matrix))
         named = Names(
             expert_names,
             gate_names,
             target.name,
             target.outputs,
             target.reference,
-            series_name(offset, "offset"),
+            None if added is None else series_name(offset) or "offset",
             weights_name,
         )
-        added = row_offset(offset, len(matrix))
         result = fit(
             self._prototype(family, len(gate_columns), len(columns)),
             matrix[:, columns],

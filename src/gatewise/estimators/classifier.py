@@ -198,7 +198,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         outputs = tuple(f"{name}={label}" for label in classes[:-1])
         target = Target(values, name, outputs, f"{name}={classes[-1]}")
         self.classes_ = classes
-        weights = series_name(sample_weight, "sample_weight")
+        weights = None if sample_weight is None else series_name(sample_weight) or "sample_weight"
         return self._fit_target(matrix, target, Categorical(len(classes)), weight, None, weights)
 
     def predict(self, X: Any) -> np.ndarray:

@@ -11,7 +11,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
-from gatewise.fit.rows import real_numbers, unmasked
+from gatewise.fit.rows import NOT_NUMERIC, real_numbers, unmasked
 
 __all__ = [
     "ColumnChoice",
@@ -29,6 +29,7 @@ __all__ = [
 
 ColumnChoice = Sequence[str | int] | np.ndarray | None
 
+_WORDS = "code it as numbers, or fit names of classes with GatedClassifier"
 _NO_TARGET = "this estimator requires y to be passed, but the target y is None"
 
 
@@ -74,7 +75,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
     native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.Series):
         name = "y" if native.name in (None, "") else str(native.name)
-        return _numbers(native, f"the target {name!r}"), name
+        return _numbers(native, f"the target {name!r}", _WORDS), name
     name = "y"
     if isinstance(native, nw.DataFrame):
         name = str(native.columns[0]) if len(native.columns) == 1 else "y"
@@ -83,7 +84,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
         vector = column_or_1d(unmasked(y), warn=True, input_name="y")
     except ValueError as error:
         raise InputError(str(error)) from error
-    return real_numbers(f"the target {name!r}", vector), name
+    return real_numbers(f"the target {name!r}", vector, _WORDS), name
 
 
 def target_columns(y: Any) -> tuple[np.ndarray, list[str]]:
@@ -179,18 +180,16 @@ def row_offset(offset: Any, n: int) -> np.ndarray | None:
     return np.broadcast_to(values, (n,)).copy()
 
 
-def series_name(values: Any, otherwise: str) -> str | None:
-    """The name of a pandas, polars or pyarrow series, what stands for it where it has none, or None without values.
+def series_name(values: Any) -> str | None:
+    """The name of a series, or None where there is none.
 
     Example:
         >>> import pandas as pd
-        >>> series_name(pd.Series([0.0], name="log(holders)"), "offset"), series_name([0.0], "offset")
-        ('log(holders)', 'offset')
+        >>> series_name(pd.Series([1.0], name="log_years")), series_name([1.0])
+        ('log_years', None)
     """
-    if values is None:
-        return None
     native = nw.from_native(values, eager_only=True, series_only=True, pass_through=True)
-    return str(native.name) if isinstance(native, nw.Series) and native.name not in (None, "") else otherwise
+    return str(native.name) if isinstance(native, nw.Series) and native.name not in (None, "") else None
 
 
 def row_weights(sample_weight: Any) -> np.ndarray | None:
@@ -281,8 +280,8 @@ def _is_numeric(series: nw.Series[Any]) -> bool:
     return series.dtype.is_numeric() or series.dtype == nw.Boolean
 
 
-def _numbers(series: nw.Series[Any], what: str) -> np.ndarray:
+def _numbers(series: nw.Series[Any], what: str, advice: str = NOT_NUMERIC) -> np.ndarray:
     """A series as float64, missing values as NaN."""
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
         return series.cast(nw.Float64).to_numpy()
-    return real_numbers(what, np.array(series.to_list(), dtype=object))
+    return real_numbers(what, np.array(series.to_list(), dtype=object), advice)

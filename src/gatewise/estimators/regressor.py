@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
@@ -212,7 +213,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         family = self._family(y)
         target = self._target(y, family)
         check_lengths(len(matrix), target.values)
-        weights = series_name(sample_weight, "sample_weight")
+        weights = None if sample_weight is None else series_name(sample_weight) or "sample_weight"
         return self._fit_target(matrix, target, family, row_weights(sample_weight), offset, weights)
 
     def predict(self, X: Any, offset: Any = None) -> np.ndarray:
@@ -348,6 +349,9 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
     def _target(self, y: Any, family: Family) -> Target:
         if not family.event_size:
             return Target(*target_vector(y))
+        if np.ndim(y) == 1:
+            # The family says what it takes, and what may stand for the other columns.
+            family.check_target(torch.tensor(target_vector(y)[0]))
         values, columns = target_columns(y)
         if values.shape[1] != family.event_size:
             raise InputError(

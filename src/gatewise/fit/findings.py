@@ -107,12 +107,11 @@ def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[
         more = "fewer experts, and a look at the optima: of those with a tight expert there are many"
     elif isinstance(options.n_starts, str):
         more = (
-            "more starts than the limit of work allows (n_starts=2000, or --starts 2000), fewer experts, and a look at "
-            "the other optima"
+            "more starts than the limit of work allows (n_starts=2000), fewer experts, and a look at the other optima"
         )
     else:
         more = (
-            'more starts, or n_starts="auto" (--starts auto), which goes on until the evidence is in; fewer experts; '
+            'more starts, or n_starts="auto", which goes on until the evidence is in; fewer experts; '
             "and a look at the other optima"
         )
     message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}."
@@ -197,7 +196,7 @@ def _separation(direction: np.ndarray | None) -> list[Finding]:
     message = (
         f"{FitStatus.SEPARATED.sentence} A linear programme over all rows and the experts they need found a direction "
         "along which the likelihood does not fall. Gate standard errors are withheld and those of the experts are "
-        "conditional on the gate. For finite gate coefficients set a ridge (gate_ridge=1, or --gate-ridge 1)."
+        "conditional on the gate. For finite gate coefficients set a ridge (gate_ridge=1)."
     )
     return [Finding(FitStatus.SEPARATED, message, {"direction_internal": direction.tolist()})]
 
@@ -209,8 +208,8 @@ def _expert_separation(point: KeptPoint) -> list[Finding]:
     message = (
         f"{FitStatus.EXPERT_SEPARATED.sentence} Expert {_listed(experts)}: along a direction of its own coefficients "
         "the likelihood does not fall. Its standard errors are withheld and the others are conditional on it. Use "
-        "fewer experts or features, hold the expert by constraints, or set a ridge on slopes (expert_ridge=1, or "
-        "--expert-ridge 1); an intercept is not held by it."
+        "fewer experts or features, hold the expert by constraints, or set a ridge on slopes (expert_ridge=1); an "
+        "intercept is not held by it."
     )
     return [Finding(FitStatus.EXPERT_SEPARATED, message, {"experts": experts})]
 
@@ -248,8 +247,8 @@ def _floor_beside(floors: Floors, point: KeptPoint) -> list[Finding]:
     if floors.is_lowered:
         message = (
             f"{FitStatus.FLOOR_LOWERED.sentence} It was {floors.asked:g} times the spread of the one-expert fit, and "
-            f"is {floor:g} times that now. The starts ran with the old one: set scale_floor={floor:g} (or "
-            f"--scale-floor {floor:g}) to run them with the new one."
+            f"is {floor:g} times that now. The starts ran with the old one: set scale_floor={floor:g} "
+            f"to run them with the new one."
         )
         found.append(Finding(FitStatus.FLOOR_LOWERED, message, {"scale_floor": floor, "asked": floors.asked}))
     if floors.agreement is not None and not point.on_floor:

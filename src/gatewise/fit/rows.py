@@ -17,6 +17,7 @@ from gatewise.ops.linalg import dependent_columns
 
 __all__ = [
     "EPSILON",
+    "NOT_NUMERIC",
     "FitRows",
     "check_columns",
     "check_finite",
@@ -27,6 +28,9 @@ __all__ = [
     "real_numbers",
     "unmasked",
 ]
+
+NOT_NUMERIC = "code it as numbers or leave it out"
+"""What to do about a value that is no number."""
 
 _LARGEST = 1e100
 EPSILON = float(np.finfo(float).eps)
@@ -119,12 +123,13 @@ def _matrix(what: str, values: np.ndarray) -> np.ndarray:
     return array
 
 
-def real_numbers(what: str, values: Any) -> np.ndarray:
+def real_numbers(what: str, values: Any, advice: str = NOT_NUMERIC) -> np.ndarray:
     """An array as float64, what is masked or None as NaN; text and dates are never read as numbers.
 
     Args:
         what: what messages call it.
         values: an array, masked or not, or what NumPy makes one of.
+        advice: what to do about an entry that is no number.
 
     Raises:
         InputError: an entry is no real number.
@@ -144,7 +149,7 @@ def real_numbers(what: str, values: Any) -> np.ndarray:
     for place, value in np.ndenumerate(plain):
         if value is not None and not isinstance(value, Real):
             row = f"row {place[0]} has {value!r}" if place else f"it is {value!r}"
-            raise InputError(f"{what} is not numeric: {row}; code it as numbers or leave it out")
+            raise InputError(f"{what} is not numeric: {row}; {advice}")
     found = [np.nan if value is None else float(value) for value in plain.ravel()]
     return np.array(found, dtype=float).reshape(plain.shape)
 

@@ -194,6 +194,7 @@ def _choose_features(
     table: Table, features: Sequence[str] | None, taken: dict[str, str]
 ) -> tuple[list[str], list[str]]:
     if features is None:
+        table.refuse_unnamed()
         chosen = [name for name in table.names if name not in taken]
         roles = list(dict.fromkeys(taken.values()))
         others = " and ".join([*([", ".join(roles[:-1])] if roles[:-1] else []), roles[-1]])
@@ -272,7 +273,7 @@ def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) ->
         first = int(np.flatnonzero(incomplete)[0])
         raise InputError(
             f"{table.where(first)}: missing values in {rows}, by column: {counts}; fill them in, or leave these rows "
-            "out with --missing drop"
+            'out (missing="drop")'
         )
     if incomplete.all():
         raise InputError(f"{table.source}: every row has a missing value, by column: {counts}; no row is left")

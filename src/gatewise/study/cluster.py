@@ -29,7 +29,7 @@ def dask_backend(address: str) -> Iterator[int]:
     try:
         from distributed import Client
     except ImportError:
-        raise InputError("--scheduler needs Dask: install gatewise[dask]") from None
+        raise InputError("a Dask scheduler needs Dask: install gatewise[dask]") from None
     try:
         client = Client(address, timeout=_SECONDS, set_as_default=False)
     except (OSError, TimeoutError, ValueError) as error:

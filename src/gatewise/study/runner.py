@@ -161,7 +161,7 @@ def run_study(
                     report.update(rows, plan.seconds_left(time.monotonic() - began))
             except TerminatedWorkerError:
                 raise OutputError(
-                    "a worker process was killed, by the system if memory ran out: take fewer with --jobs. "
+                    "a worker process was killed, by the system if memory ran out: take fewer, down to jobs=1. "
                     f"{_stored(added)}"
                 ) from None
             except OutputError as error:
