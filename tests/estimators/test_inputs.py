@@ -184,7 +184,7 @@ def test_gate_columns_by_name_and_by_index(gate_features, expected):
 @pytest.mark.parametrize(
     ("gate_features", "message"),
     [
-        (["z"], r"gate_features has 'z', which is not a column of X: choose from 'a', 'b'"),
+        (["z"], r"gate_features has 'z', which is not a column of X; its columns are 'a', 'b': name one of them"),
         ([2], r"gate_features has the index 2, but X has the columns 0 to 1"),
         ([-1], r"gate_features has the index -1, but X has the columns 0 to 1"),
         (["a", 0], r"gate_features has the column 'a' twice: name it once"),

@@ -164,8 +164,8 @@ def test_an_encoding_that_yields_no_text_is_refused():
         (
             "x\neast\nwest\nNaN\n",
             "x",
-            "'east' in line 2 of the file and 'NaN' in line 4; the latter counts as a number that is not finite, not as "
-            "a missing value, which is an empty field or one of 'NA', 'N/A', 'null', 'NULL': correct these, or leave the",
+            "'east' in line 2 of the file and 'NaN' in line 4; the latter counts as a number that is not finite, not "
+            "as a missing value, which is an empty field or one of 'NA', 'N/A', 'null', 'NULL': correct these",
         ),
     ],
 )

@@ -12,6 +12,7 @@ import typer
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
 from gatewise.cli.spelling import in_options
 from gatewise.exceptions import GatewiseWarning, InputError
+from gatewise.messages import shown
 
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
@@ -43,7 +44,7 @@ def _starts(text: str) -> int | str:
     if text == "auto":
         return text
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is neither a whole number of at least 1 nor auto")
+        raise typer.BadParameter(f"{shown(text)} is neither a whole number of at least 1 nor auto")
     return int(text)
 
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 __all__ = ["Dataset", "csv_bytes", "load", "names"]
 
@@ -192,7 +193,7 @@ def names() -> list[str]:
 
 def _entry(name: str) -> _Entry:
     if name not in _ENTRIES:
-        raise InputError(f"there is no data set {name!r}: choose one of {', '.join(names())}")
+        raise InputError(f"there is no data set {shown(name)}: {choose(name, names())}")
     return _ENTRIES[name]
 
 

@@ -47,6 +47,7 @@ from gatewise.inference import (
     squared_errors,
     summarise,
 )
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["GatedEstimator", "Target", "check_lengths", "check_level"]
@@ -251,7 +252,7 @@ class GatedEstimator(BaseEstimator, ABC):
     def _number_of_experts(self) -> int:
         k = self.n_experts
         if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-            raise InputError(f"n_experts must be a whole number of at least 1, not {k!r}")
+            raise InputError(f"n_experts must be a whole number of at least 1, not {shown(k)}")
         return int(k)
 
     def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
@@ -407,7 +408,7 @@ def check_level(level: float) -> None:
         InputError: it does not lie strictly between 0 and 1.
     """
     if not (isinstance(level, Real) and 0.0 < level < 1.0):
-        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level!r}")
+        raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {shown(level)}")
 
 
 def _warning_of(status: FitStatus) -> type[FitWarning]:

@@ -25,6 +25,7 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import checked_weight
 from gatewise.gates import Gate
+from gatewise.messages import listed, shown
 
 __all__ = ["GatedClassifier"]
 
@@ -190,7 +191,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         if len(classes) < 2:
             only = classes.tolist()[0]
             raise InputError(
-                f"the target {name!r} has one class only, {only!r}: a classifier needs at least two classes"
+                f"the target {shown(name)} has one class only, {shown(only)}: a classifier needs at least two classes"
             )
         codes = {label: code for code, label in enumerate(classes.tolist())}
         # Rows of weight 0 may have other labels; they are left out of the fit.
@@ -285,6 +286,8 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         blank = missing_labels(labels).tolist()
         unknown = [label for label, none in zip(labels.tolist(), blank, strict=True) if not none and label not in codes]
         if unknown:
-            known = ", ".join(map(repr, self.classes_.tolist()))
-            raise InputError(f"the target {name!r} has the class {unknown[0]!r}, and the fit has seen {known}")
+            known = listed(self.classes_.tolist())
+            raise InputError(
+                f"the target {shown(name)} has the class {shown(unknown[0])}, and the fit has seen {known}"
+            )
         return np.array([np.nan if none else codes[label] for label, none in zip(labels.tolist(), blank, strict=True)])

@@ -26,6 +26,7 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
+from gatewise.messages import shown
 
 __all__ = ["GatedRegressor"]
 
@@ -251,7 +252,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         try:
             probabilities = np.asarray(q, dtype=float)
         except (TypeError, ValueError):
-            raise InputError(f"q must be a probability or a sequence of them, not {q!r}") from None
+            raise InputError(f"q must be a probability or a sequence of them, not {shown(q)}") from None
         if probabilities.ndim > 1:
             raise InputError(
                 f"q must be a probability or a sequence of them, not an array of {probabilities.ndim} axes"
@@ -355,7 +356,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         values, columns = target_columns(y)
         if values.shape[1] != family.event_size:
             raise InputError(
-                f"y has {values.shape[1]} columns, and {family!r} takes {family.event_size}: give it as many"
+                f"y has {values.shape[1]} columns, and {shown(family)} takes {family.event_size}: give it as many"
             )
         named = columns[0] != "y[0]"
         name = ", ".join(columns) if named else "y"
@@ -372,7 +373,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
 
     def _has_shared_scale(self) -> bool:
         if not isinstance(self.shared_scale, bool | np.bool_):
-            raise InputError(f"shared_scale must be True or False, not {self.shared_scale!r}")
+            raise InputError(f"shared_scale must be True or False, not {shown(self.shared_scale)}")
         return bool(self.shared_scale)
 
     def _own_options(self) -> dict[str, Any]:

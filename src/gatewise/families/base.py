@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.registry import Registry
 from gatewise.ops.spread import Spread
 
@@ -56,7 +57,7 @@ class Family(ABC):
         try:
             return cls(**options)
         except TypeError as error:
-            raise InputError(f"the {cls.name} family cannot take {options}: {error}") from None
+            raise InputError(f"the {cls.name} family cannot take {shown(options)}: {error}") from None
 
     def options(self) -> dict[str, Any]:
         """Plain data from which `of` rebuilds the family."""

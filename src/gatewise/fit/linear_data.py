@@ -14,6 +14,7 @@ from gatewise.fit.problem import StartRows
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import EPSILON, FitRows, check_columns, checked_rows
 from gatewise.fit.working_residual import working_start_rows
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
@@ -114,7 +115,7 @@ def linear_data(model: MixtureOfExperts, rows: FitRows) -> LinearData:
     spread = y - centre.mean[0]
     deviation = math.sqrt(float(weight @ spread**2) / float(weight.sum()))
     if deviation <= 8.0 * EPSILON * abs(float(centre.mean[0])) or deviation == 0.0:
-        raise InputError(f"the target {rows.names.target!r} is constant at {y[0]:g}: there is nothing to explain")
+        raise InputError(f"the target {shown(rows.names.target)} is constant at {y[0]:g}: there is nothing to explain")
     slope = weighted_least_squares(design, spread, weight)
     residual = spread - slope @ design
     scale = math.sqrt(float(weight @ residual**2) / float(weight.sum()))

@@ -12,6 +12,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.names import Names
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns
 
@@ -148,7 +149,7 @@ def real_numbers(what: str, values: Any, advice: str = NOT_NUMERIC) -> np.ndarra
     plain = unmasked(array).astype(object)
     for place, value in np.ndenumerate(plain):
         if value is not None and not isinstance(value, Real):
-            row = f"row {place[0]} has {value!r}" if place else f"it is {value!r}"
+            row = f"row {place[0]} has {shown(value)}" if place else f"it is {shown(value)}"
             raise InputError(f"{what} is not numeric: {row}; {advice}")
     found = [np.nan if value is None else float(value) for value in plain.ravel()]
     return np.array(found, dtype=float).reshape(plain.shape)
@@ -188,7 +189,7 @@ def check_finite(columns: np.ndarray, names: Sequence[str]) -> None:
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
-            f"column {names[column]!r} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
+            f"column {shown(names[column])} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
             "values in all): remove or impute rows with NaN or infinity, and rescale columns that reach 1e100"
         )
 
@@ -234,7 +235,7 @@ def check_columns(
     if constant.any():
         column = int(np.flatnonzero(constant)[0])
         raise InputError(
-            f"column {names[column]!r} is constant at {x[0, column]:g}: remove it, the intercept is always there"
+            f"column {shown(names[column])} is constant at {x[0, column]:g}: remove it, the intercept is always there"
         )
     tolerance = 1e-10 + 8.0 * EPSILON * float(offset.max(initial=0.0))
     dependent = [names[index - 1] for index in dependent_columns(design, weight, tolerance)]

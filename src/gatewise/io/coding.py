@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewise.exceptions import InputError
 from gatewise.io.tables import Column, Table
+from gatewise.messages import listed, shown
 
 __all__ = [
     "LARGEST",
@@ -177,7 +178,7 @@ class PredictionData:
 def _refuse_repeats(names: Sequence[str], what: str) -> None:
     for name in names:
         if list(names).count(name) > 1:
-            raise InputError(f"the column {name!r} is named twice among the {what}; name it once")
+            raise InputError(f"the column {shown(name)} is named twice among the {what}; name it once")
 
 
 def _taken(targets: Sequence[str], weights: str | None, exposure: str | None) -> dict[str, str]:
@@ -207,7 +208,7 @@ def _choose_features(
 def _refuse_roles(names: Sequence[str], role: str, taken: dict[str, str]) -> None:
     for name in names:
         if name in taken:
-            raise InputError(f"the column {name!r} is {taken[name]} and cannot be a {role} too; leave it out")
+            raise InputError(f"the column {shown(name)} is {taken[name]} and cannot be a {role} too; leave it out")
 
 
 def _class_column(table: Table, name: str) -> Column:
@@ -218,8 +219,8 @@ def _class_column(table: Table, name: str) -> Column:
         bad = there[~((np.abs(column.values[there]) < 2**53) & (column.values[there] % 1.0 == 0.0))]
         if len(bad):
             raise InputError(
-                f"{table.where(bad[0])}: the target {name!r} must name classes, by text or whole numbers, but is "
-                f"{str(column.shown[bad[0]])!r}; correct that value, or choose another family"
+                f"{table.where(bad[0])}: the target {shown(name)} must name classes, by text or whole numbers, but is "
+                f"{shown(str(column.shown[bad[0]]))}; correct that value, or choose another family"
             )
     return column
 
@@ -252,8 +253,8 @@ def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
     if not (values > 0.0).all():
         first = rows[~(values > 0.0)][0]
         raise InputError(
-            f"{table.where(first)}: the exposure {column.name!r} is not positive ({column.shown[first]}); correct it, "
-            "or leave such rows out"
+            f"{table.where(first)}: the exposure {shown(column.name)} is not positive ({column.shown[first]}); "
+            "correct it, or leave such rows out"
         )
     return np.log(values)
 
@@ -261,7 +262,7 @@ def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
 def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) -> tuple[np.ndarray, list[str]]:
     """The indices of the rows without a missing value, and what was dropped."""
     if missing not in ("refuse", "drop"):
-        raise InputError(f"missing values can be handled by 'refuse' or 'drop', not {missing!r}")
+        raise InputError(f"missing values can be handled by 'refuse' or 'drop', not {shown(missing)}")
     incomplete = np.zeros(table.n_rows, dtype=bool)
     for column in columns:
         incomplete |= column.missing
@@ -285,8 +286,8 @@ def _refuse_not_finite(table: Table, columns: Sequence[Column], rows: np.ndarray
         bad = rows[~(np.abs(column.values[rows]) < LARGEST)] if column.is_number else rows[:0]
         if len(bad):
             raise InputError(
-                f"{table.where(bad[0])}: the column {column.name!r} is not a finite number below {LARGEST:g} but "
-                f"{str(column.shown[bad[0]])!r}; correct that value, or leave the column out"
+                f"{table.where(bad[0])}: the column {shown(column.name)} is not a finite number below {LARGEST:g} but "
+                f"{shown(str(column.shown[bad[0]]))}; correct that value, or leave the column out"
             )
 
 
@@ -296,12 +297,13 @@ def _code_column(table: Table, column: Column, rows: np.ndarray) -> NumericColum
     levels = sorted(set(column.values[rows]))
     if len(levels) < 2:
         raise InputError(
-            f"{table.source}: the column {column.name!r} has the same value in every row, {levels[0]!r}; leave it out"
+            f"{table.source}: the column {shown(column.name)} has the same value in every row, {shown(levels[0])}; "
+            "leave it out"
         )
     if len(levels) > MAX_LEVELS:
         raise InputError(
-            f"{table.source}: the column {column.name!r} has {len(levels)} distinct texts, more than {MAX_LEVELS}: is "
-            "it an identifier or a date? leave it out, or merge levels"
+            f"{table.source}: the column {shown(column.name)} has {len(levels)} distinct texts, more than "
+            f"{MAX_LEVELS}: is it an identifier or a date? leave it out, or merge levels"
         )
     return CategoricalColumn(name=column.name, levels=tuple(levels))
 
@@ -317,8 +319,8 @@ def _design(table: Table, coding: ColumnCoding, columns: dict[str, Column], rows
         if (codes < 0).any():
             first = int(np.flatnonzero(codes < 0)[0])
             raise InputError(
-                f"{table.where(rows[first])}: the column {entry.name!r} has the level {values[first]!r}, which the "
-                f"model has not seen; it knows {', '.join(map(repr, entry.levels))}"
+                f"{table.where(rows[first])}: the column {shown(entry.name)} has the level {shown(values[first])}, "
+                f"which the model has not seen; it knows {listed(entry.levels)}"
             )
         for place, name in enumerate(entry.coded_names, start=1):
             design[name] = (codes == place).astype(np.float64)
@@ -380,8 +382,8 @@ def prepare_training(
     if weight is not None and (weight.values[rows] < 0).any():
         first = rows[weight.values[rows] < 0][0]
         raise InputError(
-            f"{table.where(first)}: the weight {weights!r} is negative ({weight.shown[first]}); weights are numbers "
-            "that are not negative"
+            f"{table.where(first)}: the weight {shown(weights)} is negative ({weight.shown[first]}); weights are "
+            "numbers that are not negative"
         )
     entries = tuple(_code_column(table, column, rows) for column in columns.values())
     names = [name for entry in entries for name in entry.coded_names]

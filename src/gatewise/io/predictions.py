@@ -13,6 +13,7 @@ from gatewise.io.atomic import write_file
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel
+from gatewise.messages import listed, shown
 
 __all__ = ["check_level", "check_table_name", "predict_table", "write_table"]
 
@@ -78,7 +79,7 @@ def predict_table(
     named = metadata.offset_name or metadata.exposure_name
     if (offset is None) != (named is None):
         raise InputError(
-            f"the model needs its offset, the column {named!r}"
+            f"the model needs its offset, the column {shown(named)}"
             if offset is None
             else "the model was fitted without an offset, and one is given"
         )
@@ -134,8 +135,8 @@ def _coded(target: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarra
     if (codes < 0).any():
         first = int(np.flatnonzero(codes < 0)[0])
         raise InputError(
-            f"the target is {target[first]!r} in row {first}, and the model knows the classes "
-            f"{', '.join(map(repr, class_names))}: leave such rows out, or leave out the target"
+            f"the target is {shown(target[first])} in row {first}, and the model knows the classes "
+            f"{listed(class_names)}: leave such rows out, or leave out the target"
         )
     return codes
 
@@ -147,7 +148,7 @@ def check_table_name(path: str | os.PathLike[str]) -> None:
         InputError: the name ends neither in .csv nor in .parquet.
     """
     if Path(path).suffix not in (".csv", ".parquet"):
-        raise InputError(f"cannot tell the format of {str(path)!r}: let the name end in .csv or .parquet")
+        raise InputError(f"cannot tell the format of {shown(str(path))}: let the name end in .csv or .parquet")
 
 
 def write_table(path: str | os.PathLike[str], frame: pd.DataFrame, *, overwrite: bool = False) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 from gatewise import datasets
 from gatewise.exceptions import InputError
 from gatewise.io.tables import Table, parse_csv, read_table
+from gatewise.messages import choose
 
 __all__ = ["open_table", "usual_features"]
 
@@ -33,8 +34,8 @@ def open_table(data: str, encoding: str | None = None) -> Table:
         return parse_csv(datasets.csv_bytes(data), f"data set {data}")
     if not os.path.exists(data) and Path(data).name == data and "." not in data:
         raise InputError(
-            f"there is no file {data} and no data set of that name: check the name, or choose one of "
-            f"{', '.join(datasets.names())}"
+            f"there is no file {data} and no data set of that name: "
+            f"{choose(data, datasets.names(), 'check the name, or choose one of')}"
         )
     return read_table(data, encoding)
 

@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gatewise.exceptions import InputError
+from gatewise.messages import listed, shown
 
 __all__ = ["MISSING_WORDS", "Column", "Table", "parquet_table", "parse_csv", "parse_parquet", "read_table"]
 
@@ -38,7 +39,6 @@ _SEPARATOR = re.compile(r"[;\t|]")
 _OTHER_SEPARATOR = "the fields of the file are not separated by commas: save it with commas"
 _PARQUET_MAGIC = b"PAR1"
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__")
-_LISTED_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -103,15 +103,13 @@ class Table:
         """
         if name in self.arrays:
             return self.arrays[name]
-        listed = ", ".join(repr(known) for known in self.names[:_LISTED_NAMES])
-        rest = f" and {len(self.names) - _LISTED_NAMES} more" if len(self.names) > _LISTED_NAMES else ""
         advice = "name one of them"
         close = difflib.get_close_matches(name, self.names, n=1)
         if close:
             advice = f"did you mean {close[0]!r}?"
         elif len(self.names) == 1 and _SEPARATOR.search(self.names[0]):
             advice = _OTHER_SEPARATOR
-        raise InputError(f"{self.source} has no column {name!r}; its columns are {listed}{rest}: {advice}")
+        raise InputError(f"{self.source} has no column {shown(name)}; its columns are {listed(self.names)}: {advice}")
 
     def refuse_unnamed(self) -> None:
         """Refuse a column without a name where all columns are to be used.
@@ -154,8 +152,8 @@ class Table:
                 f"one of {words}: correct these, or leave the column out"
             )
         return InputError(
-            f"{self.source}: the column {name!r} mixes text and numbers, {array[text].as_py()!r} in {self.unit} "
-            f"{self.positions[text]} of the file and {array[number].as_py()!r} in {self.unit} "
+            f"{self.source}: the column {shown(name)} mixes text and numbers, {shown(array[text].as_py())} in "
+            f"{self.unit} {self.positions[text]} of the file and {shown(array[number].as_py())} in {self.unit} "
             f"{self.positions[number]}; {advice}"
         )
 
@@ -187,7 +185,9 @@ class Table:
         advice = "correct that value, or name another column"
         if role == "target" and not numeric[~missing].any():
             advice = "name another column, or choose the categorical family, whose targets are names of classes"
-        raise InputError(f"{self.where(first)}: the {role} {name!r} must be numeric but is {words[first]!r}; {advice}")
+        raise InputError(
+            f"{self.where(first)}: the {role} {shown(name)} must be numeric but is {shown(words[first])}; {advice}"
+        )
 
     def text_column(self, name: str) -> Column:
         """The column as text, also if every value of a CSV file looks like a number.
@@ -201,7 +201,7 @@ class Table:
         column = _typed_column(self, name, array)
         if column.is_number and not column.missing.all():
             raise InputError(
-                f"{self.source}: the column {name!r} holds numbers ({array.type}) where text is needed; "
+                f"{self.source}: the column {shown(name)} holds numbers ({array.type}) where text is needed; "
                 "convert it to text"
             )
         return column
@@ -239,7 +239,7 @@ def _typed_column(table: Table, name: str, array: Array) -> Column:
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return Column(name, False, _objects(array.cast(pa.string())), missing, array)
     raise InputError(
-        f"{table.source}: the column {name!r} has the type {kind}, which is neither number, text nor boolean; "
+        f"{table.source}: the column {shown(name)} has the type {kind}, which is neither number, text nor boolean; "
         "convert it, or leave it out"
     )
 
@@ -291,7 +291,7 @@ def _decode(data: bytes, source: str, encoding: str | None) -> str:
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except LookupError:
-        raise InputError(f"unknown encoding {encoding!r}: use a name like utf-8, latin-1 or cp1252") from None
+        raise InputError(f"unknown encoding {shown(encoding)}: use a name like utf-8, latin-1 or cp1252") from None
     except UnicodeDecodeError as error:
         byte, line = error.object[error.start], data.count(b"\n", 0, error.start) + 1
         raise InputError(
@@ -342,7 +342,9 @@ def _check_names(names: list[str], source: str) -> tuple[int, ...]:
     for place, name in enumerate(names, start=1):
         first = names.index(name) + 1
         if name and first != place:
-            raise InputError(f"{source}: the columns {first} and {place} are both named {name!r}; rename one of them")
+            raise InputError(
+                f"{source}: the columns {first} and {place} are both named {shown(name)}; rename one of them"
+            )
     unnamed = tuple(place for place, name in enumerate(names, start=1) if not name)
     if names and len(unnamed) == len(names):
         raise InputError(f"{source}: no column has a name; a header line with names is needed")
