@@ -72,3 +72,9 @@ def test_booleans_are_accepted_and_words_are_pointed_to_classes(run, refused, tm
     assert "choose the categorical family" in refused("fit", "d.csv", "--target", "sex", *arguments)
     with pytest.raises(InputError, match="fit names of classes with GatedClassifier"):
         GatedRegressor(1, family="bernoulli").fit(np.arange(2.0)[:, None], ["Men", "Women"])
+
+
+def test_a_line_per_start_goes_to_a_log_where_it_is_asked_for(run):
+    arguments = ["fit", "tone", "--target", "tuned", "--starts", "2"]
+    assert "start " not in run(*arguments).err
+    assert run(*arguments, "--verbose").err.count("start ") == 2

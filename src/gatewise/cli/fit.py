@@ -165,6 +165,12 @@ def fit(
         typer.Option(metavar="DIR", help="A new folder for the model, the summary, the predictions and the report."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if Gatewise wrote it.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Print a line per start to the error output; unasked only if that is a terminal."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON; notes go to the error output.")
     ] = False,
@@ -230,7 +236,8 @@ def fit(
             "gate_ridge": gate_ridge,
             "expert_ridge": expert_ridge,
             "n_jobs": jobs,
-            "verbose": True,
+            # On a terminal progress is shown unasked.
+            "verbose": verbose or (sys.stderr is not None and sys.stderr.isatty()),
             "random_state": seed,
         }
         estimator = GatedClassifier(**shared, **parts) if classes else GatedRegressor(**shared, **parts, **own)

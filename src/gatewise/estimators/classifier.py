@@ -68,7 +68,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         n_threads: threads of one pass over the data; the result does not depend on it.
         device: torch device of the fit.
         dtype: "float64", or "float32" for the fit's passes.
-        verbose: whether to print a line per start, on a terminal.
+        verbose: whether to print a line per start to the standard error, as notebooks show it.
         random_state: a whole number, a NumPy generator, or None for NumPy's global one.
 
     Attributes:
@@ -83,7 +83,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         log_likelihood_: of exactly these parameters.
         aic_: AIC, smaller is better.
         bic_: BIC, smaller is better; its n is the sum of the weights.
-        icl_: ICL, smaller is better.
+        icl_: ICL by entropy, smaller is better.
         gate_coef_: (k, q) coefficients of the gate's logits, the last expert the reference; present as for
             `GatedRegressor`.
         gate_intercept_: (k,), present as `gate_coef_`.

@@ -73,7 +73,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         n_threads: threads of one pass over the data; the result does not depend on it.
         device: torch device of the fit.
         dtype: "float64", or "float32" for the fit's passes.
-        verbose: whether to print a line per start, on a terminal.
+        verbose: whether to print a line per start to the standard error, as notebooks show it.
         random_state: a whole number, a NumPy generator, or None for NumPy's global one.
 
     Attributes:
@@ -88,7 +88,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             criteria are absent after least squares.
         aic_: AIC, smaller is better.
         bic_: BIC, smaller is better; its n is the sum of the weights.
-        icl_: ICL, smaller is better.
+        icl_: ICL by entropy, smaller is better.
         residual_sum_of_squares_: after least squares only, as the next two.
         residual_standard_deviation_: with the degrees of freedom Σ w less the parameters.
         r_squared_: against the mean of y.

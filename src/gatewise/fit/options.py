@@ -50,7 +50,7 @@ class FitOptions:
             they are. The compiled path standardises in any case, without effect on the result.
         constraints: parameters held or tied, or None; with constraints nothing is standardised.
         seed: the key of everything random.
-        verbose: print a line per start, if standard error is a terminal.
+        verbose: print a line per start to the standard error: on a terminal, in a notebook, into a log.
 
     Raises:
         InputError: an option is outside its range.
