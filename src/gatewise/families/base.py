@@ -196,6 +196,10 @@ class Family(ABC):
         """The dispersions as a reader knows them, (k,) ↦ (k, 1) or (k, s) ↦ (k, s): σ from log σ, and so on."""
         return (log_scale.unsqueeze(-1) if self.n_dispersion == 1 else log_scale).exp()
 
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """Which targets (n,) are the least or the most that there can be: no finite location makes them likeliest."""
+        return torch.zeros(len(y), dtype=torch.bool)
+
     def output_names(self, target: str) -> list[str]:
         """What the m numbers of a location are about; [""] if there is one."""
         return [""] if self.n_outputs == 1 else [f"{target}[{j}]" for j in range(self.n_outputs)]

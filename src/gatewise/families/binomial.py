@@ -91,6 +91,11 @@ class Binomial(Family):
             rule = f"counts 0, …, {self.trials}"
             refuse(bad, y, self.name, rule, f"remove such rows, or raise trials above {self.trials}")
 
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """No success, or nothing but successes."""
+        count, trials = self._split(y)
+        return (count == 0.0) | (count == trials)
+
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k); −∞ for targets that are no such counts."""
         count, trials = (as_column(part, location) for part in self._split(y))

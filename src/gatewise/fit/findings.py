@@ -39,7 +39,8 @@ def collect_findings(
         noticed += _weak_search(found.evidence, options, point)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
-    first = dataclasses.replace(first, message=first.message + _kink(first, point) + _higher(problem, point))
+    added = _kink(first, point) + _higher(problem, point) + _light(problem)
+    first = dataclasses.replace(first, message=first.message + added)
     return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
 
 
@@ -121,6 +122,16 @@ def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[
 
 def _kink(first: Finding, point: KeptPoint) -> str:
     return _KINK if point.end.at == "kink" and first.code in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH) else ""
+
+
+def _light(problem: Problem) -> str:
+    """What must be said of weights that are few in sum though the rows are many."""
+    if not problem.total_weight < problem.size <= problem.n_rows:
+        return ""
+    return (
+        f" The weights of the {problem.n_rows} rows sum to {problem.total_weight:.3g}. They count as frequencies, so "
+        "that the fit goes by that many rows: if only their ratios matter, scale them to n."
+    )
 
 
 def _higher(problem: Problem, point: KeptPoint) -> str:

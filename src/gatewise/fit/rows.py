@@ -100,7 +100,23 @@ def checked_rows(
         offset = _checked_offset(model, offset, len(y))[kept]
     rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
+    _refuse_constant_edge(model, rows)
     return rows
+
+
+def _refuse_constant_edge(model: MixtureOfExperts, rows: FitRows) -> None:
+    """Refuse a discrete target that is the same everywhere and the least or most that it can be.
+
+    Its likelihood has no maximum, whatever the model: no finite location gives counts that are all 0.
+
+    Raises:
+        InputError: the target is such.
+    """
+    first = rows.y.reshape(len(rows.y), -1)[:, 0]
+    if np.ptp(first) == 0.0 and bool(model.family.is_extreme(torch.tensor(rows.y)).all()):
+        raise InputError(
+            f"the target {shown(rows.names.target)} is constant at {first[0]:g}: there is nothing to explain"
+        )
 
 
 def check_row_count(n_experts: int, n_rows: int) -> None:
