@@ -323,7 +323,7 @@ def _tables(summary: Summary) -> list[tuple[str, pd.DataFrame]]:
     share = "mean weight of the gate" if squares else "mean responsibility"
     tables = [
         (
-            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
+            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better, ICL is by entropy)",
             _comparison(summary),
         ),
         (f"Experts (weight is the {share})", experts),

@@ -13,6 +13,7 @@ from gatewise.report.tables import number, separated_experts
 
 __all__ = ["Direction", "Standardised", "directions", "separations", "standardised_features"]
 
+_SETTLED = "settled by taking the last one as the reference"
 # Entries of a direction below this share of its length are not named.
 _NAMED = 0.1
 _MOST_NAMED = 4
@@ -34,6 +35,11 @@ class Direction:
     sentence: str
     remark: str = ""
     is_warning: bool = False
+
+    @property
+    def is_convention(self) -> bool:
+        """Whether taking the last expert as the reference settles it, so that nothing is open."""
+        return self.remark == _SETTLED
 
     @property
     def dimensions(self) -> str:
@@ -67,7 +73,7 @@ def directions(result: FitResult, names: Names) -> list[Direction]:
     pinned = {f"{gate.name} {symmetry.name}: {symmetry.sentence}" for symmetry in gate.symmetries() if symmetry.pins}
     experts = result.model.experts.name
     found = [
-        Direction(count, _readable(sentence), "settled by taking the last one as the reference" * (sentence in pinned))
+        Direction(count, _readable(sentence), _SETTLED * (sentence in pinned))
         for sentence, count in space.sentences
         if count and (result.model.n_experts > 1 or sentence.startswith(f"{experts} "))
     ]

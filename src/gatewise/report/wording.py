@@ -70,7 +70,7 @@ def criteria_note(evidence: Evidence) -> str:
             f"has no likelihood, and no criteria made of one.{_prior_note(evidence)}"
         )
     joint = " The likelihood is that of target and gate features together." if model.gate.is_joint else ""
-    return f"{against}{joint} Of AIC, BIC and ICL smaller is better.{_prior_note(evidence)}"
+    return f"{against}{joint} Of AIC, BIC and ICL (by entropy) smaller is better.{_prior_note(evidence)}"
 
 
 def _prior_note(evidence: Evidence) -> str:
