@@ -332,12 +332,12 @@ REFUSED = {
     "collinear features": (
         rows("y,x,z,double", *(f"{line[:-2]},{2 * i}" for i, line in enumerate(GOOD))),
         [],
-        "error: column 'double' is a linear combination of the columns before it: remove it",
+        "error: column 'double' is a linear combination of the columns before it, 'double' = ",
     ),
     "collinear after coding": (
         rows("y,x,sex,male", *(f"{line.split(',')[0]},{i},{'fm'[i % 2]},{i % 2}" for i, line in enumerate(GOOD))),
         [],
-        "error: column 'male' is a linear combination of the columns before it: remove it",
+        "error: column 'male' is a linear combination of the columns before it, 'male' = ",
     ),
     "more experts than rows": (rows(HEADER, *GOOD), ["--features", "x", "--experts", "31"], "error: 31 experts need"),
     "fewer rows than parameters": (

@@ -12,9 +12,9 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.names import Names
-from gatewise.messages import shown
+from gatewise.messages import listed, shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.linalg import dependent_columns
+from gatewise.ops.linalg import dependent_columns, weighted_least_squares
 
 __all__ = [
     "EPSILON",
@@ -34,6 +34,11 @@ NOT_NUMERIC = "code it as numbers or leave it out"
 """What to do about a value that is no number."""
 
 _LARGEST = 1e100
+# What varies by less loses its digits, or all of it, when it is squared.
+_SMALLEST = 1e-100
+# Standardised coefficients below this are rounding.
+_IN_SUM = 1e-7
+_MOST_IN_SUM = 6
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -100,8 +105,26 @@ def checked_rows(
         offset = _checked_offset(model, offset, len(y))[kept]
     rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
+    for each, called in ((rows.x, names.features), (rows.gate_x, names.gate_features)):
+        _refuse_tiny(each, called)
+    _refuse_tiny(rows.y.reshape(len(rows.y), -1), [names.target] * columns.shape[1])
     _refuse_constant_edge(model, rows)
     return rows
+
+
+def _refuse_tiny(columns: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse columns (n, d) in such small units that their squares underflow.
+
+    Raises:
+        InputError: there is one.
+    """
+    spread = np.ptp(columns, axis=0)
+    tiny = np.flatnonzero((spread > 0.0) & (spread < _SMALLEST))
+    if len(tiny):
+        raise InputError(
+            f"column {shown(names[tiny[0]])} varies by {spread[tiny[0]]:.2g} only, so little that squares underflow: "
+            "rescale it, to a unit in which it varies by about 1"
+        )
 
 
 def _refuse_constant_edge(model: MixtureOfExperts, rows: FitRows) -> None:
@@ -254,10 +277,45 @@ def check_columns(
             f"column {shown(names[column])} is constant at {x[0, column]:g}: remove it, the intercept is always there"
         )
     tolerance = 1e-10 + 8.0 * EPSILON * float(offset.max(initial=0.0))
-    dependent = [names[index - 1] for index in dependent_columns(design, weight, tolerance)]
+    dependent = dependent_columns(design, weight, tolerance)
     if dependent:
-        listed = ", ".join(repr(name) for name in dependent)
-        raise InputError(f"column {listed} is a linear combination of the columns before it: remove it")
+        sums = "; ".join(_combination(standardised, design, weight, names, dependent, row) for row in dependent)
+        named = ", ".join(shown(names[row - 1]) for row in dependent)
+        raise InputError(f"column {named} is a linear combination of the columns before it, {sums}: remove it")
+
+
+def _combination(
+    standardised: Standardisation,
+    design: np.ndarray,
+    weight: np.ndarray,
+    names: Sequence[str],
+    dependent: list[int],
+    row: int,
+) -> str:
+    """Of which columns a dependent one is the sum, in the user's units: "'c' = 'a' + 2 'b' - 1"."""
+    earlier = [other for other in range(row) if other not in dependent]
+    internal = weighted_least_squares(design[earlier], design[row], weight)
+    own = standardised.scale[row - 1]
+    partners = [(place - 1, c) for place, c in zip(earlier, internal, strict=True) if place and abs(c) > _IN_SUM]
+    factors = {column: c * own / standardised.scale[column] for column, c in partners}
+    constant = standardised.mean[row - 1] - sum(factor * standardised.mean[c] for c, factor in factors.items())
+    largest = sorted(factors, key=lambda column: -abs(factors[column] * standardised.scale[column]))[:_MOST_IN_SUM]
+    terms = [(factors[column], shown(names[column])) for column in sorted(largest)]
+    if len(factors) > _MOST_IN_SUM:
+        return f"{shown(names[row - 1])} of {listed(names[column] for column in sorted(factors))}"
+    if abs(constant) > _IN_SUM * max(own, abs(standardised.mean[row - 1])):
+        terms.append((constant, ""))
+    return f"{shown(names[row - 1])} = {_sum(terms)}"
+
+
+def _sum(terms: list[tuple[float, str]]) -> str:
+    text = ""
+    for factor, name in terms:
+        size = f"{abs(factor):.6g}"
+        product = name if name and size == "1" else f"{size} {name}".rstrip()
+        minus, plus = (" - ", " + ") if text else ("-", "")
+        text += (minus if factor < 0.0 else plus) + product
+    return text
 
 
 def _checked_offset(model: MixtureOfExperts, offset: np.ndarray, n: int) -> np.ndarray:
