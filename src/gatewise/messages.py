@@ -8,6 +8,8 @@ __all__ = ["choose", "listed", "shown"]
 
 _LONGEST = 120
 _MOST_LISTED = 20
+# Above what "normal" has in common with "binomial".
+_ALIKE = 0.75
 
 
 class _Short(reprlib.Repr):
@@ -60,6 +62,6 @@ def choose(asked: object, known: Iterable[str], among: str = "choose one of") ->
     """
     names = list(known)
     by_lower = {name.lower(): name for name in names}
-    close = difflib.get_close_matches(asked.lower(), by_lower, n=1) if isinstance(asked, str) else []
+    close = difflib.get_close_matches(asked.lower(), by_lower, n=1, cutoff=_ALIKE) if isinstance(asked, str) else []
     meant = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     return f"{meant}{among} {', '.join(names) or 'none'}"

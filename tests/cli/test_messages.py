@@ -92,6 +92,7 @@ def test_a_data_set_and_a_file_get_a_suggestion(refused):
 def test_what_is_like_nothing_is_only_answered_by_the_list():
     assert choose("zzz", ["a", "b"]) == "choose one of a, b"
     assert choose(["a"], ["a", "b"]) == "choose one of a, b"
+    assert choose("normal", ["binomial", "gaussian"]) == "choose one of binomial, gaussian"
     with pytest.raises(InputError, match="unknown dtype 'int': choose one of float64, float32"):
         FitOptions(dtype="int")
 
