@@ -40,7 +40,7 @@ def listed(values: Iterable[object]) -> str:
     """The first of some values, and how many are left out.
 
     Example:
-        >>> listed(["a", "b"]), listed(range(100))[-19:]
+        >>> listed(["a", "b"]), listed(range(100))[-18:]
         ("'a', 'b'", '18, 19 and 80 more')
     """
     found = list(values)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gatewise.exceptions import InputError
-from gatewise.messages import choose, shown
+from gatewise.messages import shown
 from gatewise.study.design import StudyDesign
 from gatewise.study.measures import MEASURES
 from gatewise.study.slope_fit import LEAST_SIZES, STATISTICS, FittedLine, Sample, fit_lines, statistics_of
@@ -56,7 +56,7 @@ def slopes(design: StudyDesign, rows: pd.DataFrame, measures: Sequence[str] | No
     wanted = measures_of(design, rows) if measures is None else list(measures)
     there = measures_of(design, rows)
     if measures is not None and (unknown := [name for name in wanted if name not in there]):
-        raise InputError(f"no row has the measure {shown(unknown[0])}: {choose(unknown[0], there, 'there are')}")
+        raise InputError(f"no row has the measure {shown(unknown[0])}: there are {', '.join(there) or 'none'}")
     good = chosen(rows, np.array(rows["status"] != FAILED))
     found: list[Slope] = []
     points: list[Points] = []
