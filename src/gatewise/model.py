@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import Experts, build_experts
 from gatewise.families import Family, build_family
 from gatewise.gates import Gate, build_gate
+from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax, logsumexp
 from gatewise.ops.mixture_quantile import continuous_quantile, discrete_quantile
 from gatewise.ops.standardiser import Standardiser
@@ -143,7 +144,9 @@ class MixtureOfExperts(nn.Module):
         options = {"gate": gate_options, "experts": expert_options, "family": family_options}
         for what, part in (("gate", gate), ("experts", experts), ("family", family)):
             if not isinstance(part, str) and options[what]:
-                raise InputError(f"options go with a name: {part!r} is built already, give it its options when built")
+                raise InputError(
+                    f"options go with a name: {shown(part)} is built already, give it its options when built"
+                )
         d_gate = n_features if n_gate_features is None else n_gate_features
         if isinstance(family, str):
             family = build_family(family, **(family_options or {}))
@@ -157,10 +160,11 @@ class MixtureOfExperts(nn.Module):
         for part, d, k in asked:
             if (part.n_features, k) != (d, n_experts):
                 raise InputError(
-                    f"{part!r} has {part.n_features} features and {k} experts, and {d} and {n_experts} are asked for"
+                    f"{shown(part)} has {part.n_features} features and {k} experts, and {d} and {n_experts} are asked "
+                    "for"
                 )
         if shared_scale and not experts.shared_scale:
-            raise InputError(f"shared_scale=True is asked for, and these experts have a scale each: {experts!r}")
+            raise InputError(f"shared_scale=True is asked for, and these experts have a scale each: {shown(experts)}")
         return cls(gate, experts, family)
 
     @property
@@ -259,7 +263,9 @@ class MixtureOfExperts(nn.Module):
             InputError: the gate is no density of x; otherwise as `log_joint`.
         """
         if not self.gate.is_joint:
-            raise InputError(f"the {self.gate.name} gate, {self.gate!r}, is no density of x: there is no joint density")
+            raise InputError(
+                f"the {self.gate.name} gate, {shown(self.gate)}, is no density of x: there is no joint density"
+            )
         density = logsumexp(self._scored(self.gate.logits(self.gate_input(x, gate_x)), x, y, offset))
         return density if self.gate_scaler is None else density - self.gate_scaler.log_volume()
 

@@ -334,12 +334,12 @@ REFUSED = {
     "collinear features": (
         rows("y,x,z,double", *(f"{line[:-2]},{2 * i}" for i, line in enumerate(GOOD))),
         [],
-        "error: column 'double' is a linear combination of the columns before it: remove it",
+        "error: column 'double' is a linear combination of the columns before it, 'double' = ",
     ),
     "collinear after coding": (
         rows("y,x,sex,male", *(f"{line.split(',')[0]},{i},{'fm'[i % 2]},{i % 2}" for i, line in enumerate(GOOD))),
         [],
-        "error: column 'male' is a linear combination of the columns before it: remove it",
+        "error: column 'male' is a linear combination of the columns before it, 'male' = ",
     ),
     "more experts than rows": (rows(HEADER, *GOOD), ["--features", "x", "--experts", "31"], "error: 31 experts need"),
     "fewer rows than parameters": (
@@ -378,13 +378,13 @@ REFUSED = {
         "y,größe\n1,2\n".encode("latin-1"),
         [],
         "error: d.csv is not valid UTF-8: byte 0xf6 at position 4 (line 1 of the file); save it as UTF-8, or name its "
-        "encoding, for example --encoding latin-1",
+        "encoding (--encoding latin-1, for example)",
     ),
     "unknown encoding": (rows(HEADER, *GOOD), ["--encoding", "klingon"], "error: unknown encoding 'klingon'"),
     "mixed column": (
         rows(HEADER, *GOOD, "1,two,2,1"),
         [],
-        "error: d.csv, line 32 of the file: the column 'x' mixes numbers and text, here 'two'",
+        "error: d.csv: the column 'x' mixes text and numbers, 'two' in line 32 of the file and '",
     ),
     "too many levels": (
         rows("y,name", *(f"{i},name{i}" for i in range(51))),

@@ -186,7 +186,7 @@ CLASSES = {
     "missing column": r"has no column",
     "missing values": r"missing values|missing value",
     "not finite": r"not a finite number",
-    "not numeric": r"must be numeric|mixes numbers and text|neither number, text nor boolean",
+    "not numeric": r"must be numeric|mixes text and numbers|neither number, text nor boolean",
     "levels": r"distinct texts|same value in every row",
     "cannot be fitted": NUMERIC_REASONS.pattern,
     "parquet": r"cannot be read as parquet",

@@ -73,6 +73,11 @@ def test_counts_with_an_exposure(run, refused, folder):
     estimator = GatedRegressor(family="poisson", **SAME)
     estimator.fit(frame[["x", "z"]], frame["visits"], offset=np.log(frame["years"]))
     assert f"{estimator.log_likelihood_:.4f}" in outcome.out
+    # The summary, its JSON and the report say what the exposure was.
+    assert "with the offset log(years)" in outcome.out.split("\n\n")[0]
+    assert "with the offset log(years)" in (folder / "out" / "report.html").read_text()
+    statistics = json.loads((folder / "out" / "summary.json").read_text())["statistics"]
+    assert (statistics["offset"], statistics["weights"]) == ("log(years)", None)
     metadata = load_model("out").metadata
     assert (metadata.exposure_name, metadata.offset_name, metadata.class_names) == ("years", None, None)
     found = predictions_again(run)
@@ -82,7 +87,9 @@ def test_counts_with_an_exposure(run, refused, folder):
     # Features are all columns without another role.
     frame[["x", "z", "visits", "years", "games"]].to_csv("few.csv", index=False)
     roles = ["--target", "visits", "--exposure", "years", "--weights", "games"]
-    note = run("fit", "few.csv", *roles, "--family", "poisson", *QUICK).out.splitlines()[0]
+    weighed = run("fit", "few.csv", *roles, "--family", "poisson", *QUICK).out
+    assert "(weights games)" in weighed
+    note = weighed.splitlines()[0]
     assert note == "features: 'x', 'z' (all columns but the target, the weights and the exposure)"
     frame.drop(columns="years").to_csv("no.csv", index=False)
     assert "no column 'years'" in refused("predict", "out", "no.csv", "--out", "q.csv")

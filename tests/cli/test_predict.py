@@ -68,6 +68,18 @@ def test_dropped_rows_are_announced(run, folder):
     assert pd.read_csv("p.csv")["line"].tolist() == [2, 5]
 
 
+def test_rows_with_a_blank_target_are_predicted(run, folder):
+    run("predict", "model", "data.csv", "--out", "whole.csv")
+    (folder / "gaps.csv").write_text("y,x,colour\n1,0.5,red\n,1.5,blue\n3,2.5,red\n")
+    outcome = run("predict", "model", "gaps.csv", "--out", "p.csv")
+    assert outcome.out == "the target 'y' is blank in 1 of 3 rows: predicted without it\np.csv\n"
+    found, whole = pd.read_csv("p.csv"), pd.read_csv("whole.csv")
+    about_y = ["target", "log_density", "responsibility_1", "responsibility_2", "pit"]
+    assert found.loc[1, about_y].isna().all()
+    pd.testing.assert_frame_equal(found.drop(columns=about_y), whole.drop(columns=about_y))
+    pd.testing.assert_frame_equal(found.loc[[0, 2]], whole.loc[[0, 2]])
+
+
 def newer(folder):
     path = folder / "model" / "config.json"
     config = json.loads(path.read_bytes())

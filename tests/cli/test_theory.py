@@ -104,7 +104,7 @@ def test_r_bar(run, m):
         (("rates", "--gate", "softmax", "--true-k", "2", "--fit-k", "1"), "1 fitted experts cannot represent 2 true"),
         (
             ("rates", "--gate", "sigmoid", "--gate-option", "normal=1"),
-            "the sigmoid gate has no option 'normal'; it has",
+            "the sigmoid gate has no option 'normal': did you mean 'normalised'? it has",
         ),
         (("rates", "--gate", "sigmoid", "--gate-option", "normalised"), "must be written as NAME=VALUE"),
         (("rates", "--gate", "softmax", "--relative-to", "laplace"), "give it with --error"),

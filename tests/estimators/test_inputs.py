@@ -112,7 +112,7 @@ def test_nan_and_infinity_are_named_by_column_and_row(sample, value):
     with pytest.raises(InputError, match=message):
         regressor().fit(sample.X, y)
     with pytest.raises(InputError, match=r"column 'y' has the value .* in row 3"):
-        fitted.predict_log_density(frames(sample.X)["pandas"], y)
+        fitted.score_log_density(frames(sample.X)["pandas"], y)
 
 
 def test_missing_values_of_nullable_columns_are_nan():
@@ -184,7 +184,7 @@ def test_gate_columns_by_name_and_by_index(gate_features, expected):
 @pytest.mark.parametrize(
     ("gate_features", "message"),
     [
-        (["z"], r"gate_features has 'z', which is not a column of X: choose from 'a', 'b'"),
+        (["z"], r"gate_features has 'z', which is not a column of X; its columns are 'a', 'b': name one of them"),
         ([2], r"gate_features has the index 2, but X has the columns 0 to 1"),
         ([-1], r"gate_features has the index -1, but X has the columns 0 to 1"),
         (["a", 0], r"gate_features has the column 'a' twice: name it once"),

@@ -76,7 +76,7 @@ def test_one_trial_is_bernoulli_and_pairs_are_counts():
     counts = tensor([0.0, 3.0, 9.0])
     both = torch.stack([counts, tensor([9.0, 9.0, 9.0])], -1)
     torch.testing.assert_close(pairs.log_density(both, H, NONE), Binomial(9).log_density(counts, H, NONE))
-    with pytest.raises(InputError, match="trials=n"):
+    with pytest.raises(InputError, match="trials=10"):
         pairs.sample(H, NONE)
 
 

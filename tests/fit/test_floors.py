@@ -262,7 +262,7 @@ def test_a_floor_that_is_too_high_is_lowered(family):
     assert not result.on_floor
     assert FitStatus.TIGHT in codes(result)
     lowered = next(finding for finding in result.findings if finding.code is FitStatus.FLOOR_LOWERED)
-    assert "set scale_floor=0.0001 to run them" in lowered.message
+    assert "set scale_floor=0.0001 to run them with the new one" in lowered.message
     assert lowered.evidence == {"scale_floor": 1e-4, "asked": 1e-3}
     asked = constant_weights(mixture(family), x, y, dataclasses.replace(options, scale_floor=1e-4))
     assert FitStatus.FLOOR_LOWERED not in codes(asked)

@@ -7,6 +7,7 @@ from gatewise.exceptions import InputError
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions, fit
 from gatewise.fit.build import path_of
+from gatewise.fit.names import Names
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 from tests.helpers import mixture
@@ -54,7 +55,7 @@ def test_bad_data(message):
 def test_collinear_gate_column_is_named_with_the_users_names():
     gate_x = np.column_stack([X[:, 0], 2.0 * X[:, 0]])
     with pytest.raises(InputError, match="column 'twice' is a linear combination"):
-        fit(mixture(2, 2, 2), X, Y, gate_x=gate_x, names=(["a", "b"], ["once", "twice"], "target"))
+        fit(mixture(2, 2, 2), X, Y, gate_x=gate_x, names=Names(["a", "b"], ["once", "twice"], "target"))
 
 
 BAD_OPTIONS = {

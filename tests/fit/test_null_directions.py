@@ -226,8 +226,8 @@ def test_an_undeclared_null_direction_is_named_and_its_quantities_have_no_error(
     assert len(result.null_space.explained) == 3
     assert len(result.null_space.further) == 1
     assert result.null_space.dimension == 4
-    assert "gate.factor[0]" in result.findings[0].message
-    assert "gate.weight[" in result.findings[0].message
+    assert "gate: factor" in result.findings[0].message
+    assert "gate 2 vs 3: x1" in result.findings[0].message
     # The direction itself: slopes as they are, the factor down.
     direction = dict(zip(result.coordinates.labels(), result.null_space.further[0], strict=True))
     gate = result.model.gate.own_parameters()

@@ -3,6 +3,7 @@
 import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
 from gatewise.fit import FitOptions, fit
@@ -48,12 +49,37 @@ def test_global_random_state_and_prototype_are_left_alone():
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
 
-def test_progress_lines_only_on_a_terminal(capsys, monkeypatch):
+@pytest.mark.parametrize("terminal", [True, False])
+def test_progress_is_a_line_per_start_where_it_is_asked_for(capsys, monkeypatch, terminal):
     import sys
 
-    options = dataclasses.replace(OPTIONS, verbose=True, n_starts=2)
-    fit(mixture(1, 1, 2), X, Y, options=options)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: terminal)
+    fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_starts=2))
     assert capsys.readouterr().err == ""
-    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    fit(mixture(1, 1, 2), X, Y, options=options)
-    assert capsys.readouterr().err.count("start ") == 2
+    fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, verbose=True, n_starts=2))
+    printed = capsys.readouterr().err
+    assert printed.count("start ") == 2
+    if not terminal:
+        first, second = printed.splitlines()
+        assert first.startswith("start 1/2 ")
+        assert second.startswith("start 2/2 ")
+
+
+def test_a_log_that_cannot_be_written_does_not_end_a_fit(monkeypatch):
+    import sys
+
+    monkeypatch.setattr(sys, "stderr", _Full())
+    fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, verbose=True, n_starts=1))
+
+
+class _Full:
+    """A stream that takes nothing."""
+
+    def isatty(self):
+        return False
+
+    def write(self, text):
+        raise OSError("no space left")
+
+    def flush(self):
+        raise OSError("no space left")

@@ -84,6 +84,16 @@ def test_criteria_are_on_the_textbook_scale(table, result):
     assert criteria.icl == pytest.approx(criteria.bic + 2 * entropy, rel=1e-9)
 
 
+def test_icl_is_that_by_entropy(table, result):
+    shares = result.model.responsibilities(*map(torch.from_numpy, table)).numpy()
+    criteria = information_criteria(result)
+    by_entropy = criteria.bic - 2.0 * (shares * np.log(np.where(shares > 0.0, shares, 1.0))).sum()
+    by_classification = criteria.bic - 2.0 * np.log(shares.max(axis=1)).sum()
+    assert criteria.icl == pytest.approx(by_entropy, rel=1e-9)
+    assert by_classification < criteria.icl - 1e-3
+    assert "ICL is by entropy" in summarise(result, NAMES).to_text()
+
+
 def test_weights_are_frequencies_in_errors_and_criteria(table):
     x, y = table
     weight = 1.0 + np.arange(len(y)) % 3

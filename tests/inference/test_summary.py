@@ -174,7 +174,7 @@ def test_how_far_the_coefficients_of_a_selecting_gate_can_move_is_a_table_of_its
     )
     x = torch.from_numpy(np.random.default_rng(1).uniform(-1.0, 1.0, size=(75 * n_active, 2)))
     y = model.sample(x, generator=torch.Generator().manual_seed(1)).numpy()
-    result = fit(model, x.numpy(), y, options=FitOptions(n_starts=1), names=(["a", "b"], ["a", "b"], "y"))
+    result = fit(model, x.numpy(), y, options=FitOptions(n_starts=1), names=NAMES)
     summary = summarise(result, NAMES)
     boundary = summary.boundary
     assert list(boundary) == ["component", "term", "estimate", "lower", "upper", "width"]

@@ -75,7 +75,7 @@ REFUSED = {
     "text target": (
         {"target": "sex"},
         TEXT,
-        r"d\.csv, line 2 of the file: the target 'sex' must be numeric but is 'male'; correct that value",
+        r"d\.csv, line 2 of the file: the target 'sex' must be numeric but is 'male'; name another column, or",
     ),
     "text in the target": (
         {},
@@ -90,7 +90,7 @@ REFUSED = {
     "mixed feature": (
         {},
         "y,x\n1,1\n2,two\n",
-        r"d\.csv, line 3 of the file: the column 'x' mixes numbers and text, here 'two'",
+        r"d\.csv: the column 'x' mixes text and numbers, 'two' in line 3 of the file and '1' in line 2; correct",
     ),
     "missing values": (
         {},
@@ -187,13 +187,29 @@ def test_prediction_takes_the_target_if_it_is_there(coding):
         ("w,sex\n5,1\n", "the column 'sex' has the level '1', which the model has not seen"),
         ("w,sex\nheavy,male\n", r"line 2 of the file: the feature 'w' must be numeric but is 'heavy'"),
         ("w,sex\n,male\n", r"missing values in 1 of 1 rows, by column: 'w' \(1\)"),
-        ("w,sex,y\n1,male,\n2,male,3\n", r"missing values in 1 of 2 rows, by column: 'y' \(1\)"),
         ("w,sex\ninf,male\n", r"line 2 of the file: the column 'w' is not a finite number"),
     ],
 )
 def test_prediction_refuses(coding, text, pattern):
     with pytest.raises(InputError, match=pattern):
         prepare_prediction(table(text), coding, "y")
+
+
+def test_a_target_that_is_blank_in_some_rows_is_blank_there(coding):
+    text = "w,sex,y\n1,male,\n2,male,3\n,male,4\n"
+    data = prepare_prediction(table(text), coding, "y", missing="drop")
+    assert data.positions.tolist() == [2, 3]
+    np.testing.assert_array_equal(data.target, [np.nan, 3.0])
+    dropped, blank = data.notes
+    assert dropped == "dropped 1 of 3 rows with missing values, by column: 'w' (1)"
+    assert blank == "the target 'y' is blank in 1 of 2 rows: predicted without it"
+    with pytest.raises(InputError, match=r"missing values in 1 of 3 rows, by column: 'w' \(1\)"):
+        prepare_prediction(table(text), coding, "y")
+    for values in (["", "b"], ["", "2"]):
+        named = prepare_prediction(table("w,sex,y\n1,male,{}\n2,male,{}\n".format(*values)), coding, "y", classes=True)
+        assert named.target.tolist() == [None, values[1]]
+    with pytest.raises(InputError, match="line 3 of the file: the column 'y' is not a finite number"):
+        prepare_prediction(table("w,sex,y\n1,male,\n2,male,inf\n"), coding, "y")
 
 
 def test_prediction_drops_rows_and_says_where_the_others_are(coding):

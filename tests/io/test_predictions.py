@@ -191,3 +191,19 @@ def test_targets_that_the_family_does_not_have_are_refused():
         table("poisson", pd.Series([0.0, 1.0, -1.0]))
     with pytest.raises(InputError, match="the categorical family"):
         table("three classes", pd.Series([0.0, 1.0, 3.0]))
+
+
+def test_a_blank_class_is_blank():
+    names = ("no", "perhaps", "yes")
+    _, whole = table("three classes", pd.Series(["no", "no", "yes"]), class_names=names)
+    _, found = table("three classes", pd.Series(["no", None, "yes"], dtype=object), class_names=names)
+    about_y = ["target", "log_density", *(name for name in whole if name.startswith("responsibility"))]
+    assert found.loc[1, about_y].isna().all()
+    pd.testing.assert_frame_equal(found.drop(index=1), whole.drop(index=1))
+
+
+def test_a_target_that_is_blank_in_one_of_its_columns_is_blank():
+    values = np.array([[1.0, 2.0], [0.5, np.nan], [0.0, 1.0]])
+    _, found = table("diagonal vector", values)
+    assert found.loc[1, ["target_2", "log_density"]].isna().all()
+    assert found.loc[[0, 2], "log_density"].notna().all()

@@ -96,7 +96,11 @@ REFUSED_CSV = {
     "blank lines": (b"\n\n\r\n", r"d\.csv is empty"),
     "header only": (b"a,b\n", r"d\.csv has a header but no rows"),
     "duplicate column": (b"a,b, a\n1,2,3\n", r"d\.csv: the columns 1 and 3 are both named 'a'; rename one of them"),
-    "unnamed column": (b",a\n0,1\n", r"d\.csv: column 1 has no name; .* index=False or row\.names=FALSE"),
+    "no name": (b",\n0,1\n", r"d\.csv: no column has a name; a header line with names is needed"),
+    "semicolons and decimal commas": (
+        b"y;x\n2,5;1,5\n3,5;2,5\n",
+        r"d\.csv: the fields of the file are not separated by commas: save it with commas, and with decimal points$",
+    ),
     "short row": (
         b"a,b\n1,2\n\n3\n",
         r"d\.csv, line 4 of the file has 1 field where the header has 2: correct that line",
@@ -152,13 +156,47 @@ def test_an_encoding_that_yields_no_text_is_refused():
         ("stretch,y\n1,2\n", "strech", r"did you mean 'stretch'\?"),
         ("x;y\n1;2\n", "z", "the fields of the file are not separated by commas: save it with commas"),
         (",".join(f"c{i}" for i in range(30)) + "\n" + "1," * 29 + "1\n", "zz", r"'c19' and 10 more: name one of them"),
-        ("x\n1\nfoo\n", "x", r"d, line 3 of the file: the column 'x' mixes numbers and text, here 'foo'"),
-        ("x\nnan\nfoo\n", "x", r"d, line 3 of the file: the column 'x' mixes numbers and text, here 'foo'"),
+        (
+            "x\n1\nfoo\n",
+            "x",
+            "mixes text and numbers, 'foo' in line 3 of the file and '1' in line 2; correct the odd ones",
+        ),
+        (
+            "x\neast\nwest\nNaN\n",
+            "x",
+            "'east' in line 2 of the file and 'NaN' in line 4; the latter counts as a number that is not finite, not "
+            "as a missing value, which is an empty field or one of 'NA', 'N/A', 'null', 'NULL': correct these",
+        ),
     ],
 )
 def test_columns_that_are_refused(text, name, pattern):
     with pytest.raises(InputError, match=pattern):
         parse_csv(text.encode(), "d").column(name)
+
+
+def test_a_column_without_a_name_is_refused_only_where_it_is_used():
+    table = parse_csv(b",y,x,\n0,1,2,\n1,3,4,\n", "d.csv")
+    assert (table.names, table.unnamed) == (["y", "x"], (1, 4))
+    with pytest.raises(InputError, match=r"d\.csv: column 1 has no name; .* row\.names=FALSE\), or say which columns"):
+        table.refuse_unnamed()
+    parse_csv(b"y,x\n1,2\n", "d.csv").refuse_unnamed()
+
+
+@pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("true", "false")])
+def test_booleans_are_numbers_where_numbers_are_asked_for(words):
+    text = "y\n{0}\n{1}\nNA\n{0}\n".format(*words)
+    column = parse_csv(text.encode(), "d").number_column("y", "target")
+    assert column.values[~column.missing].tolist() == [1.0, 0.0, 1.0]
+    assert column.missing.tolist() == [False, False, True, False]
+    buffer = io.BytesIO()
+    pa.parquet.write_table(pa.table({"y": [True, False, None]}), buffer)
+    column = parse_parquet(buffer.getvalue(), "d").number_column("y")
+    assert column.is_number
+    assert column.values[:2].tolist() == [1.0, 0.0]
+    with pytest.raises(
+        InputError, match="the target 'y' must be numeric but is 'True'; name another column, or choose"
+    ):
+        parse_csv(b"y\nTrue\nno\n", "d").number_column("y", "target")
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

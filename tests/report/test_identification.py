@@ -7,9 +7,12 @@ from gatewise.fit.status import Finding, FitStatus
 from gatewise.report import identification
 
 
+def directions(fitted):
+    return fitted.estimator.result_, identification.directions(fitted.estimator.result_, fitted.estimator.names_)
+
+
 def test_symmetries_come_with_their_dimensions(case):
-    result = case("cosine").estimator.result_
-    found = identification.directions(result)
+    result, found = directions(case("cosine"))
     assert sum(row.count for row in found) == result.null_space.dimension
     assert [row.dimensions for row in found if "scale" in row.sentence] == ["2 dimensions"]
     assert not any(row.is_warning for row in found)
@@ -17,50 +20,54 @@ def test_symmetries_come_with_their_dimensions(case):
 
 
 def test_further_directions_are_named_by_parameters(case):
-    result = case("poisson").estimator.result_
+    estimator = case("poisson").estimator
+    result = estimator.result_
     labels = result.coordinates.labels()
     row = np.zeros(len(labels))
-    row[[0, 3]] = -0.6, 0.8
+    row[[labels.index("experts.bias[0]"), labels.index("experts.weight[1, 0]")]] = -0.6, 0.8
     space = dataclasses.replace(result.null_space, further=np.stack([row] * 25))
-    found = identification.directions(dataclasses.replace(result, null_space=space))
+    found = identification.directions(dataclasses.replace(result, null_space=space), estimator.names_)
     further = [entry for entry in found if entry.remark == "not explained by a symmetry"]
-    assert further[0].sentence.startswith(f"along +0.8·{labels[3]} −0.6·{labels[0]}, ")
+    assert further[0].sentence.startswith("along +0.8·expert 2: height −0.6·expert 1: (intercept), ")
     assert (len(further), further[-1].dimensions) == (21, "5 dimensions")
 
 
 def test_what_the_reference_settles_is_said(case):
-    for name, directions in (("categorical", 2), ("hierarchical", 6)):
-        found = identification.directions(case(name).estimator.result_)
+    for name, count in (("categorical", 2), ("hierarchical", 6)):
+        _, found = directions(case(name))
         settled = [row for row in found if row.remark == "settled by taking the last one as the reference"]
-        assert len(settled) == directions
+        assert len(settled) == count
     # A factor common to all scores has no reference.
-    found = identification.directions(case("dense_to_sparse").estimator.result_)
+    _, found = directions(case("dense_to_sparse"))
     assert [row.remark for row in found if "scale" in row.sentence] == [""]
 
 
 def test_what_acts_by_selection_only_is_named(case):
-    result = case("top_k of one").estimator.result_
+    estimator = case("top_k of one").estimator
+    result = estimator.result_
     labels = result.coordinates.labels()
     space = dataclasses.replace(result.null_space, by_selection=np.eye(len(labels))[[1, 2]])
-    found = identification.directions(dataclasses.replace(result, null_space=space))
+    found = identification.directions(dataclasses.replace(result, null_space=space), estimator.names_)
     (row,) = [entry for entry in found if entry.remark == "by selection only"]
     assert (row.count, row.is_warning) == (2, True)
-    assert row.sentence.startswith(f"{labels[1]}, {labels[2]} act only through which experts are selected")
+    assert row.sentence.startswith(
+        "gate 2: inner.weight[height], gate 1: inner.bias act only through which experts are selected"
+    )
 
 
 def test_the_gate_of_one_expert_is_left_out(case):
-    result = case("least squares, one expert").estimator.result_
+    result, found = directions(case("least squares, one expert"))
     assert result.null_space.dimension > 0
-    assert identification.directions(result) == []
+    assert found == []
 
 
 def test_directions_of_the_compiled_path_are_named_by_quantities(tone):
-    result = tone.estimator.result_
-    assert identification.directions(result) == []
+    result, found = directions(tone)
+    assert found == []
     row = np.zeros(result.coordinates.size)
     row[2] = 1.0
     space = dataclasses.replace(result.null_space, further=row[None])
-    (found,) = identification.directions(dataclasses.replace(result, null_space=space))
+    (found,) = identification.directions(dataclasses.replace(result, null_space=space), tone.estimator.names_)
     assert "+1·expert 1: (intercept)" in found.sentence
 
 

@@ -11,6 +11,7 @@ import typer
 
 from gatewise.cli.streams import say
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["MissingChoice", "as_text", "ends_on_interrupt", "parse_options", "split_names"]
 
@@ -68,9 +69,9 @@ def parse_options(option: str, texts: Sequence[str] | None) -> dict[str, Any] | 
         name, equals, value = as_text(text).partition("=")
         name = name.strip()
         if not equals or not name:
-            raise InputError(f"{option} must be written as NAME=VALUE, not {text!r}")
+            raise InputError(f"{option} must be written as NAME=VALUE, not {shown(text)}")
         if name in found:
-            raise InputError(f"{option} gives {name!r} twice: give it once")
+            raise InputError(f"{option} gives {shown(name)} twice: give it once")
         found[name] = _value(value.strip())
     return found or None
 

@@ -13,6 +13,7 @@ from gatewise.cli.command_text import command_text
 from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse_options, split_names
 from gatewise.cli.words import for_command_line
 from gatewise.exceptions import GatewiseWarning, InputError
+from gatewise.messages import shown
 
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
@@ -44,7 +45,7 @@ def _starts(text: str) -> int | str:
     if text == "auto":
         return text
     if not text.isascii() or not text.isdigit() or int(text) < 1:
-        raise typer.BadParameter(f"{text!r} is neither a whole number of at least 1 nor auto")
+        raise typer.BadParameter(f"{shown(text)} is neither a whole number of at least 1 nor auto")
     return int(text)
 
 
@@ -166,6 +167,12 @@ def fit(
         typer.Option(metavar="DIR", help="A new folder for the model, the summary, the predictions and the report."),
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if Gatewise wrote it.")] = False,
+    verbose: Annotated[
+        bool,
+        typer.Option(
+            "--verbose", help="Print a line per start to the error output; unasked only if that is a terminal."
+        ),
+    ] = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the summary as JSON; notes go to the error output.")
     ] = False,
@@ -235,14 +242,15 @@ def fit(
             "gate_ridge": gate_ridge,
             "expert_ridge": expert_ridge,
             "n_jobs": jobs,
-            "verbose": True,
+            # On a terminal progress is shown unasked.
+            "verbose": verbose or (sys.stderr is not None and sys.stderr.isatty()),
             "random_state": seed,
         }
         estimator = GatedClassifier(**shared, **parts) if classes else GatedRegressor(**shared, **parts, **own)
         with warnings.catch_warnings():
             # What the fit warns about stands in the summary.
             warnings.simplefilter("ignore", GatewiseWarning)
-            _fit_to(estimator, training)
+            _fit_to(estimator, training, weights, exposure)
         if estimator.result_.n_rows < estimator.n_parameters_:
             raise InputError(
                 f"{data}: the model has {estimator.n_parameters_} parameters and the table only "
@@ -280,15 +288,23 @@ def _refuse_for_classes(own: dict[str, Any]) -> None:
             raise InputError(f"{option} has no meaning for the categorical family, which has no scale: leave it out")
 
 
-def _fit_to(estimator: "GatedRegressor | GatedClassifier", training: "TrainingData") -> None:
+def _fit_to(
+    estimator: "GatedRegressor | GatedClassifier", training: "TrainingData", weights: str | None, exposure: str | None
+) -> None:
+    """Fit, with weights and offset under the names of their columns."""
+    import pandas as pd
+
     from gatewise.estimators import GatedClassifier
 
+    weight = None if training.weights is None else pd.Series(training.weights, name=weights)
+    offset = None if training.offset is None else pd.Series(training.offset, name=f"log({exposure})")
+
     if isinstance(estimator, GatedClassifier):
-        if training.offset is not None:
+        if offset is not None:
             raise InputError("the categorical family has no exposure: only families of counts do")
-        estimator.fit(training.design, training.target, sample_weight=training.weights)
+        estimator.fit(training.design, training.target, sample_weight=weight)
     else:
-        estimator.fit(training.design, training.target, sample_weight=training.weights, offset=training.offset)
+        estimator.fit(training.design, training.target, sample_weight=weight, offset=offset)
 
 
 def _write_outputs(

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from gatewise.cli.study_slopes import compare_studies, report, show_slopes
+from gatewise.messages import shown
 
 __all__ = ["study"]
 
@@ -177,7 +178,7 @@ def _numbers(texts: list[str] | None) -> list[int] | None:
     try:
         return [int(part) for text in texts for part in text.split(",")]
     except ValueError:
-        raise InputError(f"--sizes must be whole numbers separated by commas, not {', '.join(texts)!r}") from None
+        raise InputError(f"--sizes must be whole numbers separated by commas, not {shown(', '.join(texts))}") from None
 
 
 def _seconds(text: str | None) -> float | None:
@@ -192,5 +193,5 @@ def _seconds(text: str | None) -> float | None:
     except ValueError:
         seconds = -1.0
     if not 0.0 < seconds < float("inf"):
-        raise InputError(f"--max-time must be a time such as 90, 20m or 8h, not {text!r}")
+        raise InputError(f"--max-time must be a time such as 90, 20m or 8h, not {shown(text)}")
     return seconds

@@ -11,6 +11,7 @@ import typer
 
 from gatewise.cli.common import parse_options
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["identify"]
 
@@ -57,9 +58,9 @@ def identify(
     held = parse_options("--at", at) or {}
     for name, value in held.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InputError(f"--at holds a parameter at a number, and {name}={value!r} is none")
+            raise InputError(f"--at holds a parameter at a number, and {name}={shown(value)} is none")
     if objective not in (None, "likelihood", "least_squares"):
-        raise InputError(f"--objective must be likelihood or least_squares, not {objective!r}")
+        raise InputError(f"--objective must be likelihood or least_squares, not {shown(objective)}")
     found = find(
         gate,
         experts,

@@ -11,6 +11,7 @@ import typer
 
 from gatewise.cli.common import parse_options
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 if TYPE_CHECKING:
     from gatewise.theory.rate_table import Theorem
@@ -96,7 +97,7 @@ def _require_options(gate: str, options: dict[str, Any]) -> None:
 
     known = part_options(GATES[gate])
     if known is not None and (unknown := sorted(set(options) - set(known))):
-        raise InputError(f"the {gate} gate has no option {unknown[0]!r}; it has {', '.join(known) or 'none'}")
+        raise InputError(f"the {gate} gate has no option {shown(unknown[0])}: {choose(unknown[0], known, 'it has')}")
 
 
 def r_bar(

@@ -18,6 +18,7 @@ OPTIONS = {
     "max_iter": "--max-iter",
     "missing": "--missing",
     "n_experts": "--experts",
+    "jobs": "--jobs",
     "n_jobs": "--jobs",
     "n_starts": "--starts",
     "objective": "--objective",
@@ -28,12 +29,18 @@ OPTIONS = {
     "standardise": "--standardise",
     "time_limit": "--time-limit",
     "tol": "--tol",
+    "variance_prior": "--variance-prior",
 }
 """The option that sets each of Python's arguments."""
 
 E = TypeVar("E", bound="GatedRegressor | GatedClassifier")
 
-_ASSIGNMENT = re.compile(rf"\b({'|'.join(OPTIONS)})=(\"[^\"]*\"|'[^']*'|[\w.+-]*\w)")
+# Options of gates and families, which are given by --gate-option and --family-option.
+_OF_PARTS = {"joint": "gate", "trials": "family"}
+# What stands in the parentheses of a call says how something was made, and proposes nothing.
+_ASSIGNMENT = re.compile(
+    rf"""(?<!\w\()\b({"|".join([*OPTIONS, *_OF_PARTS])})=(?!None)("[^"]*"|'[^']*'|\([^()]*\)|[\w.+-]*\w)""",
+)
 
 
 def with_options(text: str) -> str:
@@ -42,13 +49,18 @@ def with_options(text: str) -> str:
     Example:
         >>> with_options('set a ridge (gate_ridge=1), or n_starts="auto", or overwrite=True')
         'set a ridge (--gate-ridge 1), or --starts auto, or --overwrite'
+        >>> with_options("give trials=10, or fit classes with GatedClassifier")
+        'give --family-option trials=10, or fit classes with --family categorical'
     """
+    return _ASSIGNMENT.sub(_option, text).replace("GatedClassifier", "--family categorical")
 
-    def option(found: re.Match[str]) -> str:
-        name, value = OPTIONS[found[1]], found[2].strip("\"'")
-        return name if value == "True" else f"{name} {value}"
 
-    return _ASSIGNMENT.sub(option, text)
+def _option(found: re.Match[str]) -> str:
+    name, value = found[1], found[2]
+    if name in _OF_PARTS:
+        return f"--{_OF_PARTS[name]}-option {name}={value.lower()}"
+    plain = re.sub(r"[\"'(),]", "", value)
+    return OPTIONS[name] if value == "True" else f"{OPTIONS[name]} {plain}"
 
 
 def for_command_line(estimator: E) -> E:

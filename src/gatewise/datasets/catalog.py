@@ -9,6 +9,7 @@ from importlib import resources
 from typing import TYPE_CHECKING
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -192,7 +193,7 @@ def names() -> list[str]:
 
 def _entry(name: str) -> _Entry:
     if name not in _ENTRIES:
-        raise InputError(f"there is no data set {name!r}: choose one of {', '.join(names())}")
+        raise InputError(f"there is no data set {shown(name)}: {choose(name, names())}")
     return _ENTRIES[name]
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -32,11 +32,11 @@ from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.fit import FitOptions, FitResult, FitStatus, fit
 from gatewise.fit.constraints import Constraints
+from gatewise.fit.names import Names
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, check_offset, check_row_count, checked_weight
 from gatewise.gates import Gate
 from gatewise.inference import (
-    Names,
     SquaredErrors,
     Summary,
     confidence_intervals,
@@ -47,6 +47,7 @@ from gatewise.inference import (
     summarise,
 )
 from gatewise.io import check_level
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["GatedEstimator", "Target", "check_lengths"]
@@ -135,7 +136,10 @@ class GatedEstimator(Storable):
 
     @abstractmethod
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
-        """The targets of n rows in the form of the fit, checked; also for rows that the fit has not seen."""
+        """The targets of n rows in the form of the fit, checked but for blanks, which are NaN.
+
+        They may be rows that the fit has not seen.
+        """
 
     def _has_shared_scale(self) -> bool:
         return False
@@ -145,7 +149,13 @@ class GatedEstimator(Storable):
         return {}
 
     def _fit_target(
-        self, matrix: np.ndarray, target: Target, family: Family, sample_weight: np.ndarray | None, offset: Any
+        self,
+        matrix: np.ndarray,
+        target: Target,
+        family: Family,
+        sample_weight: np.ndarray | None,
+        offset: Any,
+        weights_name: str | None,
     ) -> Self:
         """Fit the columns of X, already a matrix, to a target; set all that a fit leaves behind."""
         names = [str(name) for name in getattr(self, "feature_names_in_", [f"x{j}" for j in range(matrix.shape[1])])]
@@ -159,6 +169,15 @@ class GatedEstimator(Storable):
         expert_names = [names[column] for column in columns]
         gate_names = [names[column] for column in gate_columns]
         added = row_offset(offset, len(matrix))
+        named = Names(
+            expert_names,
+            gate_names,
+            target.name,
+            target.outputs,
+            target.reference,
+            None if added is None else series_name(offset) or "offset",
+            weights_name,
+        )
         result = fit(
             self._prototype(family, len(gate_columns), len(columns)),
             matrix[:, columns],
@@ -167,7 +186,7 @@ class GatedEstimator(Storable):
             sample_weight=sample_weight,
             offset=added,
             options=self._fit_options(),
-            names=(expert_names, gate_names, target.name),
+            names=named,
         )
         self._data = FittedData(
             features=names,
@@ -175,9 +194,9 @@ class GatedEstimator(Storable):
             expert_columns=columns,
             gate_columns=gate_columns,
             target_columns=target.columns,
-            offset=None if added is None else series_name(offset) or "offset",
+            offset=named.offset,
         )
-        self._names = Names(expert_names, gate_names, target.name, target.outputs, target.reference)
+        self._names = named
         self._metadata = None
         self._keep(result)
         if result.kind == "least_squares":
@@ -192,6 +211,12 @@ class GatedEstimator(Storable):
         """Drop what an earlier fit has left: if the next one fails nothing is fitted, and not all have all of it."""
         for name in [name for name in vars(self) if name.endswith("_") and not name.startswith("_")]:
             delattr(self, name)
+
+    @property
+    def names_(self) -> Names:
+        """What columns and parameters are called in tables and findings."""
+        check_is_fitted(self)
+        return self._names
 
     def gate_weights(self, X: Any) -> np.ndarray:
         """The weights πᵢ(x), (n, k); those of a gate that is not normalised need not sum to 1."""
@@ -225,7 +250,7 @@ class GatedEstimator(Storable):
     def _number_of_experts(self) -> int:
         k = self.n_experts
         if not isinstance(k, int | np.integer) or isinstance(k, bool) or k < 1:
-            raise InputError(f"n_experts must be a whole number of at least 1, not {k!r}")
+            raise InputError(f"n_experts must be a whole number of at least 1, not {shown(k)}")
         return int(k)
 
     def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
@@ -266,8 +291,8 @@ class GatedEstimator(Storable):
         self.model_ = result.model
         self.status_ = result.status
         self.feature_names_ = self._data.features
-        self.expert_feature_names_ = self._names.features
-        self.gate_feature_names_ = self._names.gate_features
+        self.expert_feature_names_ = list(self._names.features)
+        self.gate_feature_names_ = list(self._names.gate_features)
         self.target_name_ = self._names.target
         self._errors = errors
 
@@ -338,19 +363,35 @@ class GatedEstimator(Storable):
 
     def _log_density(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
         self._need_density("log density")
-        x, gate_x = self._inputs(X)
-        target = torch.tensor(self._coded_target(y, len(x)))
-        self.model_.family.check_target(target)
-        return self.model_.log_prob(x, target, gate_x, self._offset(offset, len(x))).numpy()
+        return self._of_known_rows(self.model_.log_prob, X, y, offset, ())
 
     def _responsibilities(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
         self._need_density("share of an expert in a row")
-        x, gate_x = self._inputs(X)
-        target = torch.tensor(self._coded_target(y, len(x)))
-        self.model_.family.check_target(target)
-        return self.model_.responsibilities(x, target, gate_x, self._offset(offset, len(x))).numpy()
+        return self._of_known_rows(self.model_.responsibilities, X, y, offset, (self.model_.n_experts,))
 
-    def _mean_log_density(self, log_density: np.ndarray, sample_weight: Any) -> float:
+    def _of_known_rows(
+        self, formula: Callable[..., torch.Tensor], X: Any, y: Any, offset: Any, shape: tuple[int, ...]
+    ) -> np.ndarray:
+        """A formula of x and y, NaN in rows where y is blank."""
+        x, gate_x = self._inputs(X)
+        target, added = self._coded_target(y, len(x)), self._offset(offset, len(x))
+        known = np.array(pd.DataFrame(target).notna().all(axis=1))
+        there = torch.tensor(target[known])
+        self.model_.family.check_target(there)
+        found = np.full((len(x), *shape), np.nan)
+        found[known] = formula(x[known], there, gate_x[known], None if added is None else added[known]).numpy()
+        return found
+
+    def _complete_target(self, y: Any, n: int) -> np.ndarray:
+        """The targets of n rows, none of them blank."""
+        target = self._coded_target(y, n)
+        columns = target.reshape(len(target), -1)
+        check_finite(columns, [self.target_name_] * columns.shape[1])
+        return target
+
+    def _mean_log_density(self, X: Any, y: Any, sample_weight: Any, offset: Any = None) -> float:
+        log_density = self._log_density(X, y, offset)
+        self._complete_target(y, len(log_density))
         return float(np.average(log_density, weights=checked_weight(row_weights(sample_weight), len(log_density))))
 
     def _draw(self, X: Any, random_state: RandomState, offset: Any = None) -> np.ndarray:

@@ -8,7 +8,15 @@ import torch
 from sklearn.base import ClassifierMixin
 
 from gatewise.estimators.base import GatedEstimator, Target, check_lengths
-from gatewise.estimators.inputs import ColumnChoice, class_labels, feature_matrix, row_weights
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    class_labels,
+    feature_matrix,
+    label_vector,
+    missing_labels,
+    row_weights,
+    series_name,
+)
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
@@ -18,6 +26,7 @@ from gatewise.fit.options import Init
 from gatewise.fit.rows import checked_weight
 from gatewise.gates import Gate
 from gatewise.io.model_config import number_of_classes
+from gatewise.messages import listed, shown
 
 __all__ = ["GatedClassifier"]
 
@@ -60,7 +69,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         n_threads: threads of one pass over the data; the result does not depend on it.
         device: torch device of the fit.
         dtype: "float64", or "float32" for the fit's passes.
-        verbose: whether to print a line per start, on a terminal.
+        verbose: whether to print a line per start to the standard error, as notebooks show it.
         random_state: a whole number, a NumPy generator, or None for NumPy's global one.
 
     Attributes:
@@ -75,7 +84,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         log_likelihood_: of exactly these parameters.
         aic_: AIC, smaller is better.
         bic_: BIC, smaller is better; its n is the sum of the weights.
-        icl_: ICL, smaller is better.
+        icl_: ICL by entropy, smaller is better.
         gate_coef_: (k, q) coefficients of the gate's logits, the last expert the reference; present as for
             `GatedRegressor`.
         gate_intercept_: (k,), present as `gate_coef_`.
@@ -184,7 +193,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         if len(classes) < 2:
             only = classes.tolist()[0]
             raise InputError(
-                f"the target {name!r} has one class only, {only!r}: a classifier needs at least two classes"
+                f"the target {shown(name)} has one class only, {shown(only)}: a classifier needs at least two classes"
             )
         codes = {label: code for code, label in enumerate(classes.tolist())}
         # Rows of weight 0 may have other labels; they are left out of the fit.
@@ -192,7 +201,8 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         outputs = tuple(f"{name}={label}" for label in classes[:-1])
         target = Target(values, name, outputs, f"{name}={classes[-1]}")
         self.classes_ = classes
-        return self._fit_target(matrix, target, Categorical(len(classes)), weight, None)
+        weights = None if sample_weight is None else series_name(sample_weight) or "sample_weight"
+        return self._fit_target(matrix, target, Categorical(len(classes)), weight, None, weights)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable class of each row, (n,)."""
@@ -224,7 +234,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         return self._expert_log_probabilities(x).exp().numpy()
 
     def predict_log_density(self, X: Any, y: Any) -> np.ndarray:
-        """Log P(y | x) of each row's own class, (n,).
+        """Log P(y | x) of each row's own class, (n,); NaN where y is None or NaN.
 
         Raises:
             InputError: X or y cannot be used, or a class is not among `classes_`.
@@ -232,7 +242,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         return self._log_density(X, y)
 
     def responsibilities(self, X: Any, y: Any) -> np.ndarray:
-        """P(expert i | x, y) of each row, (n, k).
+        """P(expert i | x, y) of each row, (n, k); NaN where y is None or NaN.
 
         Raises:
             InputError: as `predict_log_density`.
@@ -258,7 +268,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         Raises:
             InputError: as `predict_log_density`.
         """
-        return self._mean_log_density(self._log_density(X, y), sample_weight)
+        return self._mean_log_density(X, y, sample_weight)
 
     def _log_probabilities(self, X: Any) -> np.ndarray:
         x, gate_x = self._inputs(X)
@@ -281,11 +291,14 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         self.classes_ = classes
 
     def _coded_target(self, y: Any, n: int) -> np.ndarray:
-        labels, name = class_labels(y)
+        labels, name = label_vector(y)
         check_lengths(n, labels)
-        codes = {label: code for code, label in enumerate(self.classes_.tolist())}
-        unknown = [label for label in labels.tolist() if label not in codes]
+        codes: dict[Any, float] = {label: float(code) for code, label in enumerate(self.classes_.tolist())}
+        blank = missing_labels(labels).tolist()
+        unknown = [label for label, none in zip(labels.tolist(), blank, strict=True) if not none and label not in codes]
         if unknown:
-            known = ", ".join(map(repr, self.classes_.tolist()))
-            raise InputError(f"the target {name!r} has the class {unknown[0]!r}, and the fit has seen {known}")
-        return np.array([codes[label] for label in labels.tolist()], dtype=float)
+            known = listed(self.classes_.tolist())
+            raise InputError(
+                f"the target {shown(name)} has the class {shown(unknown[0])}, and the fit has seen {known}"
+            )
+        return np.array([np.nan if none else codes[label] for label, none in zip(labels.tolist(), blank, strict=True)])

@@ -1,5 +1,6 @@
 """The door of the estimators: tables of any kind become float64 arrays, or an error that names column and row."""
 
+import difflib
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -11,13 +12,16 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_array, column_or_1d, validate_data
 
 from gatewise.exceptions import InputError
-from gatewise.fit.rows import real_numbers, unmasked
+from gatewise.fit.rows import NOT_NUMERIC, real_numbers, unmasked
+from gatewise.messages import listed, shown
 
 __all__ = [
     "ColumnChoice",
     "chosen_columns",
     "class_labels",
     "feature_matrix",
+    "label_vector",
+    "missing_labels",
     "row_offset",
     "row_weights",
     "series_name",
@@ -27,6 +31,7 @@ __all__ = [
 
 ColumnChoice = Sequence[str | int] | np.ndarray | None
 
+_WORDS = "code it as numbers, or fit names of classes with GatedClassifier"
 _NO_TARGET = "this estimator requires y to be passed, but the target y is None"
 
 
@@ -72,7 +77,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
     native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
     if isinstance(native, nw.Series):
         name = "y" if native.name in (None, "") else str(native.name)
-        return _numbers(native, f"the target {name!r}"), name
+        return _numbers(native, f"the target {shown(name)}", _WORDS), name
     name = "y"
     if isinstance(native, nw.DataFrame):
         name = str(native.columns[0]) if len(native.columns) == 1 else "y"
@@ -81,7 +86,7 @@ def target_vector(y: Any) -> tuple[np.ndarray, str]:
         vector = column_or_1d(unmasked(y), warn=True, input_name="y")
     except ValueError as error:
         raise InputError(str(error)) from error
-    return real_numbers(f"the target {name!r}", vector), name
+    return real_numbers(f"the target {shown(name)}", vector, _WORDS), name
 
 
 def target_columns(y: Any) -> tuple[np.ndarray, list[str]]:
@@ -110,6 +115,39 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
         InputError: y is None, not one-dimensional, has missing values, numbers that are no labels, or labels of mixed
             kinds.
     """
+    labels, name = label_vector(y)
+    absent = np.flatnonzero(missing_labels(labels))
+    if len(absent):
+        raise InputError(
+            f"the target {shown(name)} is missing (None or NaN) in row {absent[0]} ({len(absent)} such rows in all): "
+            "remove such rows"
+        )
+    try:
+        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+            raise InputError(
+                f"the target {shown(name)} contains infinity: labels of classes are names or whole numbers"
+            )
+        check_classification_targets(labels)
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(str(error)) from error
+    except TypeError as error:
+        raise InputError(f"the labels of {shown(name)} cannot be sorted: make them all text, or all numbers") from error
+    return labels, name
+
+
+def missing_labels(labels: np.ndarray) -> np.ndarray:
+    """Which labels are None or NaN, (n,)."""
+    return np.array([label is None or label != label for label in labels.tolist()], dtype=bool)
+
+
+def label_vector(y: Any) -> tuple[np.ndarray, str]:
+    """Y as a vector (n,) of labels as they come, some perhaps missing, and its name as in `target_vector`.
+
+    Raises:
+        InputError: y is None, or not one-dimensional.
+    """
     if y is None:
         raise InputError(_NO_TARGET)
     native = nw.from_native(y, eager_only=True, allow_series=True, pass_through=True)
@@ -121,24 +159,13 @@ def class_labels(y: Any) -> tuple[np.ndarray, str]:
     if isinstance(native, nw.Series):
         name = "y" if native.name in (None, "") else str(native.name)
         y = native.to_list()
+    if isinstance(y, list) and any(label is None or label != label for label in y):
+        # NumPy would write a NaN among texts as the text "nan".
+        y = np.array(y, dtype=object)
     try:
-        labels = column_or_1d(unmasked(y), warn=True, input_name="y")
-        absent = [row for row, label in enumerate(labels.tolist()) if label is None or label != label]
-        if absent:
-            raise InputError(
-                f"the target {name!r} is missing (None or NaN) in row {absent[0]} ({len(absent)} such rows in all): "
-                "remove such rows"
-            )
-        if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-            raise InputError(f"the target {name!r} contains infinity: labels of classes are names or whole numbers")
-        check_classification_targets(labels)
-    except InputError:
-        raise
+        return column_or_1d(unmasked(y), warn=True, input_name="y"), name
     except ValueError as error:
         raise InputError(str(error)) from error
-    except TypeError as error:
-        raise InputError(f"the labels of {name!r} cannot be sorted: make them all text, or all numbers") from error
-    return labels, name
 
 
 def row_offset(offset: Any, n: int) -> np.ndarray | None:
@@ -201,12 +228,12 @@ def chosen_columns(option: str, chosen: ColumnChoice, names: list[str]) -> list[
     if chosen is None:
         return list(range(len(names)))
     if isinstance(chosen, str) or not isinstance(chosen, Sequence | np.ndarray):
-        raise InputError(f"{option} must be a list of column names or indices, or None, not {chosen!r}")
+        raise InputError(f"{option} must be a list of column names or indices, or None, not {shown(chosen)}")
     columns = []
     for entry in chosen:
         column = _chosen_column(option, entry, names)
         if column in columns:
-            raise InputError(f"{option} has the column {names[column]!r} twice: name it once")
+            raise InputError(f"{option} has the column {shown(names[column])} twice: name it once")
         columns.append(column)
     return columns
 
@@ -214,11 +241,14 @@ def chosen_columns(option: str, chosen: ColumnChoice, names: list[str]) -> list[
 def _chosen_column(option: str, entry: object, names: list[str]) -> int:
     if isinstance(entry, str):
         if entry not in names:
-            known = ", ".join(repr(name) for name in names)
-            raise InputError(f"{option} has {entry!r}, which is not a column of X: choose from {known}")
+            close = difflib.get_close_matches(entry, names, n=1)
+            advice = f"did you mean {close[0]!r}?" if close else "name one of them"
+            raise InputError(
+                f"{option} has {shown(entry)}, which is not a column of X; its columns are {listed(names)}: {advice}"
+            )
         return names.index(entry)
     if not isinstance(entry, int | np.integer) or isinstance(entry, bool):
-        raise InputError(f"{option} has {entry!r}, which is neither a column name nor an index")
+        raise InputError(f"{option} has {shown(entry)}, which is neither a column name nor an index")
     if not 0 <= entry < len(names):
         raise InputError(f"{option} has the index {entry}, but X has the columns 0 to {len(names) - 1}")
     return int(entry)
@@ -247,7 +277,9 @@ def _without_text(X: Any) -> Any:
     if array.dtype.kind == "O" and array.ndim:
         for place, value in np.ndenumerate(array):
             if isinstance(value, str | bytes):
-                raise InputError(f"X is not numeric: row {place[0]} has {value!r}; code it as numbers or leave it out")
+                raise InputError(
+                    f"X is not numeric: row {place[0]} has {shown(value)}; code it as numbers or leave it out"
+                )
     return X
 
 
@@ -257,8 +289,8 @@ def _is_numeric(series: nw.Series[Any]) -> bool:
     return series.dtype.is_numeric() or series.dtype == nw.Boolean
 
 
-def _numbers(series: nw.Series[Any], what: str) -> np.ndarray:
+def _numbers(series: nw.Series[Any], what: str, advice: str = NOT_NUMERIC) -> np.ndarray:
     """A series as float64, missing values as NaN."""
     if series.dtype.is_numeric() or series.dtype == nw.Boolean:
         return series.cast(nw.Float64).to_numpy()
-    return real_numbers(what, np.array(series.to_list(), dtype=object))
+    return real_numbers(what, np.array(series.to_list(), dtype=object), advice)

@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import EXPERTS, Experts
 from gatewise.families import FAMILIES, Family
 from gatewise.gates import GATES, Gate
+from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component, of_possible_size
 
@@ -124,7 +125,7 @@ def _sized(cls: Any, n_features: int, n_experts: int, options: Mapping[str, Any]
 def _refuse_options(kind: str, part: object, options: Mapping[str, Any] | None) -> None:
     if options:
         raise InputError(
-            f"{kind}_options go with a name, and the {kind} is {part!r}: give it its options where it is made"
+            f"{kind}_options go with a name, and the {kind} is {shown(part)}: give it its options where it is made"
         )
 
 
@@ -132,26 +133,28 @@ def _built(kind: str, cls: Any, options: Mapping[str, Any] | None, build: Any) -
     """A part by its constructor; errors say which part, and which options there are."""
     given = {} if options is None else options
     if not isinstance(given, Mapping) or not all(isinstance(name, str) for name in given):
-        raise InputError(f"{kind}_options must be a dictionary from names to values, not {options!r}")
+        raise InputError(f"{kind}_options must be a dictionary from names to values, not {shown(options)}")
     known = part_options(cls)
     if known is not None:
         unknown = [name for name in given if name not in known]
         if unknown:
-            has = f"it has {', '.join(known)}" if known else "it has none"
-            raise InputError(f"the {kind} {cls.name!r} has no option {unknown[0]!r}: {has}")
+            has = choose(unknown[0], known, "it has")
+            raise InputError(f"the {kind} {cls.name!r} has no option {shown(unknown[0])}: {has}")
         missing = [name for name, default in known.items() if default is REQUIRED and name not in given]
         if missing:
-            raise InputError(f"the {kind} {cls.name!r} needs the option {missing[0]!r}")
+            raise InputError(f"the {kind} {cls.name!r} needs the option {shown(missing[0])}")
         for name, value in given.items():
             # A text like "no" would count as true.
             if isinstance(known[name], bool) and not isinstance(value, bool):
-                raise InputError(f"the option {name!r} of the {kind} {cls.name!r} is true or false, not {value!r}")
+                raise InputError(
+                    f"the option {shown(name)} of the {kind} {cls.name!r} is true or false, not {shown(value)}"
+                )
     try:
         return build(dict(given))
     except InputError:
         raise
     except _CONSTRUCTOR_ERRORS as error:
-        raise InputError(f"the {kind} {cls.name!r} cannot take the options {dict(given)}: {error}") from None
+        raise InputError(f"the {kind} {cls.name!r} cannot take the options {shown(dict(given))}: {error}") from None
 
 
 def linear_coefficients(part: Component) -> np.ndarray | None:

@@ -4,11 +4,19 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
+import torch
 from sklearn.base import RegressorMixin
 from sklearn.metrics import r2_score
 
 from gatewise.estimators.base import GatedEstimator, Target, check_lengths
-from gatewise.estimators.inputs import ColumnChoice, feature_matrix, row_weights, target_columns, target_vector
+from gatewise.estimators.inputs import (
+    ColumnChoice,
+    feature_matrix,
+    row_weights,
+    series_name,
+    target_columns,
+    target_vector,
+)
 from gatewise.estimators.parts import named_family
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
@@ -19,6 +27,7 @@ from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
 from gatewise.io import check_level
+from gatewise.messages import shown
 
 __all__ = ["GatedRegressor"]
 
@@ -65,7 +74,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         n_threads: threads of one pass over the data; the result does not depend on it.
         device: torch device of the fit.
         dtype: "float64", or "float32" for the fit's passes.
-        verbose: whether to print a line per start, on a terminal.
+        verbose: whether to print a line per start to the standard error, as notebooks show it.
         random_state: a whole number, a NumPy generator, or None for NumPy's global one.
 
     Attributes:
@@ -80,7 +89,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             criteria are absent after least squares.
         aic_: AIC, smaller is better.
         bic_: BIC, smaller is better; its n is the sum of the weights.
-        icl_: ICL, smaller is better.
+        icl_: ICL by entropy, smaller is better.
         residual_sum_of_squares_: after least squares only, as the next two.
         residual_standard_deviation_: with the degrees of freedom Σ w less the parameters.
         r_squared_: against the mean of y.
@@ -208,7 +217,8 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         family = self._family(y)
         target = self._target(y, family)
         check_lengths(len(matrix), target.values)
-        return self._fit_target(matrix, target, family, row_weights(sample_weight), offset)
+        weights = None if sample_weight is None else series_name(sample_weight) or "sample_weight"
+        return self._fit_target(matrix, target, family, row_weights(sample_weight), offset, weights)
 
     def predict(self, X: Any, offset: Any = None) -> np.ndarray:
         """The mixture's mean Σᵢ πᵢ(x) E[y | expert i], (n,) or (n, e).
@@ -245,7 +255,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         try:
             probabilities = np.asarray(q, dtype=float)
         except (TypeError, ValueError):
-            raise InputError(f"q must be a probability or a sequence of them, not {q!r}") from None
+            raise InputError(f"q must be a probability or a sequence of them, not {shown(q)}") from None
         if probabilities.ndim > 1:
             raise InputError(
                 f"q must be a probability or a sequence of them, not an array of {probabilities.ndim} axes"
@@ -269,7 +279,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         return self.predict_quantile(X, [0.5 - 0.5 * level, 0.5 + 0.5 * level], offset)
 
     def predict_log_density(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
-        """Log p(y | x) of each row, (n,): of counts a log probability.
+        """Log p(y | x) of each row, (n,): of counts a log probability; NaN where y is.
 
         Raises:
             InputError: X, y or the offset cannot be used, or the fit was by least squares.
@@ -277,7 +287,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         return self._log_density(X, y, offset)
 
     def responsibilities(self, X: Any, y: Any, offset: Any = None) -> np.ndarray:
-        """P(expert i | x, y) of each row, (n, k).
+        """P(expert i | x, y) of each row, (n, k); NaN where y is.
 
         Raises:
             InputError: as `predict_log_density`.
@@ -315,7 +325,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             InputError: X, y or the offset cannot be used.
         """
         prediction = self.predict(X, offset)
-        target = self._coded_target(y, len(prediction))
+        target = self._complete_target(y, len(prediction))
         weight = None if sample_weight is None else checked_weight(row_weights(sample_weight), len(target))
         if target.ndim > prediction.ndim:
             successes, trials = target.T
@@ -329,7 +339,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         Raises:
             InputError: as `predict_log_density`.
         """
-        return self._mean_log_density(self._log_density(X, y, offset), sample_weight)
+        return self._mean_log_density(X, y, sample_weight, offset)
 
     def _family(self, y: Any) -> Family:
         if isinstance(self.family, Categorical) or (isinstance(self.family, str) and self.family == Categorical.name):
@@ -343,10 +353,13 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
     def _target(self, y: Any, family: Family) -> Target:
         if not family.event_size:
             return Target(*target_vector(y))
+        if np.ndim(y) == 1:
+            # The family says what it takes, and what may stand for the other columns.
+            family.check_target(torch.tensor(target_vector(y)[0]))
         values, columns = target_columns(y)
         if values.shape[1] != family.event_size:
             raise InputError(
-                f"y has {values.shape[1]} columns, and {family!r} takes {family.event_size}: give it as many"
+                f"y has {values.shape[1]} columns, and {shown(family)} takes {family.event_size}: give it as many"
             )
         named = columns[0] != "y[0]"
         name = ", ".join(columns) if named else "y"
@@ -357,12 +370,14 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         values = self._target(y, self.model_.family).values
         check_lengths(n, values)
         columns = values.reshape(len(values), -1)
-        check_finite(columns, [self.target_name_] * columns.shape[1])
+        check_finite(
+            np.nan_to_num(columns, nan=0.0, posinf=np.inf, neginf=-np.inf), [self.target_name_] * columns.shape[1]
+        )
         return values
 
     def _has_shared_scale(self) -> bool:
         if not isinstance(self.shared_scale, bool | np.bool_):
-            raise InputError(f"shared_scale must be True or False, not {self.shared_scale!r}")
+            raise InputError(f"shared_scale must be True or False, not {shown(self.shared_scale)}")
         return bool(self.shared_scale)
 
     def _own_options(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import numpy as np
 from sklearn.utils import check_random_state
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["RandomState", "seed_from"]
 
@@ -29,5 +30,5 @@ def seed_from(random_state: RandomState) -> int:
     if random_state is None or isinstance(random_state, np.random.RandomState):
         return int(check_random_state(random_state).randint(_SEEDS, dtype=np.int64))
     raise InputError(
-        f"random_state must be a whole number of at least 0, a NumPy generator or None, not {random_state!r}"
+        f"random_state must be a whole number of at least 0, a NumPy generator or None, not {shown(random_state)}"
     )

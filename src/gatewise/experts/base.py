@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.component import Component, of_possible_size, true_or_false
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
@@ -132,7 +133,7 @@ def whole_number(what: str, value: Any, least: int, most: int) -> int:
         InputError: it is not.
     """
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
-        raise InputError(f"{what} must be a whole number between {least} and {most:,}, not {value!r}")
+        raise InputError(f"{what} must be a whole number between {least} and {most:,}, not {shown(value)}")
     return value
 
 
@@ -144,6 +145,6 @@ def refuse_shift(name: str, shift: Tensor) -> None:
     """
     if bool((shift != 0.0).any()):
         raise InputError(
-            f"the locations of {name!r} experts can be scaled but not shifted, and the shift is {shift.tolist()}: "
+            f"the locations of {shown(name)} experts can be scaled but not shifted, and the shift is {shift.tolist()}: "
             f"leave the target's origin where it is"
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.experts.base import EXPERTS, Experts
+from gatewise.messages import shown
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 
 __all__ = ["CallableExperts", "ExpertFunction", "function_names", "register_function"]
@@ -68,9 +69,9 @@ def register_function(
         CallableExperts(n_features=1, n_experts=2, function='growth')
     """
     if not isinstance(name, str) or not name:
-        raise InputError(f"a function is registered under a non-empty string, not {name!r}")
+        raise InputError(f"a function is registered under a non-empty string, not {shown(name)}")
     if name in _FUNCTIONS:
-        raise InputError(f"the function {name!r} is registered already: choose another name")
+        raise InputError(f"the function {shown(name)} is registered already: choose another name")
     CallableExperts(
         1, 1, function=function, shapes=shapes, initial=initial, symmetries=symmetries, identified=identified
     )
@@ -94,8 +95,8 @@ def _registered(name: str) -> _Registered:
     except KeyError:
         known = ", ".join(function_names()) or "none is registered"
         raise InputError(
-            f"unknown function {name!r}: register it by gatewise.experts.register_function, or take one of those that "
-            f"are ({known})"
+            f"unknown function {shown(name)}: register it by gatewise.experts.register_function, or take one of those "
+            f"that are ({known})"
         ) from None
 
 
@@ -165,11 +166,11 @@ class CallableExperts(Experts):
         self.function_name = function if isinstance(function, str) else None
         if isinstance(function, str):
             if shapes is not None or initial is not None or symmetries or identified is not None:
-                raise InputError(f"shapes and what follows them were registered with {function!r}: leave them out")
+                raise InputError(f"shapes and what follows them were registered with {shown(function)}: leave them out")
             known = _registered(function)
         else:
             if not callable(function):
-                raise InputError(f"function must be a function or the name of one, not {function!r}")
+                raise InputError(f"function must be a function or the name of one, not {shown(function)}")
             known = _Registered(function, shapes or {}, initial, symmetries, identified)
         self._function = known.function
         self.shapes: dict[str, tuple[int, ...]] = {}
@@ -188,11 +189,13 @@ class CallableExperts(Experts):
 
     def _check_shape(self, name: str, shape: Sequence[int]) -> tuple[int, ...]:
         if not isinstance(name, str) or not name.isidentifier() or name.startswith("_") or hasattr(self, name):
-            raise InputError(f"a parameter cannot be called {name!r}: take an identifier that modules do not use")
+            raise InputError(f"a parameter cannot be called {shown(name)}: take an identifier that modules do not use")
         if not isinstance(shape, Sequence) or not all(
             isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in shape
         ):
-            raise InputError(f"the shape of {name!r} must be a tuple of positive whole numbers, not {shape!r}")
+            raise InputError(
+                f"the shape of {shown(name)} must be a tuple of positive whole numbers, not {shown(shape)}"
+            )
         return tuple(shape)
 
     def _enter(self, initial: Mapping[str, ArrayLike]) -> None:
@@ -203,7 +206,9 @@ class CallableExperts(Experts):
         for name, shape in self.shapes.items():
             value = np.asarray(initial.get(name, np.zeros(shape)), dtype=np.float64)
             if value.shape != shape or not np.isfinite(value).all():
-                raise InputError(f"the initial value of {name!r} must be {shape} finite numbers, not {value.tolist()}")
+                raise InputError(
+                    f"the initial value of {shown(name)} must be {shape} finite numbers, not {value.tolist()}"
+                )
             parameter = nn.Parameter(torch.zeros(self.n_experts, *shape))
             with torch.no_grad():
                 parameter.copy_(torch.from_numpy(value))

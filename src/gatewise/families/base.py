@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.registry import Registry
 from gatewise.ops.spread import Spread
 
@@ -56,7 +57,7 @@ class Family(ABC):
         try:
             return cls(**options)
         except TypeError as error:
-            raise InputError(f"the {cls.name} family cannot take {options}: {error}") from None
+            raise InputError(f"the {cls.name} family cannot take {shown(options)}: {error}") from None
 
     def options(self) -> dict[str, Any]:
         """Plain data from which `of` rebuilds the family."""
@@ -194,6 +195,10 @@ class Family(ABC):
     def natural_dispersion(self, log_scale: Tensor) -> Tensor:
         """The dispersions as a reader knows them, (k,) ↦ (k, 1) or (k, s) ↦ (k, s): σ from log σ, and so on."""
         return (log_scale.unsqueeze(-1) if self.n_dispersion == 1 else log_scale).exp()
+
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """Which targets (n,) are the least or the most that there can be: no finite location makes them likeliest."""
+        return torch.zeros(len(y), dtype=torch.bool)
 
     def output_names(self, target: str) -> list[str]:
         """What the m numbers of a location are about; [""] if there is one."""

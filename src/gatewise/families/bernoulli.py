@@ -38,6 +38,10 @@ class Bernoulli(Family):
             bad, y, self.name, "0 or 1", "code the two outcomes as 0 and 1, or use the binomial or categorical family"
         )
 
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """All: there are two outcomes."""
+        return torch.isfinite(y)
+
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k): log sigmoid(h) at 1 and log sigmoid(−h) at 0; −∞ elsewhere."""
         value = as_column(y, location)

@@ -66,7 +66,7 @@ class Binomial(Family):
         if self.trials is None:
             raise InputError(
                 f"the {self.name} family has no {what} without a number of trials: the locations do not tell it; give "
-                "trials=n, or work with the mean, which is the probability of success"
+                "it, trials=10 for example, or work with the mean, which is the probability of success"
             )
         return self.trials
 
@@ -78,8 +78,8 @@ class Binomial(Family):
         """
         if self.trials is None and (y.ndim == 0 or y.shape[-1] != 2):
             raise InputError(
-                f"the targets have shape {tuple(y.shape)}: {self!r} takes two columns, (successes, trials); give "
-                "trials=n if all rows have the same number of trials"
+                f"the targets have shape {tuple(y.shape)}: {self!r} takes two columns, (successes, trials); give the "
+                "number of trials, trials=10 for example, if it is the same in all rows"
             )
         count, trials = self._split(y)
         bad = ~(is_count(count) & is_count(trials) & (count <= trials) & (trials >= 1))
@@ -90,6 +90,11 @@ class Binomial(Family):
         else:
             rule = f"counts 0, …, {self.trials}"
             refuse(bad, y, self.name, rule, f"remove such rows, or raise trials above {self.trials}")
+
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """No success, or nothing but successes."""
+        count, trials = self._split(y)
+        return (count == 0.0) | (count == trials)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k); −∞ for targets that are no such counts."""

@@ -11,6 +11,7 @@ from gatewise.exceptions import InputError
 from gatewise.families.base import FAMILIES, Family
 from gatewise.families.starts import one_where_zero, weighted_mean
 from gatewise.families.targets import check_finite, whole_number
+from gatewise.messages import shown
 from gatewise.ops.spread import Spread
 
 
@@ -53,7 +54,9 @@ class MultivariateGaussian(Family):
             raise InputError("n_targets of the multivariate_gaussian family is 1: use the gaussian family")
         self.n_targets = whole_number("n_targets", n_targets, 2, self.name)
         if covariance not in ("full", "diagonal"):
-            raise InputError(f'covariance of the {self.name} family is {covariance!r}: choose "full" or "diagonal"')
+            raise InputError(
+                f'covariance of the {self.name} family is {shown(covariance)}: choose "full" or "diagonal"'
+            )
         self.covariance = covariance
 
     def options(self) -> dict[str, Any]:

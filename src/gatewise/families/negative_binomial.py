@@ -54,6 +54,10 @@ class NegativeBinomial(Family):
         """
         check_counts(y, self.name)
 
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """Counts of 0."""
+        return y == 0.0
+
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k), without cancellation at large r; −∞ for targets that are no counts."""
         value = as_column(y, location)

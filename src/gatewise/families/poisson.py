@@ -42,6 +42,10 @@ class Poisson(Family):
         """
         check_counts(y, self.name)
 
+    def is_extreme(self, y: Tensor) -> Tensor:
+        """Counts of 0."""
+        return y == 0.0
+
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y) = y h − μ − log y!, (…, k); −∞ for targets that are no counts."""
         value = as_column(y, location)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["as_column", "check_counts", "check_finite", "is_count", "positive_number", "refuse", "whole_number"]
 
@@ -76,7 +77,7 @@ def whole_number(name: str, value: Any, smallest: int, family: str) -> int:
         InputError: it is none, or too small.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise InputError(f"{name} of the {family} family is {value!r}: give a whole number from {smallest} on")
+        raise InputError(f"{name} of the {family} family is {shown(value)}: give a whole number from {smallest} on")
     return value
 
 
@@ -87,5 +88,5 @@ def positive_number(name: str, value: Any, family: str) -> float:
         InputError: it is none.
     """
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < float("inf"):
-        raise InputError(f"{name} of the {family} family is {value!r}: give a positive finite number")
+        raise InputError(f"{name} of the {family} family is {shown(value)}: give a positive finite number")
     return float(value)

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from gatewise.fit.entry_names import named_entry
 from gatewise.fit.result import BoundaryInterval
 from gatewise.gates import TopKGate
 from gatewise.ops.parameters import Parameters
@@ -116,13 +117,8 @@ def _numerical_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> 
             if not np.isfinite(interval).any():
                 continue
             lower, upper = interval
-            inner_name = name.removeprefix("inner.")
-            per_expert = inner_name in gate.inner.per_expert
-            component = f"gate {index[0] + 1}" if per_expert else "gate"
-            rest = index[1:] if per_expert else index
-            is_feature = len(rest) == 1 and value.shape[-1] == len(features)
-            listed = features[rest[0]] if is_feature else ", ".join(map(str, rest))
-            term = f"{inner_name}[{listed}]" if listed else inner_name
+            component, term = named_entry("gate", gate, name, tuple(value.shape), index, features)
+            term = term.removeprefix("inner.")
             found.append(BoundaryInterval(component, term, float(value[index]), lower, upper))
     return tuple(found)
 

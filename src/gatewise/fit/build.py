@@ -68,7 +68,9 @@ def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows,
     gate_rows = rows
     if gate is None:
         gate = SoftmaxGate(0, 1)
-        gate_rows = dataclasses.replace(rows, gate_x=rows.gate_x[:, :0], gate_features=[])
+        gate_rows = dataclasses.replace(
+            rows, gate_x=rows.gate_x[:, :0], names=dataclasses.replace(rows.names, gate_features=[])
+        )
     alone = MixtureOfExperts(
         gate,
         one_expert(model.experts),

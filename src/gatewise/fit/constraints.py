@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["Constraints", "Entry", "FreeMap"]
@@ -105,13 +106,13 @@ class Constraints:
 
     def __post_init__(self) -> None:
         if not isinstance(self.frozen, Mapping):
-            raise InputError(f"frozen must be a dictionary from names to masks, not {self.frozen!r}")
+            raise InputError(f"frozen must be a dictionary from names to masks, not {shown(self.frozen)}")
         groups = self.tied if isinstance(self.tied, Sequence) else [self.tied]
         if not all(isinstance(group, Sequence) and not isinstance(group, str) for group in groups):
-            raise InputError(f"tied must be groups of parameters, each a list of (name, index), not {self.tied!r}")
+            raise InputError(f"tied must be groups of parameters, each a list of (name, index), not {shown(self.tied)}")
         for name, mask in self.frozen.items():
             if np.asarray(mask).dtype != np.bool_:
-                raise InputError(f"frozen[{name!r}] must be True, False or a mask of them, not {mask!r}")
+                raise InputError(f"frozen[{shown(name)}] must be True, False or a mask of them, not {shown(mask)}")
         for group in self.tied:
             entries = [_entry(entry) for entry in group]
             if len(set(entries)) < 2:
@@ -158,7 +159,9 @@ class Constraints:
         for name, value in named.items():
             mask = np.asarray(self.frozen.get(name, False))
             if mask.shape not in ((), value.shape):
-                raise InputError(f"the mask of {name!r} has the shape {mask.shape}, and the parameter {value.shape}")
+                raise InputError(
+                    f"the mask of {shown(name)} has the shape {mask.shape}, and the parameter {value.shape}"
+                )
             masks.append(np.broadcast_to(mask, value.shape).reshape(-1))
         return np.concatenate(masks)
 
@@ -170,12 +173,12 @@ def _entry(entry: Entry) -> Entry:
         name, index = entry
         if all(isinstance(i, int | np.integer) and not isinstance(i, bool) for i in index):
             return name, tuple(int(i) for i in index)
-    raise InputError(f"a tied parameter is a name with an index, as ('gate.weight', (0, 1)), not {entry!r}")
+    raise InputError(f"a tied parameter is a name with an index, as ('gate.weight', (0, 1)), not {shown(entry)}")
 
 
 def _known(name: str, named: Mapping[str, np.ndarray]) -> np.ndarray:
     if name not in named:
-        raise InputError(f"the model has no parameter {name!r}: its parameters are {', '.join(named)}")
+        raise InputError(f"the model has no parameter {shown(name)}: its parameters are {', '.join(named)}")
     return named[name]
 
 
@@ -184,5 +187,5 @@ def _place(entry: Entry, named: Mapping[str, np.ndarray], starts: Mapping[str, i
     name, index = entry
     shape = _known(name, named).shape
     if len(index) != len(shape) or not all(0 <= i < size for i, size in zip(index, shape, strict=True)):
-        raise InputError(f"{name!r} has the shape {shape} and no entry {index}: count from 0")
+        raise InputError(f"{shown(name)} has the shape {shape} and no entry {index}: count from 0")
     return int(starts[name]) + int(np.ravel_multi_index(index, shape)) if shape else int(starts[name])

@@ -43,6 +43,14 @@ class Coordinates(Protocol):
         """What they are, (m,)."""
         ...
 
+    def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """How fast they change along a direction of θ, in internal units, (m,)."""
+        ...
+
+    def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
+        """What the entries of θ are called where no quantity stands for them."""
+        ...
+
 
 @dataclass(frozen=True)
 class Standardisation:
@@ -209,6 +217,14 @@ class LinearCoordinates:
         experts = [Quantity(f"expert {i}", term) for i in range(1, k + 1) for term in terms]
         owners = ["all experts"] if self.layout.shared_scale else [f"expert {i}" for i in range(1, k + 1)]
         return gate + experts + [Quantity(owner, "scale", positive=True) for owner in owners]
+
+    def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """The direction itself: in internal units θ is made of these quantities, scales as their logarithms."""
+        return direction
+
+    def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
+        """Those of the quantities."""
+        return [f"{quantity.component}: {quantity.term}" for quantity in self.quantities(features, gate_features, "y")]
 
     def _affine_jacobian(self) -> np.ndarray:
         """Derivatives of (gate contrasts, expert coefficients, log σ) in user units by θ."""

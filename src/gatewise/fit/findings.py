@@ -39,7 +39,8 @@ def collect_findings(
         noticed += _weak_search(found.evidence, options, point)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
-    first = dataclasses.replace(first, message=first.message + _kink(first, point) + _higher(problem, point))
+    added = _kink(first, point) + _higher(problem, point) + _light(problem)
+    first = dataclasses.replace(first, message=first.message + added)
     return (first, *others, *_floor_beside(floors, point), *_partition(problem, point))
 
 
@@ -121,6 +122,16 @@ def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[
 
 def _kink(first: Finding, point: KeptPoint) -> str:
     return _KINK if point.end.at == "kink" and first.code in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH) else ""
+
+
+def _light(problem: Problem) -> str:
+    """What must be said of weights that are few in sum though the rows are many."""
+    if not problem.total_weight < problem.size <= problem.n_rows:
+        return ""
+    return (
+        f" The weights of the {problem.n_rows} rows sum to {problem.total_weight:.3g}. They count as frequencies, so "
+        "that the fit goes by that many rows: if only their ratios matter, scale them to n."
+    )
 
 
 def _higher(problem: Problem, point: KeptPoint) -> str:
@@ -320,7 +331,7 @@ def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
     if smallest >= SINGULAR * largest:
         return []
     finding = _on_curvature(FitStatus.SINGULAR, smallest, largest)
-    named = [_named(problem.labels(), direction) for direction in point.null_space.further]
+    named = [_named(problem, point.theta, direction) for direction in point.null_space.further]
     if not named:
         return [finding]
     listed = "; ".join(named)
@@ -328,11 +339,10 @@ def _curvature(problem: Problem, point: KeptPoint) -> list[Finding]:
     return [dataclasses.replace(finding, message=message)]
 
 
-def _named(labels: list[str], direction: np.ndarray) -> str:
-    """The largest entries of a direction of θ, as a sum."""
-    order = np.argsort(-np.abs(direction), kind="stable")[:3]
-    terms = [f"{direction[entry]:+.2g} {labels[entry]}" for entry in order if abs(direction[entry]) > 0.1]
-    return " ".join(terms)
+def _named(problem: Problem, theta: np.ndarray, direction: np.ndarray) -> str:
+    """What changes most along a direction of θ, as a sum."""
+    along = problem.names.along(problem.coordinates, problem.prototype.family, theta, direction)
+    return " ".join(f"{speed:+.2g} {name}" for speed, name in along[:3] if abs(speed) > 0.1)
 
 
 def _on_curvature(code: FitStatus, smallest: float, largest: float) -> Finding:

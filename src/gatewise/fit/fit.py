@@ -12,6 +12,7 @@ from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.findings import collect_findings, findings_at
 from gatewise.fit.floors import Floors, settle_floors
 from gatewise.fit.interrupt import deferred_interrupt
+from gatewise.fit.names import Names
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import FitResult, StartRecord
@@ -40,7 +41,7 @@ def fit(
     sample_weight: np.ndarray | None = None,
     offset: np.ndarray | None = None,
     options: FitOptions | None = None,
-    names: tuple[list[str], list[str], str] | None = None,
+    names: Names | None = None,
 ) -> FitResult:
     """Maximise Σ_r w_r log Σᵢ πᵢ(x_r) f(y_r | h(x_r, ηᵢ), σᵢ) (plus log priors, if any) over all parameters.
 
@@ -57,7 +58,7 @@ def fit(
         sample_weight: non-negative frequencies (n,); a row with weight 2 counts as two rows, also in BIC's n = Σ w.
         offset: log(exposure) of each row (n,), added to every expert's location, for families with a log link.
         options: how to look for the maximum, and of what.
-        names: the experts' features, the gate's features and the target, for messages.
+        names: of the columns, for messages and findings; None for those of arrays, x0, x1, … and y.
 
     Returns:
         The fit, its status and its evidence; nothing is raised for numerical trouble. Ctrl-C ends the search at the

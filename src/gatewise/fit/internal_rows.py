@@ -12,6 +12,7 @@ from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.module_coordinates import InternalUnits
 from gatewise.fit.options import FitOptions
 from gatewise.fit.rows import EPSILON, FitRows
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["InternalRows", "refuse_constant_target"]
@@ -83,5 +84,5 @@ def refuse_constant_target(y: Tensor, rows: FitRows) -> None:
     if constant.any():
         column = int(np.flatnonzero(constant)[0])
         value = rows.y.reshape(len(rows.weight), -1)[0, column]
-        name = rows.target if rows.y.ndim == 1 else f"{rows.target}[{column}]"
-        raise InputError(f"the target {name!r} is constant at {value:g}: there is nothing to explain")
+        name = rows.names.target if rows.y.ndim == 1 else f"{rows.names.target}[{column}]"
+        raise InputError(f"the target {shown(name)} is constant at {value:g}: there is nothing to explain")

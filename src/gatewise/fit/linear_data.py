@@ -9,10 +9,12 @@ import numpy as np
 from gatewise.exceptions import InputError
 from gatewise.experts import ConstantExperts
 from gatewise.fit.coordinates import Layout, LinearCoordinates, Standardisation
+from gatewise.fit.names import Names
 from gatewise.fit.problem import StartRows
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import EPSILON, FitRows, check_columns, checked_rows
 from gatewise.fit.working_residual import working_start_rows
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
@@ -82,7 +84,7 @@ def prepare(
     y: np.ndarray,
     gate_x: np.ndarray | None,
     sample_weight: np.ndarray | None,
-    names: tuple[list[str], list[str], str] | None = None,
+    names: Names | None = None,
 ) -> LinearData:
     """`linear_data` of `checked_rows`."""
     return linear_data(model, checked_rows(model, x, y, gate_x, sample_weight, names=names))
@@ -106,14 +108,14 @@ def linear_data(model: MixtureOfExperts, rows: FitRows) -> LinearData:
     design = full_design[:1] if constant_experts else full_design
     layout = Layout(k, len(gate_design), len(design), model.experts.shared_scale)
     if len(y) >= layout.size:
-        check_columns(x, features, full_design, weight, rows.features)
-        check_columns(gate_x, gate_features, gate_design, weight, rows.gate_features)
+        check_columns(x, features, full_design, weight, rows.names.features)
+        check_columns(gate_x, gate_features, gate_design, weight, rows.names.gate_features)
 
     centre = Standardisation.of(y[:, None], weight)
     spread = y - centre.mean[0]
     deviation = math.sqrt(float(weight @ spread**2) / float(weight.sum()))
     if deviation <= 8.0 * EPSILON * abs(float(centre.mean[0])) or deviation == 0.0:
-        raise InputError(f"the target {rows.target!r} is constant at {y[0]:g}: there is nothing to explain")
+        raise InputError(f"the target {shown(rows.names.target)} is constant at {y[0]:g}: there is nothing to explain")
     slope = weighted_least_squares(design, spread, weight)
     residual = spread - slope @ design
     scale = math.sqrt(float(weight @ residual**2) / float(weight.sum()))

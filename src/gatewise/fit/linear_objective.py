@@ -16,6 +16,7 @@ from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Layout, LinearCoordinates
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.linear_data import LinearData
+from gatewise.fit.names import Names
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.spreads import FloorEntry, RelativeSpread
@@ -210,11 +211,10 @@ class LinearObjective(Problem):
         model.requires_grad_(False)
         return model
 
-    def labels(self) -> list[str]:
-        """Component and term, with numbered features."""
-        q, p = self.layout.gate_size, self.layout.expert_size
-        names = self.coordinates.quantities([f"x{j}" for j in range(p - 1)], [f"x{j}" for j in range(q - 1)], "y")
-        return [f"{quantity.component}: {quantity.term}" for quantity in names]
+    @property
+    def names(self) -> Names:
+        """The names of the columns."""
+        return self.data.rows.names
 
     def relative_scales(self, theta: np.ndarray) -> np.ndarray:
         """Scales σ (k,) over the one-expert residual standard deviation."""

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.entry_names import named_entry
 from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
@@ -199,7 +200,9 @@ class ModuleCoordinates:
         return family.rescale_dispersion(log_scale, 1.0 / (scale.reshape(()) if family.event_size == 0 else scale))
 
     def _estimates(self, theta: Tensor) -> Tensor:
-        gate, experts = self.user_parameters(self.full(theta))
+        return self._identified(*self.user_parameters(self.full(theta)))
+
+    def _identified(self, gate: Parameters, experts: Parameters) -> Tensor:
         log_scale = experts.pop("log_scale")
         parts = [self.prototype.gate.identified(gate), self.prototype.experts.identified(experts)]
         if self.has_dispersion:
@@ -229,6 +232,32 @@ class ModuleCoordinates:
             *experts.quantities(seen, family.output_names(target)),
             *(Quantity(owner, term, positive) for owner in owners for term, positive in terms),
         ]
+
+    def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """How fast the quantities change along a direction of θ, in internal units, (m,)."""
+
+        def identified(point: Tensor) -> Tensor:
+            named = self.parameters(self.full(point))
+            return self._identified(within("gate", named), within("experts", named))
+
+        with differentiable():
+            found = torch.autograd.functional.jacobian(identified, torch.from_numpy(theta), vectorize=False)
+            return found.numpy() @ direction
+
+    def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
+        """The parameter that each entry of θ stands for, the first of several: "gate 1: inner.weight[age]"."""
+        parts = {
+            "gate": ("gate", self.prototype.gate, gate_features),
+            "experts": ("expert", self.prototype.experts, features),
+        }
+        entries = []
+        for full_name, shape in zip(self.names, self.shapes, strict=True):
+            part, _, name = full_name.partition(".")
+            owner, module, seen = parts[part]
+            named = [named_entry(owner, module, name, tuple(shape), index, seen) for index in np.ndindex(*shape)]
+            entries += [f"{component}: {term}" for component, term in named]
+        column = self.column.tolist()
+        return [entries[column.index(j)] for j in range(self.size)]
 
     def labels(self) -> list[str]:
         """A name for each entry of θ: the first of the parameters that it stands for."""

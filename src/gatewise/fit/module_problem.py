@@ -19,6 +19,7 @@ from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, refuse_constant_target
 from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
+from gatewise.fit.names import Names
 from gatewise.fit.options import FitOptions
 from gatewise.fit.priors import log_prior
 from gatewise.fit.problem import Problem, StartRows
@@ -154,8 +155,8 @@ class ModuleProblem(Problem):
 
     def _check_columns(self) -> None:
         for x, names, part in (
-            (self.rows.x, self.rows.features, self.prototype.experts),
-            (self.rows.gate_x, self.rows.gate_features, self.prototype.gate),
+            (self.rows.x, self.rows.names.features, self.prototype.experts),
+            (self.rows.gate_x, self.rows.names.gate_features, self.prototype.gate),
         ):
             if x.shape[1] and self.n_rows >= self.size and part.n_features:
                 units = Standardisation.of(x, self.rows.weight)
@@ -480,6 +481,11 @@ class ModuleProblem(Problem):
         """The log-densities log p(y | x) (rows,); log p(x, y) with a joint gate."""
         found = self._evaluate(self._tensors(theta, requires_grad=False), torch.from_numpy(rows))
         return log_mixture_rows(*found, not self.prototype.gate.is_joint).cpu().numpy().astype(float)
+
+    @property
+    def names(self) -> Names:
+        """What the columns are called."""
+        return self.rows.names
 
     def labels(self) -> list[str]:
         """Parameter names with indices."""

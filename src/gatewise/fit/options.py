@@ -8,6 +8,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit.constraints import Constraints
+from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["FitOptions", "Init"]
@@ -49,7 +50,7 @@ class FitOptions:
             they are. The compiled path standardises in any case, without effect on the result.
         constraints: parameters held or tied, or None; with constraints nothing is standardised.
         seed: the key of everything random.
-        verbose: print a line per start, if standard error is a terminal.
+        verbose: print a line per start to the standard error: on a terminal, in a notebook, into a log.
 
     Raises:
         InputError: an option is outside its range.
@@ -88,28 +89,30 @@ class FitOptions:
         _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
         _one_of("dtype", self.dtype, ("float64", "float32"))
         if not _is_device(self.device):
-            raise InputError(f"unknown device {self.device!r}: use cpu, or a device that torch has on this machine")
+            raise InputError(
+                f"unknown device {shown(self.device)}: use cpu, or a device that torch has on this machine"
+            )
         if not (_is_number(self.tol) and self.tol > 0.0):
-            raise InputError(f"tol must be a positive number, not {self.tol!r}")
+            raise InputError(f"tol must be a positive number, not {shown(self.tol)}")
         if self.time_limit is not None and not (_is_number(self.time_limit) and self.time_limit > 0.0):
-            raise InputError(f"time_limit must be a positive number of seconds or None, not {self.time_limit!r}")
+            raise InputError(f"time_limit must be a positive number of seconds or None, not {shown(self.time_limit)}")
         if not (_is_number(self.scale_floor) and 0.0 < self.scale_floor < 1.0):
-            raise InputError(f"scale_floor must lie strictly between 0 and 1, not {self.scale_floor!r}")
+            raise InputError(f"scale_floor must lie strictly between 0 and 1, not {shown(self.scale_floor)}")
         if not (_is_number(self.gate_ridge) and self.gate_ridge >= 0.0):
-            raise InputError(f"gate_ridge must be a non-negative number, not {self.gate_ridge!r}")
+            raise InputError(f"gate_ridge must be a non-negative number, not {shown(self.gate_ridge)}")
         if not (_is_number(self.expert_ridge) and self.expert_ridge >= 0.0):
-            raise InputError(f"expert_ridge must be a non-negative number, not {self.expert_ridge!r}")
+            raise InputError(f"expert_ridge must be a non-negative number, not {shown(self.expert_ridge)}")
         if self.variance_prior is not None:
             prior = self.variance_prior
             pair = isinstance(prior, Sequence | np.ndarray) and len(prior) == 2
             if not (pair and all(_is_number(value) and value > 0.0 for value in prior)):
-                raise InputError(f"variance_prior must be two positive numbers (a, b), not {prior!r}")
+                raise InputError(f"variance_prior must be two positive numbers (a, b), not {shown(prior)}")
         if self.constraints is not None and not isinstance(self.constraints, Constraints):
             raise InputError(
-                f"constraints must be gatewise.fit.constraints.Constraints or None, not {self.constraints!r}"
+                f"constraints must be gatewise.fit.constraints.Constraints or None, not {shown(self.constraints)}"
             )
         if self.n_jobs is not None and (not _is_whole(self.n_jobs) or self.n_jobs == 0):
-            raise InputError(f"n_jobs must be a whole number other than 0, or None, not {self.n_jobs!r}")
+            raise InputError(f"n_jobs must be a whole number other than 0, or None, not {shown(self.n_jobs)}")
 
 
 def _is_whole(value: object) -> bool:
@@ -131,9 +134,9 @@ def _is_device(name: str) -> bool:
 
 def _at_least(name: str, value: object, smallest: int, other: str = "") -> None:
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < smallest:
-        raise InputError(f"{name} must be a whole number of at least {smallest}{other}, not {value!r}")
+        raise InputError(f"{name} must be a whole number of at least {smallest}{other}, not {shown(value)}")
 
 
 def _one_of(name: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
-        raise InputError(f"unknown {name} {value!r}: choose one of {', '.join(choices)}")
+        raise InputError(f"unknown {name} {shown(value)}: {choose(value, choices)}")

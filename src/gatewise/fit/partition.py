@@ -192,8 +192,8 @@ class PartitionedProblem(ModuleProblem):
         """The intervals in the user's units, or in those of the gate's stored standardisation."""
         model = self.build_model(theta)
         x = torch.tensor(self.rows.gate_x)
-        names = [f"z({name})" for name in self.rows.gate_features]
-        names = names if self.coordinates.units.gate_is_stored else self.rows.gate_features
+        names = [f"z({name})" for name in self.rows.names.gate_features]
+        names = names if self.coordinates.units.gate_is_stored else self.rows.names.gate_features
         gate_x = x if model.gate_scaler is None else model.gate_scaler(x)
         return boundary_intervals(cast(TopKGate, model.gate), gate_x, names)
 

@@ -11,6 +11,7 @@ import torch
 
 from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.names import Names
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.spreads import FloorEntry, RelativeSpread
 from gatewise.model import MixtureOfExperts
@@ -278,9 +279,10 @@ class Problem(ABC):
         """The factor that makes the inverse information a covariance, for least squares."""
         return None
 
+    @property
     @abstractmethod
-    def labels(self) -> list[str]:
-        """What the entries of θ are called where a direction must be named."""
+    def names(self) -> Names:
+        """What the columns are called."""
 
     def symmetry_tangents(self, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """For each declared continuous symmetry what it does, and the directions (·, size) in which it moves θ."""

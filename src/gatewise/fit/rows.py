@@ -1,6 +1,7 @@
 """The rows of a fit, checked at the door: what cannot be used is refused with the column, the row and the value."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Real
 from typing import Any
@@ -10,11 +11,14 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.names import Names
+from gatewise.messages import listed, shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.linalg import dependent_columns
+from gatewise.ops.linalg import dependent_columns, weighted_least_squares
 
 __all__ = [
     "EPSILON",
+    "NOT_NUMERIC",
     "FitRows",
     "check_columns",
     "check_finite",
@@ -26,7 +30,15 @@ __all__ = [
     "unmasked",
 ]
 
+NOT_NUMERIC = "code it as numbers or leave it out"
+"""What to do about a value that is no number."""
+
 _LARGEST = 1e100
+# What varies by less loses its digits, or all of it, when it is squared.
+_SMALLEST = 1e-100
+# Standardised coefficients below this are rounding.
+_IN_SUM = 1e-7
+_MOST_IN_SUM = 6
 EPSILON = float(np.finfo(float).eps)
 
 
@@ -41,9 +53,7 @@ class FitRows:
         weight: frequencies (n,).
         offset: what is added to every expert's location (n,), or None.
         kept: which of the caller's rows these are, a mask.
-        features: names of the columns of x.
-        gate_features: names of the columns of gate_x.
-        target: name of y.
+        names: of the columns.
     """
 
     x: np.ndarray
@@ -52,9 +62,7 @@ class FitRows:
     weight: np.ndarray
     offset: np.ndarray | None
     kept: np.ndarray
-    features: list[str]
-    gate_features: list[str]
-    target: str
+    names: Names
 
 
 def checked_rows(
@@ -64,7 +72,7 @@ def checked_rows(
     gate_x: np.ndarray | None,
     sample_weight: np.ndarray | None,
     offset: np.ndarray | None = None,
-    names: tuple[list[str], list[str], str] | None = None,
+    names: Names | None = None,
 ) -> FitRows:
     """Check the arrays and leave out rows of weight 0.
 
@@ -75,7 +83,7 @@ def checked_rows(
         gate_x: gate's covariates (n, d_gate); None for x, or for nothing if the gate has no features.
         sample_weight: non-negative row weights (n,), or None for ones. They count as frequencies.
         offset: added to every location (n,), for families with a log link, or None.
-        names: the experts' features, the gate's features and the target, for messages.
+        names: of the columns, for messages; None for those of arrays.
 
     Raises:
         InputError: something about the data cannot be used.
@@ -84,22 +92,54 @@ def checked_rows(
     if gate_x is None:
         gate_x = x[:, :0] if model.gate.n_features == 0 else x
     gate_x = _matrix("the gate's X", gate_x)
-    if names is None:
-        names = ([f"x{j}" for j in range(x.shape[1])], [f"x{j}" for j in range(gate_x.shape[1])], "y")
-    features, gate_features, target = names
+    names = names or Names.numbered(x.shape[1], gate_x.shape[1])
     _check_shapes(model, x, y, gate_x)
-    check_finite(x, features)
-    check_finite(gate_x, gate_features)
+    check_finite(x, names.features)
+    check_finite(gate_x, names.gate_features)
     columns = y.reshape(len(y), -1)
-    check_finite(columns, [target] if y.ndim == 1 else [f"{target}[{j}]" for j in range(columns.shape[1])])
+    check_finite(columns, [names.target] if y.ndim == 1 else [f"{names.target}[{j}]" for j in range(columns.shape[1])])
     weight = checked_weight(sample_weight, len(y))
     kept = weight > 0.0
     model.family.check_target(torch.tensor(y))
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
-    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, features, gate_features, target)
+    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
+    for each, called in ((rows.x, names.features), (rows.gate_x, names.gate_features)):
+        _refuse_tiny(each, called)
+    _refuse_tiny(rows.y.reshape(len(rows.y), -1), [names.target] * columns.shape[1])
+    _refuse_constant_edge(model, rows)
     return rows
+
+
+def _refuse_tiny(columns: np.ndarray, names: Sequence[str]) -> None:
+    """Refuse columns (n, d) in such small units that their squares underflow.
+
+    Raises:
+        InputError: there is one.
+    """
+    spread = np.ptp(columns, axis=0)
+    tiny = np.flatnonzero((spread > 0.0) & (spread < _SMALLEST))
+    if len(tiny):
+        raise InputError(
+            f"column {shown(names[tiny[0]])} varies by {spread[tiny[0]]:.2g} only, so little that squares underflow: "
+            "rescale it, to a unit in which it varies by about 1"
+        )
+
+
+def _refuse_constant_edge(model: MixtureOfExperts, rows: FitRows) -> None:
+    """Refuse a discrete target that is the same everywhere and the least or most that it can be.
+
+    Its likelihood has no maximum, whatever the model: no finite location gives counts that are all 0.
+
+    Raises:
+        InputError: the target is such.
+    """
+    first = rows.y.reshape(len(rows.y), -1)[:, 0]
+    if np.ptp(first) == 0.0 and bool(model.family.is_extreme(torch.tensor(rows.y)).all()):
+        raise InputError(
+            f"the target {shown(rows.names.target)} is constant at {first[0]:g}: there is nothing to explain"
+        )
 
 
 def check_row_count(n_experts: int, n_rows: int) -> None:
@@ -123,12 +163,13 @@ def _matrix(what: str, values: np.ndarray) -> np.ndarray:
     return array
 
 
-def real_numbers(what: str, values: Any) -> np.ndarray:
+def real_numbers(what: str, values: Any, advice: str = NOT_NUMERIC) -> np.ndarray:
     """An array as float64, what is masked or None as NaN; text and dates are never read as numbers.
 
     Args:
         what: what messages call it.
         values: an array, masked or not, or what NumPy makes one of.
+        advice: what to do about an entry that is no number.
 
     Raises:
         InputError: an entry is no real number.
@@ -147,8 +188,8 @@ def real_numbers(what: str, values: Any) -> np.ndarray:
     plain = unmasked(array).astype(object)
     for place, value in np.ndenumerate(plain):
         if value is not None and not isinstance(value, Real):
-            row = f"row {place[0]} has {value!r}" if place else f"it is {value!r}"
-            raise InputError(f"{what} is not numeric: {row}; code it as numbers or leave it out")
+            row = f"row {place[0]} has {shown(value)}" if place else f"it is {shown(value)}"
+            raise InputError(f"{what} is not numeric: {row}; {advice}")
     found = [np.nan if value is None else float(value) for value in plain.ravel()]
     return np.array(found, dtype=float).reshape(plain.shape)
 
@@ -177,7 +218,7 @@ def _check_shapes(model: MixtureOfExperts, x: np.ndarray, y: np.ndarray, gate_x:
         )
 
 
-def check_finite(columns: np.ndarray, names: list[str]) -> None:
+def check_finite(columns: np.ndarray, names: Sequence[str]) -> None:
     """Refuse NaN, infinities and numbers whose squares overflow, (n, d), naming the column and the row.
 
     Raises:
@@ -187,7 +228,7 @@ def check_finite(columns: np.ndarray, names: list[str]) -> None:
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
-            f"column {names[column]!r} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
+            f"column {shown(names[column])} has the value {columns[row, column]} in row {row} ({int(bad.sum())} such "
             "values in all): remove or impute rows with NaN or infinity, and rescale columns that reach 1e100"
         )
 
@@ -213,7 +254,7 @@ def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
 
 
 def check_columns(
-    x: np.ndarray, standardised: Standardisation, design: np.ndarray, weight: np.ndarray, names: list[str]
+    x: np.ndarray, standardised: Standardisation, design: np.ndarray, weight: np.ndarray, names: Sequence[str]
 ) -> None:
     """Refuse constant columns and columns that are linear combinations of those before them.
 
@@ -233,13 +274,48 @@ def check_columns(
     if constant.any():
         column = int(np.flatnonzero(constant)[0])
         raise InputError(
-            f"column {names[column]!r} is constant at {x[0, column]:g}: remove it, the intercept is always there"
+            f"column {shown(names[column])} is constant at {x[0, column]:g}: remove it, the intercept is always there"
         )
     tolerance = 1e-10 + 8.0 * EPSILON * float(offset.max(initial=0.0))
-    dependent = [names[index - 1] for index in dependent_columns(design, weight, tolerance)]
+    dependent = dependent_columns(design, weight, tolerance)
     if dependent:
-        listed = ", ".join(repr(name) for name in dependent)
-        raise InputError(f"column {listed} is a linear combination of the columns before it: remove it")
+        sums = "; ".join(_combination(standardised, design, weight, names, dependent, row) for row in dependent)
+        named = ", ".join(shown(names[row - 1]) for row in dependent)
+        raise InputError(f"column {named} is a linear combination of the columns before it, {sums}: remove it")
+
+
+def _combination(
+    standardised: Standardisation,
+    design: np.ndarray,
+    weight: np.ndarray,
+    names: Sequence[str],
+    dependent: list[int],
+    row: int,
+) -> str:
+    """Of which columns a dependent one is the sum, in the user's units: "'c' = 'a' + 2 'b' - 1"."""
+    earlier = [other for other in range(row) if other not in dependent]
+    internal = weighted_least_squares(design[earlier], design[row], weight)
+    own = standardised.scale[row - 1]
+    partners = [(place - 1, c) for place, c in zip(earlier, internal, strict=True) if place and abs(c) > _IN_SUM]
+    factors = {column: c * own / standardised.scale[column] for column, c in partners}
+    constant = standardised.mean[row - 1] - sum(factor * standardised.mean[c] for c, factor in factors.items())
+    largest = sorted(factors, key=lambda column: -abs(factors[column] * standardised.scale[column]))[:_MOST_IN_SUM]
+    terms = [(factors[column], shown(names[column])) for column in sorted(largest)]
+    if len(factors) > _MOST_IN_SUM:
+        return f"{shown(names[row - 1])} of {listed(names[column] for column in sorted(factors))}"
+    if abs(constant) > _IN_SUM * max(own, abs(standardised.mean[row - 1])):
+        terms.append((constant, ""))
+    return f"{shown(names[row - 1])} = {_sum(terms)}"
+
+
+def _sum(terms: list[tuple[float, str]]) -> str:
+    text = ""
+    for factor, name in terms:
+        size = f"{abs(factor):.6g}"
+        product = name if name and size == "1" else f"{size} {name}".rstrip()
+        minus, plus = (" - ", " + ") if text else ("-", "")
+        text += (minus if factor < 0.0 else plus) + product
+    return text
 
 
 def _checked_offset(model: MixtureOfExperts, offset: np.ndarray, n: int) -> np.ndarray:

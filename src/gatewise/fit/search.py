@@ -7,7 +7,7 @@ import time
 import warnings
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
-from contextlib import AbstractContextManager, closing, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
@@ -233,11 +233,18 @@ def _run_start_in_worker(
 
 
 def _announce(options: FitOptions, end: EndPoint) -> None:
-    """A line per start, on a terminal only."""
+    """A line per start, where it is asked for."""
     # A process may have no standard error.
-    if options.verbose and sys.stderr is not None and sys.stderr.isatty():
-        total = "" if isinstance(options.n_starts, str) else f"/{options.n_starts}"
-        Console(stderr=True).print(
-            f"start {end.index + 1}{total} {end.strategy:<9} {end.status.name:<11} "
-            f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
-        )
+    if not options.verbose or sys.stderr is None:
+        return
+    total = "" if isinstance(options.n_starts, str) else f"/{options.n_starts}"
+    line = (
+        f"start {end.index + 1}{total} {end.strategy:<9} {end.status.name:<11} "
+        f"mean objective {end.value:.9f}  {end.n_iterations} iterations  {end.seconds:.2f} s"
+    )
+    if sys.stderr.isatty():
+        Console(stderr=True).print(line)
+    else:
+        # Notebooks and logs have no width to break a line at. One that cannot be written is not worth a fit.
+        with suppress(OSError, ValueError):
+            print(line, file=sys.stderr, flush=True)

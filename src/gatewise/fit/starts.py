@@ -11,6 +11,7 @@ from gatewise.fit.perturbations import PERTURBATIONS
 from gatewise.fit.problem import StartRows
 from gatewise.fit.rows import real_numbers
 from gatewise.fit.strategies import STRATEGIES
+from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 
 __all__ = [
@@ -44,7 +45,7 @@ def checked_init(init: Init, model: MixtureOfExperts, n_rows: int) -> str | np.n
     if isinstance(init, str):
         if init != "auto" and init not in STRATEGIES:
             raise InputError(
-                f"unknown init {init!r}: choose one of auto, {', '.join(STRATEGIES)}, or pass responsibilities (n, k) "
+                f"unknown init {shown(init)}: {choose(init, ['auto', *STRATEGIES])}, or pass responsibilities (n, k) "
                 "or a model"
             )
         return init
@@ -64,8 +65,8 @@ def _check_same_parts(start: MixtureOfExperts, model: MixtureOfExperts) -> None:
     ):
         if type(own) is not type(asked) or repr(own) != repr(asked):
             raise InputError(
-                f"init is a model whose {what} is {own!r}, and {asked!r} is to be fitted: a start must have the same "
-                "parts, each with the same sizes and options"
+                f"init is a model whose {what} is {shown(own)}, and {shown(asked)} is to be fitted: a start must have "
+                "the same parts, each with the same sizes and options"
             )
     for what, own, asked in (
         ("gate", start.gate_scaler, model.gate_scaler),

@@ -11,6 +11,7 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomials, to_matrix
+from gatewise.messages import shown
 from gatewise.ops.component import true_or_false
 from gatewise.ops.log_space import log_softmax
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry
@@ -57,7 +58,7 @@ class GaussianGate(Gate):
     def __init__(self, n_features: int, n_experts: int, joint: bool = True, covariance: Covariance = "full") -> None:
         super().__init__(n_features, n_experts)
         if covariance not in ("full", "diagonal"):
-            raise InputError(f"covariance must be 'full' or 'diagonal', not {covariance!r}")
+            raise InputError(f"covariance must be 'full' or 'diagonal', not {shown(covariance)}")
         self.joint = true_or_false("joint", joint)
         self.covariance: Covariance = covariance
         self.log_weight = nn.Parameter(torch.zeros(n_experts))

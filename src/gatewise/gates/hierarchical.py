@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
+from gatewise.messages import shown
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
 
@@ -96,7 +97,7 @@ class HierarchicalGate(Gate):
         for table in tables:
             size = table["n_experts"]
             if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-                raise InputError(f"a group must hold at least one expert, not {size!r}")
+                raise InputError(f"a group must hold at least one expert, not {shown(size)}")
         sizes = [table["n_experts"] for table in tables]
         if sum(sizes) != n_experts:
             raise InputError(f"the groups {sizes} hold {sum(sizes)} experts, not {n_experts}: their sum must be k")
@@ -280,7 +281,7 @@ def _two_groups(n_experts: int) -> list[int]:
 def _table(table: Mapping[str, Any]) -> dict[str, Any]:
     """One inner gate's table, checked for its keys."""
     if not isinstance(table, Mapping) or not {"name", "n_experts"} <= set(table) <= {"name", "n_experts", "options"}:
-        raise InputError(f"an inner gate is a table with name, n_experts and options, not {table!r}")
+        raise InputError(f"an inner gate is a table with name, n_experts and options, not {shown(table)}")
     return dict(table)
 
 

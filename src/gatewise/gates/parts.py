@@ -7,6 +7,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
+from gatewise.messages import shown
 from gatewise.ops.parameters import Parameters, Symmetry, prefixed, within
 
 __all__ = ["build_part", "part_symmetry"]
@@ -20,7 +21,7 @@ def build_part(role: str, name: str, n_features: int, n_experts: int, options: A
     """
     options = {} if options is None else options
     if not isinstance(options, Mapping) or not all(isinstance(key, str) for key in options):
-        raise InputError(f"the options of the {role} must be a table from names to values, not {options!r}")
+        raise InputError(f"the options of the {role} must be a table from names to values, not {shown(options)}")
     own = {"n_features", "n_experts"} & set(options)
     if own:
         raise InputError(

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 from gatewise.exceptions import InputError
 from gatewise.gates.temperature import TemperedGate, positive_temperature
+from gatewise.messages import choose, shown
 
 __all__ = ["ScheduleShape", "TemperatureSchedule"]
 
@@ -54,7 +55,7 @@ class TemperatureSchedule:
         if steps < 1:
             raise InputError(f"a schedule needs at least one step, not {steps}")
         if shape not in get_args(ScheduleShape):
-            raise InputError(f"unknown shape {shape!r}: choose one of {', '.join(get_args(ScheduleShape))}")
+            raise InputError(f"unknown shape {shown(shape)}: {choose(shape, get_args(ScheduleShape))}")
         self.gate = gate
         self.start = positive_temperature(start)
         self.end = positive_temperature(end)

@@ -11,6 +11,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
+from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
@@ -287,7 +288,7 @@ def _check(inner: Gate, n_active: int, select_on: str) -> None:
         InputError: K, the selection or the inner gate does not fit.
     """
     if isinstance(n_active, bool) or not isinstance(n_active, int) or not 1 <= n_active <= inner.n_experts:
-        raise InputError(f"n_active must be a whole number between 1 and {inner.n_experts}, not {n_active!r}")
+        raise InputError(f"n_active must be a whole number between 1 and {inner.n_experts}, not {shown(n_active)}")
     if inner.normaliser != "softmax":
         raise InputError(f"the inner gate {inner.name!r} is not normalised: leaving out logits needs a softmax")
     if inner.is_joint:
@@ -295,7 +296,7 @@ def _check(inner: Gate, n_active: int, select_on: str) -> None:
     if inner.own_top_k is not None:
         raise InputError(f"the inner gate {inner.name!r} keeps {inner.own_top_k} experts already: wrap a dense gate")
     if select_on not in ("slope", "logit"):
-        raise InputError(f"select_on must be 'slope' or 'logit', not {select_on!r}")
+        raise InputError(f"select_on must be 'slope' or 'logit', not {shown(select_on)}")
     if select_on == "slope":
         try:
             inner.slope_score(_one_input(inner))

@@ -1,8 +1,9 @@
 """Inference: standard errors, intervals, information criteria, and the summary as data and as text."""
 
+from gatewise.fit.names import Names
 from gatewise.inference.covariance import covariance, quantity_covariance
 from gatewise.inference.criteria import Criteria, SquaredErrors, information_criteria, squared_errors
-from gatewise.inference.parameters import Names, confidence_intervals, parameter_table
+from gatewise.inference.parameters import confidence_intervals, parameter_table
 from gatewise.inference.rivals import rival_changes, rivals_table
 from gatewise.inference.summary import Summary, summarise
 

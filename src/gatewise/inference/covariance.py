@@ -9,7 +9,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult, FitStatus
 from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.inference.names import Names
+from gatewise.fit.names import Names
 
 __all__ = ["CovarianceKind", "covariance", "held_quantities", "quantity_covariance", "standard_error_kind"]
 
@@ -133,6 +133,6 @@ def covariance(result: FitResult, names: Names, kind: CovarianceKind = "auto") -
 
     Row and column names are "component: term", as in the parameter table.
     """
-    quantities = names.quantities(result)
+    quantities = names.quantities(result.coordinates, result.model.family)
     labels = [f"{quantity.component}: {quantity.term}" for quantity in quantities]
     return pd.DataFrame(quantity_covariance(result, kind), index=labels, columns=labels)

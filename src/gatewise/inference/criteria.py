@@ -21,8 +21,10 @@ __all__ = [
 class Criteria:
     """AIC = −2 ℓ + 2 p, BIC = −2 ℓ + p log n, ICL = BIC + 2 E, with n = Σ w and E the entropy of the responsibilities.
 
-    AIC: Akaike (1974); BIC: Schwarz (1978); ICL in its BIC-type form: Biernacki, Celeux and Govaert (2000). Some
-    packages print the negative or half of these; here smaller is better. Least squares has no likelihood: all are NaN.
+    AIC: Akaike (1974); BIC: Schwarz (1978); ICL in its BIC-type form: Biernacki, Celeux and Govaert (2000). ICL is that
+    by entropy; the one by classification takes −Σ w log rᵢ at the largest rᵢ of each row in place of E, and is never
+    larger. Some packages print the negative or half of these; here smaller is better. Least squares has no likelihood:
+    all are NaN.
     """
 
     aic: float

@@ -74,7 +74,7 @@ def _tables(summary: "Summary") -> list[Table]:
     tables = [
         Table(
             "fit",
-            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better)",
+            "Fit (least squares: no likelihood)" if squares else "Fit (smaller criteria are better, ICL is by entropy)",
             _comparison(summary),
         ),
         Table("experts", f"Experts (weight is the {share})", experts, {"scale": errors_of_scales(summary)}),
@@ -181,7 +181,8 @@ def _footnote(summary: "Summary") -> str:
     tight = f" ({figures['n_tight_optima']} with a tight expert)" if figures["n_tight_optima"] else ""
     extent = "complete" if figures["search"]["complete"] else "not complete"
     penalty = f"; {extremum} {goal}: {', '.join(priors)}" if priors else ""
+    weighed = f" (weights {figures['weights']})" if figures["weights"] not in (None, "sample_weight") else ""
     return (
-        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}, {figures['n_starts']} starts, "
+        f"{figures['n_rows']} rows, total weight {figures['total_weight']:g}{weighed}, {figures['n_starts']} starts, "
         f"distinct optima found: {figures['n_optima']}{tight}, search {extent}, seed {figures['seed']}{penalty}"
     )

@@ -6,10 +6,10 @@ from scipy.stats import norm
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
+from gatewise.fit.names import Names
 from gatewise.inference.covariance import CovarianceKind, held_quantities, quantity_covariance
-from gatewise.inference.names import Names
 
-__all__ = ["Names", "confidence_intervals", "parameter_table"]
+__all__ = ["confidence_intervals", "parameter_table"]
 
 
 def parameter_table(
@@ -36,7 +36,7 @@ def parameter_table(
     """
     if not 0.0 < level < 1.0:
         raise InputError(f"the level of an interval must lie strictly between 0 and 1, not {level}")
-    quantities = names.quantities(result)
+    quantities = names.quantities(result.coordinates, result.model.family)
     estimate = result.coordinates.estimates(result.theta)
     held = held_quantities(result)
     error = np.where(held, np.nan, np.sqrt(np.diag(quantity_covariance(result, kind))))

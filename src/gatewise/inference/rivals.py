@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from gatewise.fit import FitResult
-from gatewise.inference.names import Names
+from gatewise.fit.names import Names
 from gatewise.inference.parameters import parameter_table
 
 __all__ = ["changes_in_words", "refit_of_rival", "rival_changes", "rivals_table"]

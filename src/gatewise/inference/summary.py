@@ -9,11 +9,11 @@ import pandas as pd
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult
+from gatewise.fit.names import Names
 from gatewise.inference import render
 from gatewise.inference.covariance import standard_error_kind
 from gatewise.inference.criteria import SquaredErrors, baseline_criteria, baseline_errors, information_criteria
 from gatewise.inference.latex import latex
-from gatewise.inference.names import Names
 from gatewise.inference.page import page_of
 from gatewise.inference.parameters import parameter_table
 from gatewise.inference.rivals import rivals_table
@@ -166,6 +166,8 @@ def summarise(result: FitResult, names: Names, level: float = 0.95, errors: Squa
         "target": names.target,
         "features": list(names.features),
         "gate_features": list(names.gate_features),
+        "offset": names.offset,
+        "weights": names.weights,
         "n_experts": k,
         "gate": model.gate.name,
         "gate_options": _plain_options(model.gate),
@@ -223,6 +225,8 @@ def _title(result: FitResult, names: Names) -> str:
     model = result.model
     gate = f"{model.gate.name} gate on {', '.join(names.gate_features)}" if names.gate_features else "constant weights"
     parts = [f"One {model.experts.name} expert for {names.target}", f"{model.family.name} family"]
+    if names.offset is not None:
+        parts.append("with an offset" if names.offset == "offset" else f"with the offset {names.offset}")
     if model.n_experts > 1:
         parts[0] = f"Mixture of {model.n_experts} {model.experts.name} experts for {names.target}"
         parts.append(gate)

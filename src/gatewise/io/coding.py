@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from gatewise.exceptions import InputError
 from gatewise.io.tables import Column, Table
+from gatewise.messages import listed, shown
 
 __all__ = [
     "LARGEST",
@@ -161,10 +162,11 @@ class PredictionData:
 
     Attributes:
         design: the coded features.
-        target: the target, labels of classes as text, or None if the table does not have it.
+        target: the target, labels of classes as text, or None if the table does not have it; NaN or None in rows where
+            it is blank.
         positions: the line or row of the file for each row.
         unit: `"line"` or `"row"`.
-        notes: what was dropped, one sentence each.
+        notes: what was dropped or is blank, one sentence each.
         offset: what is added to the experts' locations, the logarithm of an exposure, or None.
     """
 
@@ -179,7 +181,7 @@ class PredictionData:
 def _refuse_repeats(names: Sequence[str], what: str) -> None:
     for name in names:
         if list(names).count(name) > 1:
-            raise InputError(f"the column {name!r} is named twice among the {what}; name it once")
+            raise InputError(f"the column {shown(name)} is named twice among the {what}; name it once")
 
 
 def _taken(targets: Sequence[str], weights: str | None, exposure: str | None) -> dict[str, str]:
@@ -196,6 +198,7 @@ def _choose_features(
     table: Table, features: Sequence[str] | None, taken: dict[str, str]
 ) -> tuple[list[str], list[str]]:
     if features is None:
+        table.refuse_unnamed()
         chosen = [name for name in table.names if name not in taken]
         roles = list(dict.fromkeys(taken.values()))
         others = " and ".join([*([", ".join(roles[:-1])] if roles[:-1] else []), roles[-1]])
@@ -208,7 +211,7 @@ def _choose_features(
 def _refuse_roles(names: Sequence[str], role: str, taken: dict[str, str]) -> None:
     for name in names:
         if name in taken:
-            raise InputError(f"the column {name!r} is {taken[name]} and cannot be a {role} too; leave it out")
+            raise InputError(f"the column {shown(name)} is {taken[name]} and cannot be a {role} too; leave it out")
 
 
 def _class_column(table: Table, name: str) -> Column:
@@ -219,8 +222,8 @@ def _class_column(table: Table, name: str) -> Column:
         bad = there[~((np.abs(column.values[there]) < 2**53) & (column.values[there] % 1.0 == 0.0))]
         if len(bad):
             raise InputError(
-                f"{table.where(bad[0])}: the target {name!r} must name classes, by text or whole numbers, but is "
-                f"{str(column.shown[bad[0]])!r}; correct that value, or choose another family"
+                f"{table.where(bad[0])}: the target {shown(name)} must name classes, by text or whole numbers, but is "
+                f"{shown(str(column.shown[bad[0]]))}; correct that value, or choose another family"
             )
     return column
 
@@ -239,13 +242,22 @@ def _target(columns: Sequence[Column], rows: np.ndarray, classes: bool) -> pd.Se
     return pd.Series(values.astype(np.int64) if classes and columns[0].is_number else values, name=columns[0].name)
 
 
+def _blanked(known: pd.Series | pd.DataFrame, classes: bool, there: np.ndarray) -> pd.Series | pd.DataFrame:
+    """The target of all rows from that of those where it is there; classes as text."""
+    if classes:
+        known = pd.Series([str(label) for label in known], name=known.name, dtype=object)
+    known.index = pd.Index(np.flatnonzero(there))
+    found = known.reindex(np.arange(len(there)))
+    return found.where(there, None) if classes else found
+
+
 def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
     values = column.values[rows]
     if not (values > 0.0).all():
         first = rows[~(values > 0.0)][0]
         raise InputError(
-            f"{table.where(first)}: the exposure {column.name!r} is not positive ({column.shown[first]}); correct it, "
-            "or leave such rows out"
+            f"{table.where(first)}: the exposure {shown(column.name)} is not positive ({column.shown[first]}); "
+            "correct it, or leave such rows out"
         )
     return np.log(values)
 
@@ -253,7 +265,7 @@ def _log_exposure(table: Table, column: Column, rows: np.ndarray) -> np.ndarray:
 def _complete_rows(table: Table, columns: Sequence[Column], missing: Missing) -> tuple[np.ndarray, list[str]]:
     """The indices of the rows without a missing value, and what was dropped."""
     if missing not in ("refuse", "drop"):
-        raise InputError(f"missing values can be handled by 'refuse' or 'drop', not {missing!r}")
+        raise InputError(f"missing values can be handled by 'refuse' or 'drop', not {shown(missing)}")
     incomplete = np.zeros(table.n_rows, dtype=bool)
     for column in columns:
         incomplete |= column.missing
@@ -277,8 +289,8 @@ def _refuse_not_finite(table: Table, columns: Sequence[Column], rows: np.ndarray
         bad = rows[~(np.abs(column.values[rows]) < LARGEST)] if column.is_number else rows[:0]
         if len(bad):
             raise InputError(
-                f"{table.where(bad[0])}: the column {column.name!r} is not a finite number below {LARGEST:g} but "
-                f"{str(column.shown[bad[0]])!r}; correct that value, or leave the column out"
+                f"{table.where(bad[0])}: the column {shown(column.name)} is not a finite number below {LARGEST:g} but "
+                f"{shown(str(column.shown[bad[0]]))}; correct that value, or leave the column out"
             )
 
 
@@ -288,12 +300,13 @@ def _code_column(table: Table, column: Column, rows: np.ndarray) -> NumericColum
     levels = sorted(set(column.values[rows]))
     if len(levels) < 2:
         raise InputError(
-            f"{table.source}: the column {column.name!r} has the same value in every row, {levels[0]!r}; leave it out"
+            f"{table.source}: the column {shown(column.name)} has the same value in every row, {shown(levels[0])}; "
+            "leave it out"
         )
     if len(levels) > MAX_LEVELS:
         raise InputError(
-            f"{table.source}: the column {column.name!r} has {len(levels)} distinct texts, more than {MAX_LEVELS}: is "
-            "it an identifier or a date? leave it out, or merge levels"
+            f"{table.source}: the column {shown(column.name)} has {len(levels)} distinct texts, more than "
+            f"{MAX_LEVELS}: is it an identifier or a date? leave it out, or merge levels"
         )
     return CategoricalColumn(name=column.name, levels=tuple(levels))
 
@@ -309,8 +322,8 @@ def _design(table: Table, coding: ColumnCoding, columns: dict[str, Column], rows
         if (codes < 0).any():
             first = int(np.flatnonzero(codes < 0)[0])
             raise InputError(
-                f"{table.where(rows[first])}: the column {entry.name!r} has the level {values[first]!r}, which the "
-                f"model has not seen; it knows {', '.join(map(repr, entry.levels))}"
+                f"{table.where(rows[first])}: the column {shown(entry.name)} has the level {shown(values[first])}, "
+                f"which the model has not seen; it knows {listed(entry.levels)}"
             )
         for place, name in enumerate(entry.coded_names, start=1):
             design[name] = (codes == place).astype(np.float64)
@@ -372,8 +385,8 @@ def prepare_training(
     if weight is not None and (weight.values[rows] < 0).any():
         first = rows[weight.values[rows] < 0][0]
         raise InputError(
-            f"{table.where(first)}: the weight {weights!r} is negative ({weight.shown[first]}); weights are numbers "
-            "that are not negative"
+            f"{table.where(first)}: the weight {shown(weights)} is negative ({weight.shown[first]}); weights are "
+            "numbers that are not negative"
         )
     entries = tuple(_code_column(table, column, rows) for column in columns.values())
     names = [name for entry in entries for name in entry.coded_names]
@@ -403,7 +416,7 @@ def prepare_prediction(
     classes: bool = False,
     missing: Missing = "refuse",
 ) -> PredictionData:
-    r"""Code a table as the training table was; the target is taken if it is there and not empty throughout.
+    r"""Code a table as the training table was; the target is taken if it is there, and may be blank in some rows.
 
     Args:
         table: as read by `read_table`.
@@ -424,6 +437,8 @@ def prepare_prediction(
         >>> data = prepare_prediction(parse_csv(b"sex,y\nm,2\nf,3\n", "data.csv"), coding, "y")
         >>> data.design["sex=m"].tolist(), data.target.tolist()
         ([1.0, 0.0], [2.0, 3.0])
+        >>> prepare_prediction(parse_csv(b"sex,y\nm,\nf,3\n", "data.csv"), coding, "y").target.tolist()
+        [nan, 3.0]
     """
     columns = {
         entry.name: table.number_column(entry.name, "feature")
@@ -436,15 +451,21 @@ def prepare_prediction(
     response = _target_columns(table, targets, classes) if all(name in table.names for name in targets) else []
     if any(column.missing.all() for column in response):
         response = []
-    used += response
     exposed = None if exposure is None else table.number_column(exposure, "exposure")
     shifted = None if offset is None else table.number_column(offset, "offset")
     used += [column for column in (exposed, shifted) if column is not None]
     rows, dropped = _complete_rows(table, used, missing)
     _refuse_not_finite(table, used, rows)
-    known = _target(response, rows, classes) if response else None
-    if classes and known is not None:
-        known = pd.Series([str(label) for label in known], name=targets[0], dtype=object)
+    blank = np.zeros(table.n_rows, dtype=bool)
+    for column in response:
+        blank |= column.missing
+    _refuse_not_finite(table, response, rows[~blank[rows]])
+    known, blanks = None, []
+    if response:
+        known = _blanked(_target(response, rows[~blank[rows]], classes), classes, ~blank[rows])
+        if blank[rows].any():
+            listed = ", ".join(map(repr, targets))
+            blanks = [f"the target {listed} is blank in {blank[rows].sum()} of {len(rows)} rows: predicted without it"]
     added = None if shifted is None else shifted.values[rows]
     if exposed is not None:
         added = _log_exposure(table, exposed, rows)
@@ -453,7 +474,7 @@ def prepare_prediction(
         target=known,
         positions=table.positions[rows],
         unit=table.unit,
-        notes=(*table.notes, *dropped),
+        notes=(*table.notes, *dropped, *blanks),
         offset=added,
     )
 

@@ -14,6 +14,7 @@ from gatewise.io.checks import check_level, check_table_name
 from gatewise.io.coding import PredictionData, TrainingData
 from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel
+from gatewise.messages import listed, shown
 
 __all__ = ["predict_table", "write_table"]
 
@@ -43,12 +44,14 @@ def predict_table(
     - `responsibility_1` … `responsibility_k` P(expert i | x, y);
     - `pit` P(Y ≤ y | x), the probability integral transform, if the target is a number that is not discrete.
 
+    In rows where the target is blank these are NaN.
+
     The weights of a gate that is not normalised are no probabilities: its model has `mean`, the regression function,
     and `weight_1` … only. So has one that was fitted by least squares, which gives no distribution.
 
     Args:
         saved: the model and the names of its inputs.
-        data: the coded rows; the target as numbers, or by the names of its classes.
+        data: the coded rows; the target as numbers, or by the names of its classes; NaN or None where it is blank.
         level: the probability of the interval, strictly between 0 and 1.
         offset: what is added to the experts' locations (n,), for a model with an offset or an exposure, whose logarithm
             this is; None for that of the data.
@@ -67,7 +70,7 @@ def predict_table(
     named = metadata.offset_name or metadata.exposure_name
     if (offset is None) != (named is None):
         raise InputError(
-            f"the model needs its offset, the column {named!r}"
+            f"the model needs its offset, the column {shown(named)}"
             if offset is None
             else "the model was fitted without an offset, and one is given"
         )
@@ -82,14 +85,23 @@ def predict_table(
     columns |= _numbered("weight", weights)
     if data.target is not None and has_density:
         target = np.array(data.target)
-        y = torch.tensor(_coded(target, metadata.class_names), dtype=dtype)
+        known = np.array(pd.DataFrame(target).notna().all(axis=1))
+        y = torch.tensor(_coded(target[known], metadata.class_names), dtype=dtype)
         model.family.check_target(y)
+        rows = (x[known], y, gate_x[known], None if added is None else added[known])
         columns |= {"target": target} if target.ndim == 1 else _numbered("target", target)
-        columns["log_density"] = model.log_prob(x, y, gate_x, added).numpy()
-        columns |= _numbered("responsibility", model.responsibilities(x, y, gate_x, added).numpy())
+        columns["log_density"] = _spread(model.log_prob(*rows), known)
+        columns |= _numbered("responsibility", _spread(model.responsibilities(*rows), known))
         if has_quantiles and not model.family.is_discrete:
-            columns["pit"] = model.distribution_function(x, y, gate_x, added).numpy()
+            columns["pit"] = _spread(model.distribution_function(*rows), known)
     return pd.DataFrame(columns)
+
+
+def _spread(values: torch.Tensor, known: np.ndarray) -> np.ndarray:
+    """Values of the known rows among all rows, NaN in the others."""
+    found = np.full((len(known), *values.shape[1:]), np.nan)
+    found[known] = values.numpy()
+    return found
 
 
 def _numbered(what: str, values: np.ndarray) -> dict[str, np.ndarray]:
@@ -114,8 +126,8 @@ def _coded(target: np.ndarray, class_names: tuple[str, ...] | None) -> np.ndarra
     if (codes < 0).any():
         first = int(np.flatnonzero(codes < 0)[0])
         raise InputError(
-            f"the target is {target[first]!r} in row {first}, and the model knows the classes "
-            f"{', '.join(map(repr, class_names))}: leave such rows out, or leave out the target"
+            f"the target is {shown(target[first])} in row {first}, and the model knows the classes "
+            f"{listed(class_names)}: leave such rows out, or leave out the target"
         )
     return codes
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from gatewise import datasets
 from gatewise.exceptions import InputError
+from gatewise.messages import choose
 
 if TYPE_CHECKING:
     from gatewise.io.tables import Table
@@ -31,8 +32,8 @@ def check_source(data: str) -> None:
         return
     if Path(data).name == data and "." not in data:
         raise InputError(
-            f"there is no file {data} and no data set of that name: check the name, or choose one of "
-            f"{', '.join(datasets.names())}"
+            f"there is no file {data} and no data set of that name: "
+            f"{choose(data, datasets.names(), 'check the name, or choose one of')}"
         )
     raise InputError(f"there is no file {data}: check its name")
 

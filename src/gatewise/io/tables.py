@@ -22,6 +22,7 @@ import pyarrow.csv
 import pyarrow.parquet
 
 from gatewise.exceptions import InputError
+from gatewise.messages import listed, shown
 
 __all__ = ["MISSING_WORDS", "Column", "Table", "parquet_table", "parse_csv", "parse_parquet", "read_table"]
 
@@ -33,9 +34,11 @@ Array: TypeAlias = Any
 
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _NOT_FINITE = r"^(?i:[+-]?(nan|inf|infinity))$"
+_BOOLEANS = (("False", "True"), ("FALSE", "TRUE"), ("false", "true"))
+_SEPARATOR = re.compile(r"[;\t|]")
+_OTHER_SEPARATOR = "the fields of the file are not separated by commas: save it with commas"
 _PARQUET_MAGIC = b"PAR1"
 _INDEX_COLUMN = re.compile(r"__index_level_\d+__")
-_LISTED_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Table:
         positions: line (CSV) or row (parquet) of each row, (n,).
         unit: `"line"` or `"row"`.
         notes: what was left out on reading, one sentence each.
+        unnamed: the places (from 1) of columns without a name, which cannot be used.
     """
 
     source: str
@@ -74,6 +78,7 @@ class Table:
     positions: np.ndarray = field(repr=False)
     unit: str
     notes: tuple[str, ...] = ()
+    unnamed: tuple[int, ...] = ()
 
     @property
     def names(self) -> list[str]:
@@ -98,15 +103,25 @@ class Table:
         """
         if name in self.arrays:
             return self.arrays[name]
-        listed = ", ".join(repr(known) for known in self.names[:_LISTED_NAMES])
-        rest = f" and {len(self.names) - _LISTED_NAMES} more" if len(self.names) > _LISTED_NAMES else ""
         advice = "name one of them"
         close = difflib.get_close_matches(name, self.names, n=1)
         if close:
             advice = f"did you mean {close[0]!r}?"
-        elif len(self.names) == 1 and re.search(r"[;\t|]", self.names[0]):
-            advice = "the fields of the file are not separated by commas: save it with commas"
-        raise InputError(f"{self.source} has no column {name!r}; its columns are {listed}{rest}: {advice}")
+        elif len(self.names) == 1 and _SEPARATOR.search(self.names[0]):
+            advice = _OTHER_SEPARATOR
+        raise InputError(f"{self.source} has no column {shown(name)}; its columns are {listed(self.names)}: {advice}")
+
+    def refuse_unnamed(self) -> None:
+        """Refuse a column without a name where all columns are to be used.
+
+        Raises:
+            InputError: there is one.
+        """
+        if self.unnamed:
+            raise InputError(
+                f"{self.source}: column {self.unnamed[0]} has no name; name it, leave it out (a row index written by "
+                "pandas or R is left out with index=False or row.names=FALSE), or say which columns are the features"
+            )
 
     def column(self, name: str) -> Column:
         """The column as numbers if every value is one, as text if none is.
@@ -123,15 +138,27 @@ class Table:
         if (numeric | missing).all():
             return Column(name, True, numbers, missing, array)
         if numeric.any():
-            first = int(np.flatnonzero(~numeric & ~missing)[0])
-            raise InputError(
-                f"{self.where(first)}: the column {name!r} mixes numbers and text, here {array[first].as_py()!r}; "
-                "correct that value, or leave the column out"
-            )
+            raise self._mixed(name, array, numeric, np.flatnonzero(~numeric & ~missing))
         return Column(name, False, _objects(array), missing, array)
 
+    def _mixed(self, name: str, array: Array, numeric: np.ndarray, textual: np.ndarray) -> InputError:
+        """What is wrong with a column of numbers and text: one of each, and what NaN is taken for."""
+        number, text = int(np.flatnonzero(numeric)[0]), int(textual[0])
+        advice = "correct the odd ones, or leave the column out"
+        if not _is_digits(array)[numeric].any():
+            words = ", ".join(repr(word) for word in MISSING_WORDS if word)
+            advice = (
+                "the latter counts as a number that is not finite, not as a missing value, which is an empty field or "
+                f"one of {words}: correct these, or leave the column out"
+            )
+        return InputError(
+            f"{self.source}: the column {shown(name)} mixes text and numbers, {shown(array[text].as_py())} in "
+            f"{self.unit} {self.positions[text]} of the file and {shown(array[number].as_py())} in {self.unit} "
+            f"{self.positions[number]}; {advice}"
+        )
+
     def number_column(self, name: str, role: str = "column") -> Column:
-        """The column as numbers.
+        """The column as numbers, true and false as 1 and 0.
 
         Args:
             name: the column.
@@ -148,13 +175,19 @@ class Table:
         else:
             numeric, numbers = _numbers(array)
             column = Column(name, True, numbers, missing, array)
-        if not (numeric | missing).all():
-            first = int(np.flatnonzero(~numeric & ~missing)[0])
-            raise InputError(
-                f"{self.where(first)}: the {role} {name!r} must be numeric but is {array[first].as_py()!r}; "
-                "correct that value, or name another column"
-            )
-        return column
+        if (numeric | missing).all():
+            return column
+        words = _objects(array.cast(pa.string()))
+        for false, true in _BOOLEANS:
+            if (missing | (words == false) | (words == true)).all():
+                return Column(name, True, np.where(words == true, 1.0, 0.0), missing, array)
+        first = int(np.flatnonzero(~numeric & ~missing)[0])
+        advice = "correct that value, or name another column"
+        if role == "target" and not numeric[~missing].any():
+            advice = "name another column, or choose the categorical family, whose targets are names of classes"
+        raise InputError(
+            f"{self.where(first)}: the {role} {shown(name)} must be numeric but is {shown(words[first])}; {advice}"
+        )
 
     def text_column(self, name: str) -> Column:
         """The column as text, also if every value of a CSV file looks like a number.
@@ -168,10 +201,16 @@ class Table:
         column = _typed_column(self, name, array)
         if column.is_number and not column.missing.all():
             raise InputError(
-                f"{self.source}: the column {name!r} holds numbers ({array.type}) where text is needed; "
+                f"{self.source}: the column {shown(name)} holds numbers ({array.type}) where text is needed; "
                 "convert it to text"
             )
         return column
+
+
+def _is_digits(array: Array) -> np.ndarray:
+    """Where a text is a number made of digits."""
+    found = pc.call_function("match_substring_regex", [array], pc.MatchSubstringOptions(_NUMBER))
+    return found.fill_null(False).to_numpy()
 
 
 def _numbers(array: Array) -> tuple[np.ndarray, np.ndarray]:
@@ -200,7 +239,7 @@ def _typed_column(table: Table, name: str, array: Array) -> Column:
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
         return Column(name, False, _objects(array.cast(pa.string())), missing, array)
     raise InputError(
-        f"{table.source}: the column {name!r} has the type {kind}, which is neither number, text nor boolean; "
+        f"{table.source}: the column {shown(name)} has the type {kind}, which is neither number, text nor boolean; "
         "convert it, or leave it out"
     )
 
@@ -218,7 +257,7 @@ def read_table(path: str | os.PathLike[str], encoding: str | None = None) -> Tab
 
     Raises:
         InputError: the file is missing, empty, without rows, not of that format or encoding, contains NUL bytes, has
-            a ragged row, or columns without or with the same name.
+            a ragged row, columns with the same name, or none with a name.
 
     Example:
         >>> import tempfile
@@ -252,7 +291,7 @@ def _decode(data: bytes, source: str, encoding: str | None) -> str:
     try:
         return data.decode(encoding).removeprefix("\ufeff")
     except LookupError:
-        raise InputError(f"unknown encoding {encoding!r}: use a name like utf-8, latin-1 or cp1252") from None
+        raise InputError(f"unknown encoding {shown(encoding)}: use a name like utf-8, latin-1 or cp1252") from None
     except UnicodeDecodeError as error:
         byte, line = error.object[error.start], data.count(b"\n", 0, error.start) + 1
         raise InputError(
@@ -299,16 +338,18 @@ def _record_lines(data: bytes, text: str, source: str) -> np.ndarray:
     return np.flatnonzero(ends - two > starts_at) + 1
 
 
-def _check_names(names: list[str], source: str) -> None:
+def _check_names(names: list[str], source: str) -> tuple[int, ...]:
+    """Refuse names that are there twice; the places (from 1) of columns without one."""
     for place, name in enumerate(names, start=1):
-        if not name:
-            raise InputError(
-                f"{source}: column {place} has no name; name it, or leave it out (a row index written by pandas or R "
-                "is left out with index=False or row.names=FALSE)"
-            )
         first = names.index(name) + 1
-        if first != place:
-            raise InputError(f"{source}: the columns {first} and {place} are both named {name!r}; rename one of them")
+        if name and first != place:
+            raise InputError(
+                f"{source}: the columns {first} and {place} are both named {shown(name)}; rename one of them"
+            )
+    unnamed = tuple(place for place, name in enumerate(names, start=1) if not name)
+    if names and len(unnamed) == len(names):
+        raise InputError(f"{source}: no column has a name; a header line with names is needed")
+    return unnamed
 
 
 def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
@@ -350,15 +391,17 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
     except csv.Error as error:
         raise _not_csv(source, int(lines[0]), error) from None
     names = [name.strip() for name in header]
-    _check_names(names, source)
+    unnamed = _check_names(names, source)
     if len(lines) == 1:
         raise InputError(f"{source} has a header but no rows")
-    arrays = _read_fields(data, len(names), lines, source)
-    return Table(source, dict(zip(names, arrays, strict=True)), lines[1:], "line")
+    arrays = dict(zip(names, _read_fields(data, names, lines, source), strict=True))
+    arrays.pop("", None)
+    return Table(source, arrays, lines[1:], "line", unnamed=unnamed)
 
 
-def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> list[Array]:
+def _read_fields(data: bytes, names: list[str], lines: np.ndarray, source: str) -> list[Array]:
     """The fields below the header as text, column by column, trimmed, missing ones null."""
+    width = len(names)
     ragged: list[tuple[int, int]] = []
 
     def refuse(row: Any) -> str:
@@ -379,6 +422,9 @@ def _read_fields(data: bytes, width: int, lines: np.ndarray, source: str) -> lis
     except pa.ArrowException as error:
         if not ragged:
             raise InputError(f"{source} cannot be read as CSV: {error}") from error
+        if width == 1 and _SEPARATOR.search(names[0]):
+            # Then the commas are in the numbers.
+            raise InputError(f"{source}: {_OTHER_SEPARATOR}, and with decimal points") from None
         row, found = ragged[0]
         raise InputError(
             f"{source}, line {lines[row - 1]} of the file has {found} field{'s' * (found != 1)} where the header has "
@@ -438,11 +484,13 @@ def parse_parquet(data: bytes, source: str) -> Table:
         raise InputError(
             f"{source} cannot be read as parquet: {detail[0] if detail else type(error).__name__}"
         ) from error
-    _check_names(names, source)
+    unnamed = _check_names(names, source)
     arrays = {
-        name: column for name, column in zip(names, table.columns, strict=True) if not _INDEX_COLUMN.fullmatch(name)
+        name: column
+        for name, column in zip(names, table.columns, strict=True)
+        if name and not _INDEX_COLUMN.fullmatch(name)
     }
     if not arrays or table.num_rows == 0:
         raise InputError(f"{source} has no {'rows' if arrays else 'columns'}")
-    notes = tuple(f"left out the unnamed pandas index {name!r}" for name in names if name not in arrays)
-    return Table(source, arrays, np.arange(1, table.num_rows + 1), "row", notes)
+    notes = tuple(f"left out the unnamed pandas index {name!r}" for name in names if name and name not in arrays)
+    return Table(source, arrays, np.arange(1, table.num_rows + 1), "row", notes, unnamed)

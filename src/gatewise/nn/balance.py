@@ -186,7 +186,8 @@ def _on_call(router: Router, keep: Callable[[Routing], None]) -> RemovableHandle
 
 def _is_recomputation() -> bool:
     """Whether this is a forward pass within a backward pass: what checkpointing does."""
-    return torch._C._current_graph_task_id() != -1
+    # What `torch.utils.checkpoint` itself asks; there is no public name for it.
+    return torch._C._current_graph_task_id() != -1  # pyright: ignore[reportPrivateUsage]
 
 
 class BiasBalancer:

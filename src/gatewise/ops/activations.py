@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 __all__ = ["Activation", "activation", "activation_names", "register_activation"]
 
@@ -36,7 +37,7 @@ def activation(name: str) -> Activation:
     try:
         return _ACTIVATIONS[name]
     except (KeyError, TypeError):
-        raise InputError(f"unknown activation {name!r}: choose one of {', '.join(activation_names())}") from None
+        raise InputError(f"unknown activation {shown(name)}: {choose(name, activation_names())}") from None
 
 
 def activation_names() -> list[str]:
@@ -51,5 +52,5 @@ def register_activation(name: str, function: Activation) -> None:
         InputError: the name is taken.
     """
     if name in _ACTIVATIONS:
-        raise InputError(f"the activation {name!r} is registered already: choose another name")
+        raise InputError(f"the activation {shown(name)} is registered already: choose another name")
     _ACTIVATIONS[name] = function

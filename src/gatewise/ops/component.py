@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.parameters import Parameters
 
 __all__ = ["LARGEST_SIZE", "Component", "of_possible_size", "true_or_false"]
@@ -56,7 +57,7 @@ class Component(nn.Module):
         try:
             return cls(n_features, n_experts, **options)
         except TypeError as error:
-            raise InputError(f"{cls.name!r} cannot take the options {options}: {error}") from None
+            raise InputError(f"{cls.name!r} cannot take the options {shown(options)}: {error}") from None
 
     def options(self) -> dict[str, Any]:
         """Plain data from which `of` rebuilds the component but for its parameters' values."""
@@ -154,10 +155,10 @@ def of_possible_size(build: Callable[[], C]) -> C:
 def _check_sizes(name: str, n_features: int, n_experts: int) -> None:
     for what, size in (("features", n_features), ("experts", n_experts)):
         if size > LARGEST_SIZE:
-            raise InputError(f"{name!r} with {size:,} {what}: there may be at most {LARGEST_SIZE:,}")
+            raise InputError(f"{shown(name)} with {size:,} {what}: there may be at most {LARGEST_SIZE:,}")
     if n_features * n_experts > MOST_NUMBERS:
         raise InputError(
-            f"{name!r} with {n_features:,} features and {n_experts:,} experts has more than {MOST_NUMBERS:,} "
+            f"{shown(name)} with {n_features:,} features and {n_experts:,} experts has more than {MOST_NUMBERS:,} "
             "parameters: take fewer"
         )
 
@@ -169,5 +170,5 @@ def true_or_false(what: str, value: Any) -> bool:
         InputError: it is not.
     """
     if not isinstance(value, bool):
-        raise InputError(f"{what} must be true or false, not {value!r}")
+        raise InputError(f"{what} must be true or false, not {shown(value)}")
     return value

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 T = TypeVar("T", bound=type)
 Registered = TypeVar("Registered", bound=type)
@@ -33,8 +34,7 @@ class Registry(Generic[T]):
         try:
             return self._classes[name]
         except (KeyError, TypeError):
-            known = ", ".join(sorted(self._classes))
-            raise InputError(f"unknown {self.kind} {name!r}: choose one of {known}") from None
+            raise InputError(f"unknown {self.kind} {shown(name)}: {choose(name, self)}") from None
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._classes))

@@ -21,6 +21,7 @@ from gatewise.estimators.inputs import (
 from gatewise.exceptions import InputError
 from gatewise.fit.result import FitResult
 from gatewise.fit.rows import check_finite, checked_weight
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.report.feature_axis import FeatureAxis
 from gatewise.report.reader import Reader
@@ -322,8 +323,8 @@ def _codes(classes: np.ndarray, labels: np.ndarray, name: str) -> np.ndarray:
     unknown = [row for row, label in enumerate(labels.tolist()) if label not in place]
     if unknown:
         raise InputError(
-            f"the target {name!r} is {labels.tolist()[unknown[0]]!r} in row {unknown[0]} ({len(unknown)} such rows in "
-            f"all), which is none of the classes of the fit: {', '.join(repr(label) for label in place)}"
+            f"the target {shown(name)} is {shown(labels.tolist()[unknown[0]])} in row {unknown[0]} ({len(unknown)} "
+            f"such rows in all), which is none of the classes of the fit: {', '.join(repr(label) for label in place)}"
         )
     return np.array([float(place[label]) for label in labels.tolist()])
 

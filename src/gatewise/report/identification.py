@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.names import Names
 from gatewise.fit.result import FitResult
 from gatewise.fit.status import FitStatus
 from gatewise.ops.standardiser import Standardiser
@@ -13,6 +13,7 @@ from gatewise.report.tables import number, separated_experts
 
 __all__ = ["Direction", "Standardised", "directions", "separations", "standardised_features"]
 
+_SETTLED = "settled by taking the last one as the reference"
 # Entries of a direction below this share of its length are not named.
 _NAMED = 0.1
 _MOST_NAMED = 4
@@ -34,6 +35,11 @@ class Direction:
     sentence: str
     remark: str = ""
     is_warning: bool = False
+
+    @property
+    def is_convention(self) -> bool:
+        """Whether taking the last expert as the reference settles it, so that nothing is open."""
+        return self.remark == _SETTLED
 
     @property
     def dimensions(self) -> str:
@@ -58,7 +64,7 @@ class Standardised:
     scale: str
 
 
-def directions(result: FitResult) -> list[Direction]:
+def directions(result: FitResult, names: Names) -> list[Direction]:
     """The null directions of a fit: symmetries of the model, what a selection alone depends on, and any others.
 
     The gate of one expert has nothing to say, so that nothing of it could be identified: it is left out.
@@ -67,20 +73,20 @@ def directions(result: FitResult) -> list[Direction]:
     pinned = {f"{gate.name} {symmetry.name}: {symmetry.sentence}" for symmetry in gate.symmetries() if symmetry.pins}
     experts = result.model.experts.name
     found = [
-        Direction(count, _readable(sentence), "settled by taking the last one as the reference" * (sentence in pinned))
+        Direction(count, _readable(sentence), _SETTLED * (sentence in pinned))
         for sentence, count in space.sentences
         if count and (result.model.n_experts > 1 or sentence.startswith(f"{experts} "))
     ]
-    labels = _labels(result)
     if len(space.by_selection):
+        labels = result.coordinates.entry_names(names.features, names.gate_features)
         moved = np.flatnonzero(np.abs(space.by_selection).max(axis=0) > _NAMED)
-        names = ", ".join(labels[entry] for entry in moved[:_MOST_NAMED])
+        listed = ", ".join(labels[entry] for entry in moved[:_MOST_NAMED])
         more = f" and {len(moved) - _MOST_NAMED} more" if len(moved) > _MOST_NAMED else ""
         act = "acts" if len(moved) == 1 else "act"
-        sentence = f"{names}{more} {act} only through which experts are selected: the objective is flat between jumps"
+        sentence = f"{listed}{more} {act} only through which experts are selected: the objective is flat between jumps"
         found.append(Direction(len(space.by_selection), sentence, "by selection only", is_warning=True))
     for row in space.further[:_MOST_DIRECTIONS]:
-        sentence = f"along {_named(labels, row)}, in the fit’s own units"
+        sentence = f"along {_named(result, names, row)}, in the fit’s own units"
         found.append(Direction(1, sentence, "not explained by a symmetry", is_warning=True))
     rest = len(space.further) - _MOST_DIRECTIONS
     if rest > 0:
@@ -126,22 +132,12 @@ def _standardised(part: str, features: list[str], scaler: Standardiser | None) -
     ]
 
 
-def _labels(result: FitResult) -> list[str]:
-    coordinates = result.coordinates
-    if isinstance(coordinates, ModuleCoordinates):
-        return coordinates.labels()
-    # Of linear channels θ and the quantities correspond one to one.
-    names = [[f"x{j}" for j in range(part.n_features)] for part in (result.model.experts, result.model.gate)]
-    return [f"{q.component}: {q.term}" for q in coordinates.quantities(names[0], names[1], "y")]
-
-
-def _named(labels: list[str], direction: np.ndarray) -> str:
-    """The largest entries of a direction as a sum."""
-    order = np.argsort(-np.abs(direction), kind="stable")
-    named = [entry for entry in order[:_MOST_NAMED] if abs(direction[entry]) > _NAMED]
-    terms = " ".join(f"{direction[entry]:+.2g}·{labels[entry]}" for entry in named)
-    more = np.abs(direction[order[len(named) :]]).max(initial=0.0) > _NAMED
-    return terms.replace("-", "−") + (" and smaller parts" if more else "")
+def _named(result: FitResult, names: Names, direction: np.ndarray) -> str:
+    """What changes most along a direction, as a sum."""
+    along = names.along(result.coordinates, result.model.family, result.theta, direction)
+    moved = [(speed, name) for speed, name in along if abs(speed) > _NAMED]
+    terms = " ".join(f"{speed:+.2g}".replace("-", "−") + f"·{name}" for speed, name in moved[:_MOST_NAMED])
+    return terms + (" and smaller parts" if len(moved) > _MOST_NAMED else "")
 
 
 def _readable(sentence: str) -> str:

@@ -56,7 +56,9 @@ def render_report(
     groups = tables.parameters(evidence, level)
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
-    directions = identification.directions(result)
+    directions = identification.directions(result, evidence.estimator.names_)
+    if all(direction.is_convention for direction in directions):
+        directions = []
     return rendered(
         "report.html",
         version=gatewise.__version__,

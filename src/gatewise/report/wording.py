@@ -49,7 +49,11 @@ def subtitle(evidence: Evidence, data_name: str | None) -> str:
     if not evidence.is_likelihood:
         parts.append("fitted by least squares")
     if evidence.offset is not None:
-        parts.append("with an offset")
+        named = evidence.estimator.names_.offset
+        parts.append("with an offset" if named in (None, "offset") else f"with the offset {named}")
+    weights = evidence.estimator.names_.weights
+    if weights not in (None, "sample_weight"):
+        parts.append(f"weights {weights}")
     parts.append(f"{evidence.n_rows:,} rows" + (f" of {data_name}" if data_name else ""))
     return " · ".join(parts)
 
@@ -67,7 +71,7 @@ def criteria_note(evidence: Evidence) -> str:
             f"has no likelihood, and no criteria made of one.{_prior_note(evidence)}"
         )
     joint = " The likelihood is that of target and gate features together." if model.gate.is_joint else ""
-    return f"{against}{joint} Of AIC, BIC and ICL smaller is better.{_prior_note(evidence)}"
+    return f"{against}{joint} Of AIC, BIC and ICL (by entropy) smaller is better.{_prior_note(evidence)}"
 
 
 def _prior_note(evidence: Evidence) -> str:

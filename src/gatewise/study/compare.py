@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.study.design import StudyDesign
 from gatewise.study.slope_fit import (
     LEAST_SIZES,
@@ -205,10 +206,10 @@ def compare(
     rows = tuple(checked_rows(*each) for each in (first, second))
     pairs = _method_pairs(designs, first_method, second_method)
     if first[1] is second[1] and all(one == other for one, other in pairs):
-        raise InputError(f"both sides are the method {pairs[0][0]!r} of one study: name two different methods")
+        raise InputError(f"both sides are the method {shown(pairs[0][0])} of one study: name two different methods")
     common = [name for name in measures_of(designs[0], rows[0]) if name in measures_of(designs[1], rows[1])]
     if measures is not None and (unknown := [name for name in measures if name not in common]):
-        raise InputError(f"the sides do not both have {unknown[0]!r}: in common are {', '.join(common) or 'none'}")
+        raise InputError(f"the sides do not both have {shown(unknown[0])}: in common are {', '.join(common) or 'none'}")
     if not common:
         raise InputError(
             "the two sides have no measure in common: give the same name to losses that are to be compared"

@@ -10,6 +10,7 @@ from typing import Self
 from pydantic import Field, ValidationError, model_validator
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.study.tables import (
     MOST_NUMBERS,
     Covariates,
@@ -148,7 +149,7 @@ class StudyDesign(Table):
         for method in self.methods:
             if method.name == name:
                 return method
-        raise InputError(f"there is no method {name!r}: there are {', '.join(each.name for each in self.methods)}")
+        raise InputError(f"there is no method {shown(name)}: there are {', '.join(each.name for each in self.methods)}")
 
     def digest(self) -> str:
         """SHA-256 of all that decides on the rows: two studies with one digest have the same rows."""

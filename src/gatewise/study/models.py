@@ -12,6 +12,7 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit import Constraints
 from gatewise.gates import HierarchicalGate, TopKGate
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
 from gatewise.study.design import StudyDesign
@@ -80,10 +81,10 @@ def _draw(seed: int, name: str, shape: tuple[int, ...], table: Mapping[str, Any]
     if unknown or kind not in _DRAWS or not isinstance(scale, int | float) or scale < 0.0:
         raise InputError(
             f"{name} must be numbers, or {{draw = one of {', '.join(_DRAWS)}, scale = a number, rows = how many experts"
-            f"}}, not {dict(table)}"
+            f"}}, not {shown(dict(table))}"
         )
     if isinstance(rows, bool) or not isinstance(rows, int) or not 0 <= rows <= shape[0]:
-        raise InputError(f"{name}: rows must be a whole number between 0 and {shape[0]}, not {rows!r}")
+        raise InputError(f"{name}: rows must be a whole number between 0 and {shape[0]}, not {shown(rows)}")
     key = (_DRAWN, zlib.crc32(name.encode()))
     values = scale * np.random.default_rng(np.random.SeedSequence(seed, spawn_key=key)).normal(size=shape)
     if kind != "normal":
@@ -134,9 +135,8 @@ def at_truth(design: StudyDesign, truth: MixtureOfExperts, method: Method, cells
     for what, own, wanted in (("gate", found.gate, model.gate), ("experts", found.experts, model.experts)):
         if type(own) is not type(wanted) or repr(own) != repr(wanted):
             raise InputError(
-                f"method {method.name}: the fitted {what}, {wanted!r}, have other parameters than the truth's, "
-                f"{own!r}: "
-                f"give the {what}' parameters, or start from the data (starts.near = 0)"
+                f"method {method.name}: the fitted {what}, {shown(wanted)}, have other parameters than the truth's, "
+                f"{shown(own)}: give the {what}' parameters, or start from the data (starts.near = 0)"
             )
     return found
 
@@ -192,14 +192,14 @@ def holds(method: Method, model: MixtureOfExperts) -> dict[str, np.ndarray]:
         match = re.fullmatch(r"([a-z0-9_.]+?)(?:\[(\d+)\])?", text)
         name = match.group(1) if match else text
         if match is None or name not in own:
-            raise InputError(f"method {method.name} holds {text!r}: there are {', '.join(own)}")
+            raise InputError(f"method {method.name} holds {shown(text)}: there are {', '.join(own)}")
         mask = found.setdefault(name, np.zeros(tuple(own[name].shape), dtype=bool))
         if match.group(2) is None:
             mask[...] = True
         elif int(match.group(2)) < len(mask):
             mask[int(match.group(2))] = True
         else:
-            raise InputError(f"method {method.name} holds {text!r}: {name} has {len(mask)} rows")
+            raise InputError(f"method {method.name} holds {shown(text)}: {name} has {len(mask)} rows")
     return found
 
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from gatewise.exceptions import GatewiseError, InputError
 from gatewise.fit import FitOptions, StartRecord, fit
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.threads import single_threaded
 from gatewise.study.descent import descend, objective_at
@@ -66,8 +67,8 @@ class Task:
             if n in design.all_sizes() and replicate < design.replicates:
                 return cls(design.method(method).name, n, replicate)
         raise InputError(
-            f"{key!r} is no key of this study: keys are METHOD/N/REPLICATE with a size of the design and a replicate "
-            f"from 0 to {design.replicates - 1}, such as {all_tasks(design)[0].key}"
+            f"{shown(key)} is no key of this study: keys are METHOD/N/REPLICATE with a size of the design and a "
+            f"replicate from 0 to {design.replicates - 1}, such as {all_tasks(design)[0].key}"
         )
 
 
@@ -114,7 +115,7 @@ class Laboratory:
         measure_fit(self.true_measure, self.true_measure, self._losses)
         named = {name for name, _ in self.truth.named_parameters()}
         if unknown := sorted(set(design.box) - named):
-            raise InputError(f"box speaks of {unknown[0]!r}: there are {', '.join(sorted(named))}")
+            raise InputError(f"box speaks of {shown(unknown[0])}: there are {', '.join(sorted(named))}")
 
     def run(self, task: Task) -> Row:
         """The row of a task; a failure is a row too, with the status FAILED and its reason."""

@@ -7,6 +7,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.gates import GaussianGate
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.study.design import StudyDesign
 
@@ -47,7 +48,7 @@ def inputs(design: StudyDesign, truth: MixtureOfExperts, n: int, generator: np.r
         return np.linspace(law.low, law.high, n)[:, None]
     gate = truth.gate
     if not isinstance(gate, GaussianGate) or not gate.is_joint:
-        raise InputError(f'covariates: the law "gate" needs a joint Gaussian gate, and the true gate is {gate!r}')
+        raise InputError(f'covariates: the law "gate" needs a joint Gaussian gate, and the true gate is {shown(gate)}')
     atoms = {name: value.double().numpy() for name, value in gate.atoms().items()}
     weights = np.exp(atoms["gate_log_weight"] - atoms["gate_log_weight"].max())
     chosen = generator.choice(truth.n_experts, size=n, p=weights / weights.sum())

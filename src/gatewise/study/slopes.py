@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.study.design import StudyDesign
 from gatewise.study.measures import MEASURES
 from gatewise.study.slope_fit import LEAST_SIZES, STATISTICS, FittedLine, Sample, fit_lines, statistics_of
@@ -55,7 +56,7 @@ def slopes(design: StudyDesign, rows: pd.DataFrame, measures: Sequence[str] | No
     wanted = measures_of(design, rows) if measures is None else list(measures)
     there = measures_of(design, rows)
     if measures is not None and (unknown := [name for name in wanted if name not in there]):
-        raise InputError(f"no row has the measure {unknown[0]!r}: there are {', '.join(there) or 'none'}")
+        raise InputError(f"no row has the measure {shown(unknown[0])}: there are {', '.join(there) or 'none'}")
     good = chosen(rows, np.array(rows["status"] != FAILED))
     found: list[Slope] = []
     points: list[Points] = []
@@ -88,12 +89,14 @@ def checked_rows(design: StudyDesign, rows: pd.DataFrame) -> pd.DataFrame:
         InputError: as `slopes`.
     """
     if missing := [name for name in _KEY if name not in rows.columns]:
-        raise InputError(f"the rows have no column {missing[0]!r}: a study's rows have {', '.join(_KEY)} and measures")
+        raise InputError(
+            f"the rows have no column {shown(missing[0])}: a study's rows have {', '.join(_KEY)} and measures"
+        )
     if rows.empty:
         raise InputError("the study has no rows yet: run it first")
     known = {method.name for method in design.methods}
     if strange := sorted(set(rows["method"]) - known):
-        raise InputError(f"the rows speak of the method {strange[0]!r}: the design has {', '.join(sorted(known))}")
+        raise InputError(f"the rows speak of the method {shown(strange[0])}: the design has {', '.join(sorted(known))}")
     seen: set[tuple[Any, ...]] = set()
     for task in zip(rows["method"], rows["n"], rows["replicate"], strict=True):
         if task in seen:

@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 from gatewise.exceptions import InputError, OutputError
 from gatewise.files import write_file
 from gatewise.io.tables import parquet_table
+from gatewise.messages import shown
 from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Row, Task
 
@@ -297,7 +298,9 @@ def _refuse_strangers(folder: Path) -> None:
         raise InputError(f"{folder} cannot be used for a study: {(error.strerror or str(error)).lower()}") from None
     strangers = [name for name in entries if name not in ("parts", ".lock") and not name.endswith(".partial")]
     if strangers:
-        raise InputError(f"{folder} is not empty and holds no study (it has {strangers[0]!r}): choose another folder")
+        raise InputError(
+            f"{folder} is not empty and holds no study (it has {shown(strangers[0])}): choose another folder"
+        )
 
 
 def _cannot_write(folder: Path, error: OSError) -> OutputError:

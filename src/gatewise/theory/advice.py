@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 __all__ = ["Advice", "AdviceRow", "Known", "advice_table", "advise"]
 
@@ -174,7 +175,7 @@ def advise(
         linear 2.0 measured | not identified: a, b
     """
     if not 0.0 < error < 1.0:
-        raise InputError(f"the error must lie between 0 and 1, not {error!r}")
+        raise InputError(f"the error must lie between 0 and 1, not {shown(error)}")
     table = advice_table()
     for what, asked, known in (
         ("objective", objective, [row.objective for row in table]),
@@ -182,9 +183,7 @@ def advise(
         ("kind of experts", experts, [row.experts for row in table if row.experts != "any"]),
     ):
         if asked is not None and asked not in known:
-            raise InputError(
-                f"nothing is known about the {what} {asked!r}: choose one of {', '.join(sorted(set(known)))}"
-            )
+            raise InputError(f"nothing is known about the {what} {shown(asked)}: {choose(asked, sorted(set(known)))}")
     rows = [
         row
         for row in table

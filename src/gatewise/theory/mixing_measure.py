@@ -14,6 +14,7 @@ from scipy.special import expit
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.standardiser import Standardiser
 
@@ -104,7 +105,8 @@ class MixingMeasure:
         for name in parameters:
             if name != "variance" and not name.startswith(("gate_", "expert_", "dispersion_")):
                 raise InputError(
-                    f"unknown entry {name!r}: names begin with 'gate_', 'expert_' or 'dispersion_', or are 'variance'"
+                    f"unknown entry {shown(name)}: names begin with 'gate_', 'expert_' or 'dispersion_', or are "
+                    "'variance'"
                 )
         if (parameters.get("variance", np.ones(1)) < 0.0).any():
             raise InputError("a variance is negative: give the square of the scale, not its logarithm")

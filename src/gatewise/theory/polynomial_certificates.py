@@ -9,6 +9,7 @@ from typing import Any, Literal, cast
 import sympy
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.theory.polynomial_system import order_sums
 
 __all__ = [
@@ -202,7 +203,9 @@ def attempt_elimination(m: int, seconds: float) -> Attempt:
         InputError: m is below 2 or the limit is not positive.
     """
     if m < 2 or not seconds > 0:
-        raise InputError(f"an elimination needs m of at least 2 and a positive time limit, not {m!r} and {seconds!r}")
+        raise InputError(
+            f"an elimination needs m of at least 2 and a positive time limit, not {shown(m)} and {shown(seconds)}"
+        )
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_eliminate, args=(m, sender), daemon=True)

@@ -9,6 +9,7 @@ from typing import Any
 import sympy
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["PolynomialSystem", "order_sums", "order_term", "polynomial_system"]
 
@@ -67,7 +68,7 @@ def polynomial_system(m: int, r: int, d: int = 1) -> PolynomialSystem:
     """
     for name, value in (("m", m), ("r", r), ("d", d)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"{name} must be a positive integer, not {value!r}")
+            raise InputError(f"{name} must be a positive integer, not {shown(value)}")
     atoms = range(1, m + 1)
     weights = tuple(sympy.Symbol(f"w{i}", positive=True) for i in atoms)
     gates, slopes = (

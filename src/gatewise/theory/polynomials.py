@@ -7,6 +7,7 @@ from typing import Any
 import sympy
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.theory.polynomial_certificates import (
     EliminationCertificate,
     SignChangeCertificate,
@@ -172,8 +173,8 @@ def r_bar(m: int) -> RBar:
 def _require_atoms(m: int) -> None:
     if isinstance(m, bool) or not isinstance(m, int) or m < 2:
         raise InputError(
-            f"m must be an integer of at least 2, the fitted atoms in one cell, not {m!r}: with one atom in the cell "
-            "nothing can cancel, and every exponent is 1"
+            f"m must be an integer of at least 2, the fitted atoms in one cell, not {shown(m)}: with one atom in the "
+            "cell nothing can cancel, and every exponent is 1"
         )
     if m > _MOST_ATOMS:
         raise InputError(f"m is {m:,}: the solution is checked in exact arithmetic for up to {_MOST_ATOMS} atoms")

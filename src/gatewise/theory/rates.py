@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.theory.rate_table import Rate, Remedy, Role, Theorem, r_bar_value, rate_table
 
 __all__ = ["Comparison", "ProvedRates", "RateRow", "proved_rates"]
@@ -330,11 +331,11 @@ def _require_known(gate: str, experts: str, family: str | None, objective: str) 
     _require_registered("gate", gate)
     _require_registered("expert", experts)
     if objective not in ("likelihood", "least_squares"):
-        raise InputError(f'the objective must be "likelihood" or "least_squares", not {objective!r}')
+        raise InputError(f'the objective must be "likelihood" or "least_squares", not {shown(objective)}')
     if objective == "least_squares":
         if family is not None:
             raise InputError(
-                f"least squares has no family, but {family!r} was given: leave it out, or choose the likelihood"
+                f"least squares has no family, but {shown(family)} was given: leave it out, or choose the likelihood"
             )
     elif family is None:
         raise InputError("the likelihood needs a family: give one, for instance gaussian, or choose least squares")
@@ -367,7 +368,7 @@ def _numbers(true_k: int | None, fit_k: int | None) -> tuple[int | None, str | N
         raise InputError("the true and the fitted number of experts go together: give both or neither")
     for name, value in (("true", true_k), ("fitted", fit_k)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise InputError(f"the {name} number of experts must be a positive integer, not {value!r}")
+            raise InputError(f"the {name} number of experts must be a positive integer, not {shown(value)}")
     if fit_k < true_k:
         raise InputError(
             f"{fit_k} fitted experts cannot represent {true_k} true ones: the model is misspecified and no theorem "
@@ -455,4 +456,4 @@ def _finite(exponent: float | None) -> float | None:
 
 def _require_error(error: float) -> None:
     if not 0.0 < error < 1.0:
-        raise InputError(f"the error must lie between 0 and 1, not {error!r}")
+        raise InputError(f"the error must lie between 0 and 1, not {shown(error)}")

@@ -12,6 +12,7 @@ import sympy
 from sympy import Expr, Symbol
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.theory.identifiability.expressions import FamilyFormula, Formula, TheoryParameter
 from gatewise.theory.identifiability.parts import Numbers, Part
 
@@ -94,8 +95,8 @@ class AtomFunction:
         twice = sorted(label for label, n in Counter(labels).items() if n > 1)
         if twice:
             raise InputError(
-                f"the gate and the experts both have a parameter called {twice[0]!r}: rename one, so that derivatives "
-                "can be told apart"
+                f"the gate and the experts both have a parameter called {shown(twice[0])}: rename one, so that "
+                "derivatives can be told apart"
             )
 
     @property

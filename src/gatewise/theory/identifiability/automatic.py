@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.gates import Gate
+from gatewise.messages import shown
 from gatewise.ops.component import Component
 from gatewise.ops.parameters import Parameters, prefixed
 from gatewise.theory.identifiability.expressions import TheoryParameter
@@ -146,8 +147,8 @@ class AutomaticGate:
         for name, block in torch.func.jacrev(logit)(own).items():
             if name in gate.per_expert and len(own[name]) > 1 and bool((block[:, 1:] != 0.0).any()):
                 raise InputError(
-                    f"the logit of an expert of the {gate.name!r} gate depends on {name!r} of the others: derivatives "
-                    "of one atom are not defined; give the score of one atom as a Formula"
+                    f"the logit of an expert of the {gate.name!r} gate depends on {shown(name)} of the others: "
+                    "derivatives of one atom are not defined; give the score of one atom as a Formula"
                 )
 
     @property

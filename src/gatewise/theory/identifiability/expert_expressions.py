@@ -13,6 +13,7 @@ from gatewise.experts.feed_forward import FeedForwardExperts
 from gatewise.experts.linear import LinearExperts
 from gatewise.experts.polynomial import PolynomialExperts
 from gatewise.experts.polynomial_basis import PolynomialBasisExperts
+from gatewise.messages import shown
 from gatewise.theory.identifiability.expressions import ACTIVATIONS, Formula, TheoryParameter, inputs, vector
 
 __all__ = ["expert_formula", "ridge"]
@@ -47,7 +48,7 @@ def ridge(n_features: int, activation: str = "tanh") -> Formula:
     function = ACTIVATIONS.get(activation) if isinstance(activation, str) else None
     if function is None:
         known = ", ".join(sorted(ACTIVATIONS))
-        raise InputError(f"there is no formula for the activation {activation!r}: choose one of {known}")
+        raise InputError(f"there is no formula for the activation {shown(activation)}: choose one of {known}")
     if n_features < 1:
         raise InputError("a ridge expert needs a feature: take constant experts without")
     x, weight, bias = inputs(n_features), vector("a", n_features), TheoryParameter("b")

@@ -15,6 +15,7 @@ from gatewise.experts import CallableExperts, Experts, build_experts
 from gatewise.experts.polynomial import PolynomialExperts
 from gatewise.families import Family, build_family
 from gatewise.gates import Gate, build_gate
+from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.theory.global_copies import GlobalCopy, global_copies
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
@@ -227,19 +228,19 @@ def _squares(study: Study, is_normalised: bool) -> Squares:
 
 def _check(family: object, objective: str | None, digits: int) -> None:
     if objective not in (None, "likelihood", "least_squares"):
-        raise InputError(f"objective must be 'likelihood' or 'least_squares', not {objective!r}")
+        raise InputError(f"objective must be 'likelihood' or 'least_squares', not {shown(objective)}")
     if objective == "least_squares" and family is not None:
         raise InputError("least squares has no family: leave out the family, or the objective")
     if objective == "likelihood" and family is None:
         raise InputError("a likelihood needs a family: name one, as family='gaussian'")
     if isinstance(digits, bool) or not isinstance(digits, int) or not _LEAST_DIGITS <= digits <= _MOST_DIGITS:
-        raise InputError(f"digits must be a whole number from {_LEAST_DIGITS} to {_MOST_DIGITS}, not {digits!r}")
+        raise InputError(f"digits must be a whole number from {_LEAST_DIGITS} to {_MOST_DIGITS}, not {shown(digits)}")
 
 
 def _size(gate: str | Gate | Formula, experts: str | Experts | Formula, n_features: int | None) -> int:
     for what, part, kinds in (("gate", gate, (str, Gate, Formula)), ("experts", experts, (str, Experts, Formula))):
         if not isinstance(part, kinds):
-            raise InputError(f"{what} must be a name, a {kinds[1].__name__} or a Formula, not {part!r}")
+            raise InputError(f"{what} must be a name, a {kinds[1].__name__} or a Formula, not {shown(part)}")
     sizes = {
         what: len(part.x) if isinstance(part, Formula) else part.n_features
         for what, part in (("gate", gate), ("experts", experts))
@@ -247,7 +248,7 @@ def _size(gate: str | Gate | Formula, experts: str | Experts | Formula, n_featur
     }
     if n_features is not None:
         if isinstance(n_features, bool) or not isinstance(n_features, int) or n_features < 1:
-            raise InputError(f"n_features must be a whole number of at least 1, not {n_features!r}")
+            raise InputError(f"n_features must be a whole number of at least 1, not {shown(n_features)}")
         if n_features > _MOST_PARAMETERS:
             raise InputError(
                 f"n_features is {n_features:,}: an atom has at least as many parameters, and at most "
@@ -318,7 +319,7 @@ def _pinned(at: Mapping[str, float] | None, atom: AtomFunction) -> dict[str, Fra
     found = {}
     for label, value in (at or {}).items():
         if label not in atom.labels:
-            raise InputError(f"there is no parameter {label!r} to hold: an atom has {', '.join(atom.labels)}")
+            raise InputError(f"there is no parameter {shown(label)} to hold: an atom has {', '.join(atom.labels)}")
         if not math.isfinite(value):
             raise InputError(f"{label} must be held at a finite number, not {value}")
         found[label] = Fraction(str(value))

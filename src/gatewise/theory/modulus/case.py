@@ -9,6 +9,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.component import Component
 from gatewise.theory.modulus.design import ModulusDesign, problem_of, read_toml
@@ -201,7 +202,7 @@ def assign_values(what: str, module: Component, values: Mapping[str, Any]) -> No
     own = module.own_parameters()
     unknown = sorted(set(values) - set(own))
     if unknown:
-        raise InputError(f"the {what} has no parameter {unknown[0]!r}: it has {', '.join(own)}")
+        raise InputError(f"the {what} has no parameter {shown(unknown[0])}: {choose(unknown[0], own, 'it has')}")
     try:
         found = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
     except (TypeError, ValueError) as error:

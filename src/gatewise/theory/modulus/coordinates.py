@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.parameters import Parameters
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.weights import WeightBlock
@@ -171,4 +172,4 @@ class Coordinates:
         names = [str(label) for label in self.labels]
         if name in names:
             return names.index(name)
-        raise InputError(f"there is no coordinate {name!r}: there are {', '.join(names)}")
+        raise InputError(f"there is no coordinate {shown(name)}: there are {', '.join(names)}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.global_copies import copies_of
 from gatewise.theory.modulus.design import ModulusDesign
@@ -56,7 +57,7 @@ def verified_copy(
     rows = []
     for name in parameters:
         if not moved.get(name):
-            raise InputError(f"the copy does not differ from the truth in {name!r}")
+            raise InputError(f"the copy does not differ from the truth in {shown(name)}")
         kept = {own: by for own, by in moved.items() if by != 0.0}
         witness = Witness(abs(moved[name]), distance, finer, kept, (), (), is_given=True)
         nothing = np.nan

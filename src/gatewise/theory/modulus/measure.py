@@ -13,6 +13,7 @@ import numpy as np
 from joblib import Parallel, delayed
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.threads import single_threaded
@@ -114,7 +115,7 @@ def modulus(
         measured = {task.name.split("[")[0] for task in tasks} | {task.name for task in tasks}
         missing = [name for name in parameters if name not in measured]
         if missing:
-            raise InputError(f"no allocation has the coordinate {missing[0]!r}")
+            raise InputError(f"no allocation has the coordinate {shown(missing[0])}")
     stored = {i: read_row(out, task.identity) for i, task in enumerate(tasks)}
     done = {i: refitted(row, design.extrapolation) for i, row in stored.items() if row is not None}
     rest = [i for i in range(len(tasks)) if i not in done]

@@ -12,6 +12,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.modulus.coordinates import Coordinates, Label
 from gatewise.theory.modulus.design import ModulusDesign
@@ -154,7 +155,7 @@ class Problem:
             own = [i for i, label in enumerate(self.labels) if name in (label.name, str(label))]
             if not own:
                 known = ", ".join(dict.fromkeys(label.name for label in self.labels))
-                raise InputError(f"there is no parameter {name!r} to {what}: there are {known}")
+                raise InputError(f"there is no parameter {shown(name)} to {what}: there are {known}")
             found += own
         return found
 
@@ -233,7 +234,7 @@ class Problem:
         ]
         if not found:
             names = ", ".join(dict.fromkeys(label.name for label in self.labels))
-            raise InputError(f"there is no parameter {name!r}: there are {names}")
+            raise InputError(f"there is no parameter {shown(name)}: there are {names}")
         return found
 
     def first_atoms(self) -> set[int]:

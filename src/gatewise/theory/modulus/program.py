@@ -13,6 +13,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.fx.node import map_arg
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.theory.modulus.aten import ONLY_DOUBLE, OPERATIONS
 
@@ -52,7 +53,7 @@ class Program:
         if name not in OPERATIONS:
             raise InputError(
                 f"the modulus plays a module's operations back in 80-bit floats and does not know {node.target}: write "
-                f"the module with other operations, or add {name!r} to gatewise.theory.modulus.aten.OPERATIONS"
+                f"the module with other operations, or add {shown(name)} to gatewise.theory.modulus.aten.OPERATIONS"
             )
         args = _referred(node.args, places)
         kwargs = _referred(node.kwargs, places)

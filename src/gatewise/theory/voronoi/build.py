@@ -7,6 +7,7 @@ import numpy as np
 from scipy.special import logit
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.charts import Chart, chart_of
 from gatewise.theory.voronoi.kernel import FIXED, MOVE_CELLS, MOVE_ESTIMATE, MOVE_TRUTH, Problem
@@ -50,13 +51,13 @@ def check_pair(estimate: MixingMeasure, truth: MixingMeasure) -> None:
         one, other = getattr(estimate, what), getattr(truth, what)
         if one != other:
             raise InputError(
-                f"the estimate's {what} is {one!r} and the truth's {other!r}: compare measures of one model"
+                f"the estimate's {what} is {shown(one)} and the truth's {shown(other)}: compare measures of one model"
             )
     for name in _DEFINING:
         if name in estimate.options and name in truth.options and estimate.options[name] != truth.options[name]:
             raise InputError(
-                f"the estimate's gate has {name}={estimate.options[name]!r} and the truth's "
-                f"{truth.options[name]!r}: compare measures of one model"
+                f"the estimate's gate has {name}={shown(estimate.options[name])} and the truth's "
+                f"{shown(truth.options[name])}: compare measures of one model"
             )
     if estimate.units != truth.units:
         raise InputError(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.charts import Chart
 
@@ -52,14 +53,14 @@ class Setting:
             InputError: it is missing, or not one number.
         """
         if self.r is None or isinstance(self.r, Mapping) or callable(self.r):
-            raise InputError(f"this loss has an exponent of its own: give one number r ≥ 1, not {self.r!r}")
+            raise InputError(f"this loss has an exponent of its own: give one number r ≥ 1, not {shown(self.r)}")
         return _exponent(self.r, 1)
 
 
 def _exponent(r: Exponents, size: int) -> float:
     value = r[size] if isinstance(r, Mapping) else r(size) if callable(r) else r
     if isinstance(value, bool) or not value >= 1.0 or value == float("inf"):
-        raise InputError(f"an exponent must be at least 1 and finite, not {value!r}: below 1 a loss is not convex")
+        raise InputError(f"an exponent must be at least 1 and finite, not {shown(value)}: below 1 a loss is not convex")
     return float(value)
 
 
@@ -138,7 +139,7 @@ class _Kinds(Mapping[str, LossKind]):
         try:
             return self._kinds[name]
         except (KeyError, TypeError):
-            raise InputError(f"unknown loss {name!r}: choose one of {', '.join(self._kinds)}") from None
+            raise InputError(f"unknown loss {shown(name)}: {choose(name, self._kinds)}") from None
 
     def __contains__(self, name: object) -> bool:
         return name in self._kinds

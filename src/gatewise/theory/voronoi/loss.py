@@ -3,6 +3,7 @@
 from typing import get_args
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.build import Cells, SymmetryChoice, check_pair
@@ -99,7 +100,9 @@ def _chosen(kind: str, truth: MixingMeasure, top_k: int | None) -> tuple[LossKin
             )
         return KINDS[kind], 0
     if isinstance(most, bool) or not isinstance(most, int) or not 1 <= most <= truth.n_atoms:
-        raise InputError(f"top_k must be a whole number between 1 and the truth's {truth.n_atoms} atoms, not {most!r}")
+        raise InputError(
+            f"top_k must be a whole number between 1 and the truth's {truth.n_atoms} atoms, not {shown(most)}"
+        )
     sparse = KINDS[_TOP_K_FORMS.get(kind, kind)]
     return (sparse if sparse.misfit(truth) is None else KINDS[kind]), most
 
@@ -109,7 +112,7 @@ def _check(
 ) -> None:
     for name, value, allowed in (("symmetry", symmetry, get_args(SymmetryChoice)), ("cells", cells, get_args(Cells))):
         if value not in allowed:
-            raise InputError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {value!r}")
+            raise InputError(f"{name} must be one of {', '.join(map(repr, allowed))}, not {shown(value)}")
     check_pair(estimate, truth)
     reason = kind.misfit(truth)
     if reason is not None:
