@@ -5,6 +5,17 @@ from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
 from gatewise.nn.layer import SparseMoE
 from gatewise.nn.router import Router
+from gatewise.nn.schedules import TopKSchedule
 from gatewise.nn.selection import Selection
 
-__all__ = ["GLUBank", "MLPBank", "NetworkBank", "Router", "Selection", "SparseMoE", "dispatch", "initialise_router"]
+__all__ = [
+    "GLUBank",
+    "MLPBank",
+    "NetworkBank",
+    "Router",
+    "Selection",
+    "SparseMoE",
+    "TopKSchedule",
+    "dispatch",
+    "initialise_router",
+]
