@@ -47,6 +47,8 @@ class Router(nn.Module):
     ) -> None:
         super().__init__()
         selection = Selection() if selection is None else selection
+        if not isinstance(gate, Gate):
+            raise InputError(f"a router needs a gate of gatewise.gates, not {type(gate).__name__}")
         limit = gate.most_routing_features
         if limit is not None and gate.n_features > limit:
             raise InputError(
