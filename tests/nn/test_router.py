@@ -141,7 +141,12 @@ def test_a_gate_fitted_to_a_table_is_the_same_class():
         (lambda: Router(SoftmaxGate(4, 4), jitter=1.0), "jitter must lie between 0 and 1"),
         (lambda: Router(SoftmaxGate(4, 4))(torch.zeros(2, 5)), "the gate reads 4 features, and the tokens have 5"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "zeros"), "method must be one of 'normal'"),
-        (lambda: initialise_router(SoftmaxGate(4, 4), std=0.0), "std must be positive"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), std=0.0), "std must be a positive number, not 0.0"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), std="small"), "std must be a positive number, not 'small'"),
+        (lambda: initialise_router(SoftmaxGate(1, 4), "orthonormal"), "on a line there are two directions"),
+        (lambda: initialise_router(SoftmaxGate(1, 4), "data", data=torch.randn(9, 1)), "on a line"),
+        (lambda: initialise_router(torch.nn.Linear(4, 4)), "pass a router or its gate, not Linear"),
+        (lambda: Router(torch.nn.Linear(4, 4)), "a router needs a gate of gatewise.gates, not Linear"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data"), "pass the tokens as data"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.ones(9, 4)), "1 different finite tokens"),
     ],
@@ -227,3 +232,18 @@ def test_it_compiles_in_one_graph(dtype):
     router, x = router_of("laplace", 8).to(dtype), tokens(20)
     compiled = torch.compile(router, backend="aot_eager", fullgraph=True)
     torch.testing.assert_close(compiled(x)[1], router(x)[1])
+
+
+@by_name
+@pytest.mark.parametrize("method", ["normal", "orthonormal", "data"])
+def test_the_same_seed_gives_the_same_bits(name, method):
+    data = tokens(300)
+    # Rows that are not finite are no tokens, and a row twice is one.
+    data[::7], data[1::7] = float("nan"), data[2]
+    first, second = (router_of(name, 8, method, data=data if method == "data" else None) for _ in range(2))
+    low = deepcopy(first).bfloat16()
+    initialise_router(low, method, data=data if method == "data" else None, generator=torch.Generator().manual_seed(1))
+    for a, b, c in zip(first.parameters(), second.parameters(), low.parameters(), strict=True):
+        assert torch.isfinite(a).all()
+        assert torch.equal(a, b)
+        assert torch.equal(a.bfloat16(), c)
