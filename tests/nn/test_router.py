@@ -146,6 +146,14 @@ def test_a_gate_fitted_to_a_table_is_the_same_class():
         (lambda: initialise_router(SoftmaxGate(1, 4), "orthonormal"), "on a line there are two directions"),
         (lambda: initialise_router(SoftmaxGate(1, 4), "data", data=torch.randn(9, 1)), "on a line"),
         (lambda: initialise_router(torch.nn.Linear(4, 4)), "pass a router or its gate, not Linear"),
+        (
+            lambda: Router(build_gate("top_k", 65, 4, inner="quadratic", n_active=2, select_on="logit")),
+            "the top_k gate has d² numbers for each expert and routes up to d = 64",
+        ),
+        (lambda: Router(build_gate("hierarchical", 65, 4, inner="quadratic")), "the hierarchical gate has d² numbers"),
+        (lambda: Router(build_gate("hierarchical", 65, 4, outer="quadratic")), "the hierarchical gate has d² numbers"),
+        (lambda: Router(SoftmaxGate(4, 4), 2), "pass a selection, as Selection.top_k=2., not 2"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.tensor(1.0)), "tokens are a single number"),
         (lambda: Router(torch.nn.Linear(4, 4)), "a router needs a gate of gatewise.gates, not Linear"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data"), "pass the tokens as data"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.ones(9, 4)), "1 different finite tokens"),
@@ -247,3 +255,8 @@ def test_the_same_seed_gives_the_same_bits(name, method):
         assert torch.isfinite(a).all()
         assert torch.equal(a, b)
         assert torch.equal(a.bfloat16(), c)
+
+
+def test_parts_without_matrices_route_at_any_length():
+    assert build_gate("hierarchical", 100, 4, outer="laplace", inner="cosine").most_routing_features is None
+    assert build_gate("hierarchical", 8, 4, outer="quadratic").most_routing_features == 64

@@ -108,6 +108,11 @@ class TopKGate(Gate):
         return self.n_active
 
     @property
+    def most_routing_features(self) -> int | None:
+        """The inner gate's."""
+        return self.inner.most_routing_features
+
+    @property
     def _is_dense(self) -> bool:
         return self.n_active == self.n_experts
 

@@ -78,8 +78,9 @@ def initialise_router(
 
 def _rows(data: Tensor, n: int, d: int, generator: torch.Generator | None) -> Tensor:
     """N different tokens (n, d), on the CPU."""
-    if data.shape[-1] != d:
-        raise InputError(f"the gate reads {d} features, and the tokens have {data.shape[-1]}")
+    if data.ndim == 0 or data.shape[-1] != d:
+        found = "are a single number" if data.ndim == 0 else f"have {data.shape[-1]}"
+        raise InputError(f"the gate reads {d} features, and the tokens {found}")
     tokens = data.detach().reshape(-1, d).cpu().float()
     order = torch.randperm(len(tokens), generator=generator)
     chosen: list[Tensor] = []

@@ -82,8 +82,10 @@ class Router(nn.Module):
         """Refuse a selection that does not fit the gate or the bias.
 
         Raises:
-            InputError: K, the groups or the bias do not fit.
+            InputError: K, the groups or the bias do not fit, or it is no selection.
         """
+        if not isinstance(selection, Selection):
+            raise InputError(f"pass a selection, as Selection(top_k=2), not {selection!r}")
         selection.check(self.n_experts)
         own = self.gate.own_top_k
         if own is not None and selection.top_k > own:
