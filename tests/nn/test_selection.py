@@ -78,6 +78,9 @@ def test_equal_logits_are_spread_over_the_experts():
     for top_k in (1, 2, 3):
         _, indices = Selection(top_k=top_k, ties="spread")(torch.zeros(24, 8))
         assert torch.bincount(indices.reshape(-1), minlength=8).tolist() == [3 * top_k] * 8
+    for top_groups, group_score in itertools.product((1, 2, 3, 4), ("two_largest", "largest")):
+        selection = Selection(n_groups=4, top_groups=top_groups, group_score=group_score, ties="spread")
+        assert torch.bincount(selection(torch.zeros(24, 8))[1].reshape(-1), minlength=8).tolist() == [6] * 8
     # Where nothing ties it changes nothing.
     logits = torch.randn(50, 8, generator=torch.Generator().manual_seed(0))
     assert torch.equal(Selection(ties="spread")(logits)[1], Selection()(logits)[1])

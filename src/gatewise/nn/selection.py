@@ -231,8 +231,10 @@ class Selection:
         """The experts of all groups but the best, a mask (T, E)."""
         groups = value.unflatten(-1, (self.n_groups, -1))
         total = groups.topk(2, -1).values.sum(-1) if self.group_score == "two_largest" else groups.amax(-1)
-        stay = torch.zeros_like(total, dtype=torch.bool).scatter(-1, _largest(total, self.top_groups, self.ties), True)
-        return ~stay.repeat_interleave(groups.shape[-1], -1)
+        size = groups.shape[-1]
+        best = _largest(total, self.top_groups, self.ties, each=size)
+        stay = torch.zeros_like(total, dtype=torch.bool).scatter(-1, best, True)
+        return ~stay.repeat_interleave(size, -1)
 
     def _mixed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         indices = logits.detach().sort(dim=-1, descending=True, stable=True).indices[:, : self.top_k]
@@ -261,12 +263,12 @@ class Selection:
         return weights / weights.sum(-1, keepdim=True).clamp_min(floor), indices
 
 
-def _largest(choice: Tensor, k: int, ties: Ties) -> Tensor:
-    """Indices of the k largest of each row, (T, E) ↦ (T, k)."""
+def _largest(choice: Tensor, k: int, ties: Ties, each: int = 1) -> Tensor:
+    """Indices of the k largest of each row, (T, E) ↦ (T, k); with "spread" every `each` tokens begin at another."""
     if ties == "any":
         return choice.topk(k, -1).indices
     n_tokens, n_experts = choice.shape
-    turn = torch.arange(n_tokens, device=choice.device).unsqueeze(-1) % n_experts
+    turn = torch.arange(n_tokens, device=choice.device).unsqueeze(-1) // each % n_experts
     turned = (torch.arange(n_experts, device=choice.device) + turn) % n_experts
     order = choice.gather(-1, turned).sort(dim=-1, descending=True, stable=True).indices[:, :k]
     return turned.gather(-1, order)
