@@ -1,6 +1,8 @@
 """Losses of balance against plain sums, and the bias that moves once for each step, whatever is recomputed."""
 
 import math
+import pickle
+from copy import deepcopy
 from dataclasses import replace
 
 import pytest
@@ -177,5 +179,107 @@ def test_it_evens_the_load():
 def test_what_cannot_be_balanced():
     with pytest.raises(InputError, match="has no bias: make it with correction_bias=True"):
         BiasBalancer(Router(SoftmaxGate(3, 4)))
-    with pytest.raises(InputError, match="the rate must be positive"):
+    with pytest.raises(InputError, match="rate must be a positive number"):
         BiasBalancer(balanced_router(), rate=0.0)
+
+
+LOGITS = {
+    "no token": torch.zeros(0, E),
+    "some left out": torch.tensor([[-torch.inf, -torch.inf, 1.0, 2.0, 0.0]] * 3),
+    "all left out": torch.full((3, E), -torch.inf),
+    "huge": torch.full((3, E), 1e30),
+}
+SELECTIONS = [
+    Selection(),
+    Selection(score="sigmoid", renormalise="none"),
+    Selection(score="sqrt_softplus"),
+    Selection(cap=2.0),
+    Selection(method="expert_choice"),
+    Selection(method="sparse_mixer", renormalise="none"),
+]
+
+
+def pooled_twice(routing):
+    return pooled_balance_loss([routing, routing])
+
+
+@pytest.mark.parametrize("loss", [balance_loss, pooled_twice, importance_loss, router_z_loss])
+@pytest.mark.parametrize("logits", LOGITS.values(), ids=LOGITS)
+@pytest.mark.parametrize("selection", SELECTIONS, ids=lambda s: f"{s.method} {s.score}")
+def test_every_loss_is_finite(loss, logits, selection):
+    if loss is router_z_loss and (logits.abs() > 1e20).all() and len(logits):
+        # (10³⁰)² is beyond float32, and (−∞)² infinite.
+        return
+    shift = torch.zeros(E, requires_grad=True)
+    z = logits + shift
+    value = loss(Routing(z, *selection(z), selection))
+    value.backward()
+    assert torch.isfinite(value)
+    assert torch.isfinite(shift.grad).all()
+
+
+def test_weights_that_are_all_zero_or_tiny():
+    indices = torch.tensor([[0, 1]] * 3)
+    for size, expected in ((0.0, 0.0), (1e-30, 1.5)):
+        weights = torch.full((3, 2), size, requires_grad=True)
+        # Two of five have all: E/2 − 1.
+        value = importance_loss(Routing(torch.zeros(3, E), weights, indices, Selection()))
+        value.backward()
+        assert value.item() == pytest.approx(expected, rel=1e-5)
+        assert torch.isfinite(weights.grad).all()
+
+
+def test_slots_that_expert_choice_leaves_empty_are_no_load():
+    selection = Selection(method="expert_choice")
+    layers = []
+    for seed in range(2):
+        logits = (1.0 + 4.0 * seed) * torch.randn(10, E, generator=torch.Generator().manual_seed(seed))
+        layers.append(Routing(logits, *selection(logits), selection))
+        assert torch.bincount(layers[-1].slots, minlength=E).tolist() == [4] * E
+        # Every expert has the same load, and the scores sum to 1.
+        assert float(balance_loss(layers[-1])) == pytest.approx(1.0, rel=1e-6)
+    assert layers[0].indices.shape != layers[1].indices.shape
+    assert float(pooled_balance_loss(layers)) == pytest.approx(2.0, rel=1e-6)
+
+
+def test_a_load_of_what_is_no_expert():
+    for indices, sentence in (
+        (torch.tensor([0, 5]), "between 0 and 4, and one is 5"),
+        (torch.tensor([0, -1]), "between 0 and 4, and one is -1"),
+        (torch.tensor([0.0]), "indices must be of int64"),
+    ):
+        with pytest.raises(InputError, match=sentence):
+            load(indices, E)
+
+
+def test_copies_are_not_watched():
+    """An average of the weights that is evaluated meanwhile is no load; and a watched model can be saved."""
+    router, x = balanced_router(), torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    balancer = BiasBalancer(router, rate=0.01)
+    with recording(router) as calls:
+        for other in (deepcopy(router), pickle.loads(pickle.dumps(router))):
+            assert torch.equal(other(x)[0], router(x)[0])
+    assert len(calls[""]) == 2
+    assert int(balancer._counts[0].sum()) == 100
+
+
+def test_small_steps_move_the_bias_of_a_model_in_bfloat16():
+    router, x = balanced_router().bfloat16(), torch.randn(50, 6, generator=torch.Generator().manual_seed(1))
+    router.correction_bias.copy_(torch.tensor([0.5, -0.5, 0.5, -0.5]))
+    before = router.correction_bias.clone()
+    balancer = BiasBalancer(router, rate=1e-3)
+    router(x)
+    balancer.step()
+    moved = router.correction_bias - before
+    assert moved.abs().max() > 4e-4
+    assert abs(float(moved.sum())) < 1e-6
+
+
+def test_recordings_may_lie_in_each_other():
+    router, x = balanced_router(), torch.randn(5, 6)
+    with recording(router) as outer:
+        router(x)
+        with recording(router) as inner:
+            router(x)
+        router(x)
+    assert (len(outer[""]), len(inner[""])) == (3, 1)

@@ -215,7 +215,21 @@ def test_two_processes_average_their_gradients(tmp_path):
         (lambda: SparseMoE(D, SoftmaxGate(8, 4)), "tokens have d = 16, the gate reads 8 features"),
         (lambda: SparseMoE(D, SoftmaxGate(D, 4), GLUBank(5, D, 8)), "the router has 4 experts, the bank 5"),
         (lambda: SparseMoE(D, SoftmaxGate(D, 4), "moe"), "experts must be a bank or one of 'mlp', 'glu'"),
-        (lambda: SparseMoE(D, SoftmaxGate(D, 4), capacity=0.0), "capacity must be positive"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), capacity=0.0), "capacity must be a positive number"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), capacity="all"), "capacity must be a positive number, not 'all'"),
+        (lambda: SparseMoE(D, SoftmaxGate(D, 4), capacity=True), "capacity must be a positive number, not True"),
+        (lambda: SparseMoE(D, Router(SoftmaxGate(D, 4), Selection(method="expert_choice")), capacity=1.0), "leave out"),
+        (lambda: SparseMoE(D, n_experts=0), "n_experts must be a whole number from 1 on, not 0"),
+        (lambda: SparseMoE(D, n_experts=-1), "n_experts must be a whole number"),
+        (lambda: SparseMoE(D, n_experts=4.0), "n_experts must be a whole number"),
+        (lambda: SparseMoE(16.0, n_experts=4), "d must be a whole number"),
+        (lambda: SparseMoE(D, n_experts=4, path="fast"), "the path must be one of 'auto'"),
+        (lambda: SparseMoE(D, 5, n_experts=4), "a router needs a gate of gatewise.gates, not int"),
+        (lambda: SparseMoE(D, torch.nn.Linear(D, 4), n_experts=4), "a router needs a gate"),
+        (lambda: SparseMoE(D, "softmax", 5, n_experts=4), "experts must be a bank or one of"),
+        (lambda: layer_of()(torch.tensor(1.0)), "not a single number"),
+        (lambda: layer_of().bfloat16()(tokens(3)), "tokens are torch.float32 and the experts torch.bfloat16: cast"),
+        (lambda: layer_of()(tokens(3).double()), "tokens are torch.float64 and the experts torch.float32: cast"),
         (lambda: SparseMoE(D, SoftmaxGate(D, 4), n_shared=-1), "n_shared must be a whole number"),
         (lambda: SparseMoE(D, "nothing", n_experts=4), "nothing"),
         (lambda: GLUBank(0, D, 8), "n_experts must be a whole number"),
@@ -228,3 +242,93 @@ def test_two_processes_average_their_gradients(tmp_path):
 def test_what_cannot_be_has_its_sentence(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+@pytest.mark.parametrize("path", ["sorted", "grouped", "dense", "naive"])
+@pytest.mark.parametrize("autocast", [False, True])
+def test_a_batch_of_padding_alone(path, autocast):
+    """Its output is 0, and all parameters have a gradient, so that ranks with and without tokens wait for the same."""
+    layer, x = layer_of(path=path, n_shared=1, capacity=1.0), tokens(2, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        y, empty = layer(x, torch.zeros(2, 3, dtype=torch.bool)), layer(x[:0])
+        assert y.dtype == empty.dtype == layer(x).dtype
+    assert torch.equal(y, torch.zeros_like(y))
+    assert empty.shape == (0, 3, D)
+    (y.sum() + empty.sum()).backward()
+    for name, parameter in layer.named_parameters():
+        assert parameter.grad is not None, name
+        assert (parameter.grad == 0.0).all(), name
+
+
+@pytest.mark.parametrize("method", ["top_k", "expert_choice"])
+def test_none_or_one_token(method):
+    layer = SparseMoE(D, Router(SoftmaxGate(D, E), Selection(method=method)), hidden=HIDDEN)
+    for shape in ((0, D), (1, D), (D,)):
+        assert layer(torch.ones(shape)).shape == shape
+
+
+def test_shapes_on_the_meta_device():
+    assert layer_of(n_shared=1).to("meta")(torch.empty(2, 3, D, device="meta")).shape == (2, 3, D)
+
+
+def test_what_was_dropped_is_forgotten_with_the_capacity():
+    layer = layer_of(capacity=1e-9)
+    layer(tokens(20))
+    # Each of the six takes one.
+    assert layer.n_dropped == 40 - E
+    layer.capacity = 1e300
+    layer(tokens(20))
+    assert layer.n_dropped == 0
+    layer.capacity = 1e-9
+    layer(tokens(20))
+    layer.capacity = None
+    layer(tokens(20))
+    assert layer.n_dropped == 0
+
+
+def test_the_same_bits_again():
+    layer, x = layer_of(), tokens(300)
+    found = []
+    for _ in range(2):
+        layer.zero_grad()
+        y = layer(x)
+        y.square().sum().backward()
+        found.append([y, *(parameter.grad.clone() for parameter in layer.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def sent(**changes):
+    """What `dispatch` makes of four good arguments, but for the changes."""
+    good = {
+        "bank": MLPBank(E, D, HIDDEN),
+        "x": tokens(5),
+        "weights": torch.full((5, 2), 0.5),
+        "indices": torch.tensor([[0, 1]] * 5),
+    }
+    return dispatch(**{**good, **changes})
+
+
+@pytest.mark.parametrize("path", ["sorted", "grouped", "dense", "naive"])
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"x": torch.zeros(5, 3)}, "tokens must be .T, 16."),
+        ({"x": torch.zeros(1, 5, D)}, "tokens must be .T, 16."),
+        ({"x": torch.zeros(3, D)}, "must both be .T, K. with T = 3 tokens"),
+        ({"weights": torch.ones(5, 1)}, "must both be .T, K."),
+        ({"indices": torch.tensor([[0, 1]] * 4)}, "must both be .T, K."),
+        ({"indices": torch.tensor([[0, 6]] * 5)}, "between 0 and 5, and they go from 0 to 6"),
+        ({"indices": torch.tensor([[-1, 1]] * 5)}, "between 0 and 5, and they go from -1 to 1"),
+        ({"indices": torch.zeros(5, 2)}, "indices must be of int64, not torch.float32"),
+        ({"x": torch.zeros(5, D, dtype=torch.bfloat16)}, "tokens are torch.bfloat16 and the experts torch.float32"),
+        ({"x": torch.zeros(5, D, dtype=torch.int64)}, "tokens are torch.int64 and the experts torch.float32"),
+    ],
+)
+def test_what_cannot_be_sent_has_its_sentence(path, changes, sentence):
+    with pytest.raises(InputError, match=sentence):
+        sent(path=path, **changes)
+
+
+def test_indices_may_be_short_integers():
+    for path in ("sorted", "grouped", "dense", "naive"):
+        assert sent(path=path, indices=torch.tensor([[0, 1]] * 5, dtype=torch.int32)).shape == (5, D)

@@ -1,5 +1,7 @@
 """Routers choose in float32 whatever the network computes in, and start with work for every expert."""
 
+from copy import deepcopy
+
 import pytest
 import torch
 
@@ -139,7 +141,20 @@ def test_a_gate_fitted_to_a_table_is_the_same_class():
         (lambda: Router(SoftmaxGate(4, 4), jitter=1.0), "jitter must lie between 0 and 1"),
         (lambda: Router(SoftmaxGate(4, 4))(torch.zeros(2, 5)), "the gate reads 4 features, and the tokens have 5"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "zeros"), "method must be one of 'normal'"),
-        (lambda: initialise_router(SoftmaxGate(4, 4), std=0.0), "std must be positive"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), std=0.0), "std must be a positive number, not 0.0"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), std="small"), "std must be a positive number, not 'small'"),
+        (lambda: initialise_router(SoftmaxGate(1, 4), "orthonormal"), "on a line there are two directions"),
+        (lambda: initialise_router(SoftmaxGate(1, 4), "data", data=torch.randn(9, 1)), "on a line"),
+        (lambda: initialise_router(torch.nn.Linear(4, 4)), "pass a router or its gate, not Linear"),
+        (
+            lambda: Router(build_gate("top_k", 65, 4, inner="quadratic", n_active=2, select_on="logit")),
+            "the top_k gate has d² numbers for each expert and routes up to d = 64",
+        ),
+        (lambda: Router(build_gate("hierarchical", 65, 4, inner="quadratic")), "the hierarchical gate has d² numbers"),
+        (lambda: Router(build_gate("hierarchical", 65, 4, outer="quadratic")), "the hierarchical gate has d² numbers"),
+        (lambda: Router(SoftmaxGate(4, 4), 2), "pass a selection, as Selection.top_k=2., not 2"),
+        (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.tensor(1.0)), "tokens are a single number"),
+        (lambda: Router(torch.nn.Linear(4, 4)), "a router needs a gate of gatewise.gates, not Linear"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data"), "pass the tokens as data"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "data", data=torch.ones(9, 4)), "1 different finite tokens"),
     ],
@@ -147,3 +162,101 @@ def test_a_gate_fitted_to_a_table_is_the_same_class():
 def test_what_cannot_be_has_its_sentence(make, sentence):
     with pytest.raises(InputError, match=sentence):
         make()
+
+
+def test_a_gate_put_in_later_is_the_one_that_routes():
+    """Of another class too, and in every precision; a copy has its own."""
+    router, x = router_of("softmax", 8).bfloat16(), tokens(20)
+    router.gate = router_of("laplace", 8).gate
+    router.bfloat16()
+    expected = Router(deepcopy(router.gate).float())(x)
+    torch.testing.assert_close(router(x), expected, rtol=0.0, atol=0.0)
+    copy = deepcopy(router)
+    with torch.no_grad():
+        next(copy.gate.parameters()).mul_(3.0)
+    assert not torch.equal(copy(x)[0], expected[0])
+    assert torch.equal(router(x)[0], expected[0])
+
+
+@by_name
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_shapes_on_the_meta_device(name, dtype):
+    router = router_of(name, 8).to("meta", dtype)
+    logits, weights, indices = router(torch.empty(3, 5, D, device="meta"))
+    assert (logits.shape, weights.shape, indices.shape) == ((3, 5, 8), (3, 5, 2), (3, 5, 2))
+
+
+@by_name
+def test_torch_func_takes_a_router_apart(name):
+    router, x = router_of(name, 8), tokens(6)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(lambda t: router(t)[1])(x), router(x)[1], rtol=0.0, atol=1e-5)
+    parameters = dict(router.named_parameters())
+    found = torch.func.grad(lambda p: torch.func.functional_call(router, p, (x,))[1][:, 0].sum())(parameters)
+    router(x)[1][:, 0].sum().backward()
+    for key, value in router.named_parameters():
+        expected = torch.zeros_like(value) if value.grad is None else value.grad
+        torch.testing.assert_close(found[key], expected, rtol=1e-5, atol=1e-5)
+
+
+@by_name
+@pytest.mark.parametrize("shape", [(0, D), (3, 0, D), (D,), (1, D)])
+def test_none_or_one_token(name, shape):
+    router, x = router_of(name, 8), torch.ones(shape, requires_grad=True)
+    _, weights, indices = router(x)
+    assert weights.shape == indices.shape == (*shape[:-1], 2)
+    weights.sum().backward()
+    assert torch.isfinite(x.grad).all()
+
+
+def test_the_bias_stays_in_float32_where_the_model_is_cast():
+    router = Router(SoftmaxGate(4, 3), correction_bias=True)
+    router.correction_bias.copy_(torch.tensor([0.501, -0.5005, -0.0005]))
+    before = router.correction_bias.clone()
+    for cast in (router.bfloat16(), router.half(), deepcopy(router).to(torch.bfloat16)):
+        assert cast.gate.weight.dtype != torch.float32
+        assert torch.equal(cast.correction_bias, before)
+    assert router.double().correction_bias.dtype == torch.float64
+
+
+def test_a_selection_put_in_later_must_fit():
+    router = Router(build_gate("top_k", 4, 4, n_active=2))
+    router.selection = Selection(top_k=3)
+    with pytest.raises(InputError, match="the top_k gate gives weight to 2 experts, not to 3"):
+        router(torch.zeros(2, 4))
+    with pytest.raises(InputError, match="has no use for a correction bias"):
+        Router(SoftmaxGate(4, 4), Selection(method="expert_choice"), correction_bias=True)
+    for jitter in ("much", float("nan"), True):
+        with pytest.raises(InputError, match="jitter must lie"):
+            Router(SoftmaxGate(4, 4), jitter=jitter)
+    with pytest.raises(InputError, match="the tokens are a single number"):
+        Router(SoftmaxGate(4, 4))(torch.tensor(1.0))
+
+
+# Dynamo looks at `.grad` of everything that it traces, and torch warns of that.
+@pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor:UserWarning")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_it_compiles_in_one_graph(dtype):
+    router, x = router_of("laplace", 8).to(dtype), tokens(20)
+    compiled = torch.compile(router, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(x)[1], router(x)[1])
+
+
+@by_name
+@pytest.mark.parametrize("method", ["normal", "orthonormal", "data"])
+def test_the_same_seed_gives_the_same_bits(name, method):
+    data = tokens(300)
+    # Rows that are not finite are no tokens, and a row twice is one.
+    data[::7], data[1::7] = float("nan"), data[2]
+    first, second = (router_of(name, 8, method, data=data if method == "data" else None) for _ in range(2))
+    low = deepcopy(first).bfloat16()
+    initialise_router(low, method, data=data if method == "data" else None, generator=torch.Generator().manual_seed(1))
+    for a, b, c in zip(first.parameters(), second.parameters(), low.parameters(), strict=True):
+        assert torch.isfinite(a).all()
+        assert torch.equal(a, b)
+        assert torch.equal(a.bfloat16(), c)
+
+
+def test_parts_without_matrices_route_at_any_length():
+    assert build_gate("hierarchical", 100, 4, outer="laplace", inner="cosine").most_routing_features is None
+    assert build_gate("hierarchical", 8, 4, outer="quadratic").most_routing_features == 64

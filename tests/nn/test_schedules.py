@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import SoftmaxGate
+from gatewise.gates import SoftmaxGate, build_gate
 from gatewise.nn import Router, Selection, TopKSchedule
 
 
@@ -41,10 +41,30 @@ def test_it_goes_on_where_it_was_saved():
     ("options", "sentence"),
     [
         ({"end": 0, "steps": 3}, "top_k must be a whole number from 1 on"),
-        ({"end": 2, "steps": 0}, "at least one step"),
+        ({"end": 2, "steps": 0}, "steps must be a whole number from 1 on"),
         ({"end": 2, "steps": 3, "start": 17}, "top_k is 17, and there are only 16 experts"),
     ],
 )
 def test_what_cannot_be(options, sentence):
     with pytest.raises(InputError, match=sentence):
         TopKSchedule(router_of(), **options)
+
+
+def test_a_sparse_gate_starts_at_its_own_k():
+    router = Router(build_gate("top_k", 4, 8, n_active=4))
+    schedule = TopKSchedule(router, end=1, steps=2)
+    assert router.selection.top_k == 4
+    assert (router(torch.randn(5, 4))[1] > 0.0).all()
+    schedule.step()
+    assert router.selection.top_k == 2
+    with pytest.raises(InputError, match="gives weight to 4 experts, not to 5"):
+        TopKSchedule(router, end=1, steps=2, start=5)
+
+
+@pytest.mark.parametrize("change", [{"start": 17}, {"steps": 0}, {"n_steps": "four"}, {"n_steps": -1}, {"end": 0}])
+def test_a_state_that_cannot_be_changes_nothing(change):
+    schedule = TopKSchedule(router_of(), end=2, steps=10)
+    before = schedule.state_dict()
+    with pytest.raises(InputError, match=r"must be a whole number|there are only 16 experts"):
+        schedule.load_state_dict({**before, **change})
+    assert schedule.state_dict() == before

@@ -137,6 +137,12 @@ class HierarchicalGate(Gate):
         outer = self.outer(x)
         return torch.cat([outer[..., g : g + 1] + gate(x) for g, gate in enumerate(self._inner)], dim=-1)
 
+    @property
+    def most_routing_features(self) -> int | None:
+        """The least of its parts'."""
+        limits = [gate.most_routing_features for gate in (self.outer, *self._inner)]
+        return min((limit for limit in limits if limit is not None), default=None)
+
     def place(self, direction: Tensor, point: Tensor) -> None:
         """Each part as it does itself: the outer gate at the mean of each group's."""
         groups = self._groups

@@ -14,6 +14,7 @@ from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
+from gatewise.ops.readable import readable
 
 Selection = Literal["slope", "logit"]
 
@@ -107,6 +108,11 @@ class TopKGate(Gate):
         return self.n_active
 
     @property
+    def most_routing_features(self) -> int | None:
+        """The inner gate's."""
+        return self.inner.most_routing_features
+
+    @property
     def _is_dense(self) -> bool:
         return self.n_active == self.n_experts
 
@@ -123,7 +129,7 @@ class TopKGate(Gate):
         """Whether each expert is among the K selected, (…, d) ↦ bool (…, k)."""
         score = self.selection_score(x).detach()
         # In float64, where fits differentiate through it by rows, without a look at the values.
-        if score.dtype != torch.float64 and not torch.compiler.is_compiling():
+        if score.dtype != torch.float64 and readable(score):
             selected = score >= score.topk(self.n_active, -1).values[..., -1:]
             if bool((selected.sum(-1) == self.n_active).all()):
                 return selected

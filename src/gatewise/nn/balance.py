@@ -4,7 +4,6 @@ f_e is the share of slots that went to expert e, P_e the mean of its scores norm
 tokens that are no padding. Where everything is even both are 1/E.
 """
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import positive
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
 from gatewise.ops.log_space import log_softmax, logsumexp
@@ -60,6 +60,12 @@ class Routing:
         """Log s (T, E)."""
         return self.selection.log_scores(self.selection.capped(self.logits), self.normalised)
 
+    @property
+    def slots(self) -> Tensor:
+        """The experts of all slots in one row, without the slots that expert choice left empty."""
+        every = self.selection.method != "expert_choice"
+        return self.indices.reshape(-1) if every else self.indices[self.weights > 0.0]
+
     def only(self, mask: Tensor) -> "Routing":
         """That of some tokens, a mask (T,) or of the tokens' own shape: those that are no padding.
 
@@ -75,12 +81,26 @@ class Routing:
 def load(indices: Tensor, n_experts: int, dtype: torch.dtype = torch.float32) -> Tensor:
     """The share of slots of each expert, f (E,), of indices of any shape; 0 without tokens.
 
+    Raises:
+        InputError: an index is no whole number from 0 to E − 1.
+
     Example:
         >>> load(torch.tensor([[0, 1], [0, 2]]), 4)
         tensor([0.5000, 0.2500, 0.2500, 0.0000])
     """
+    return _counts(indices, n_experts).to(dtype) / max(1, indices.numel())
+
+
+def _counts(indices: Tensor, n_experts: int) -> Tensor:
+    """How many slots each expert has, (E,) in int64."""
+    if indices.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"indices must be of int64, not {indices.dtype}")
+    if indices.numel() and int(indices.min()) < 0:
+        raise InputError(f"indices must lie between 0 and {n_experts - 1}, and one is {int(indices.min())}")
     counts = torch.bincount(indices.reshape(-1), minlength=n_experts)
-    return counts.to(dtype) / max(1, indices.numel())
+    if len(counts) > n_experts:
+        raise InputError(f"indices must lie between 0 and {n_experts - 1}, and one is {len(counts) - 1}")
+    return counts
 
 
 def mean_score(log_scores: Tensor) -> Tensor:
@@ -100,8 +120,12 @@ def balance_loss(routing: Routing) -> Tensor:
         >>> balance_loss(Routing(logits, *selection(logits), selection))
         tensor(1.0000)
     """
-    even, dtype = mean_score(routing.log_scores), routing.logits.dtype
-    return routing.n_experts * (load(routing.indices, routing.n_experts, dtype) * even).sum()
+    return _balance(routing.slots, routing.log_scores)
+
+
+def _balance(slots: Tensor, log_scores: Tensor) -> Tensor:
+    n_experts = log_scores.shape[-1]
+    return n_experts * (load(slots, n_experts, log_scores.dtype) * mean_score(log_scores)).sum()
 
 
 def pooled_balance_loss(routings: Sequence[Routing]) -> Tensor:
@@ -112,21 +136,22 @@ def pooled_balance_loss(routings: Sequence[Routing]) -> Tensor:
     """
     if len({(routing.n_experts, routing.selection, routing.normalised) for routing in routings}) != 1:
         raise InputError("layers can be pooled if there are some, with the same number of experts and one selection")
-    logits, weights, indices = (
-        torch.cat([getattr(routing, name) for routing in routings]) for name in ("logits", "weights", "indices")
-    )
-    return indices.shape[-1] * balance_loss(replace(routings[0], logits=logits, weights=weights, indices=indices))
+    slots = torch.cat([routing.slots for routing in routings])
+    log_scores = torch.cat([routing.log_scores for routing in routings])
+    return routings[0].selection.top_k * _balance(slots, log_scores)
 
 
 def importance_loss(routing: Routing) -> Tensor:
     """The squared coefficient of variation of the importance Σ_t w_te (Shazeer et al. 2017, arXiv:1701.06538).
 
-    The variance is that of the E numbers themselves, divided by E. 0 without tokens.
+    The variance is that of the E numbers themselves, divided by E. 0 without tokens, or where all weights are 0. With
+    K = 1 and weights divided by their sum all weights are 1, and there is no gradient: pass `renormalise="none"`.
     """
     weight = routing.weights
     total = weight.new_zeros(len(weight), routing.n_experts).scatter_add(-1, routing.indices, weight).sum(0)
     mean = total.mean()
-    return torch.where(mean > 0.0, (total - mean).square().mean() / mean.clamp_min(1e-30).square(), 0.0 * mean)
+    # The quotient before the square: the square of a small mean is 0.
+    return ((total - mean) / torch.where(mean > 0.0, mean, 1.0)).square().mean()
 
 
 def router_z_loss(routing: Routing) -> Tensor:
@@ -150,7 +175,9 @@ def routers_of(model: nn.Module) -> dict[str, Router]:
 def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
     """Within the block each router's calls are kept, with their gradients, for losses of balance.
 
-    A recomputation by checkpointing is not recorded again.
+    A recomputation by checkpointing is not recorded again. The first pass of a reentrant checkpoint has no gradients,
+    and so a loss of what is recorded there has none: checkpoint with `use_reentrant=False`. Copies of the model that
+    are made meanwhile are not recorded.
 
     Yields:
         For each router's name the `Routing` of each call, tokens of all axes in one.
@@ -167,7 +194,7 @@ def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
     """
     routers = routers_of(model)
     calls: dict[str, list[Routing]] = {name: [] for name in routers}
-    handles = [_on_call(router, calls[name].append) for name, router in routers.items()]
+    handles = [router.register_forward_hook(_Watch(calls[name].append)) for name, router in routers.items()]
     try:
         yield calls
     finally:
@@ -175,13 +202,19 @@ def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
             handle.remove()
 
 
-def _on_call(router: Router, keep: Callable[[Routing], None]) -> RemovableHandle:
-    def hook(module: nn.Module, inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
-        if not _is_recomputation():
-            logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
-            keep(Routing(logits, weights, indices, router.selection, router.normalised))
+class _Watch:
+    """A router's hook. A copy of the router, by deepcopy or pickle, is not watched: its hook keeps nothing."""
 
-    return router.register_forward_hook(hook)
+    def __init__(self, keep: Callable[[Routing], None] | None = None) -> None:
+        self._keep = keep
+
+    def __call__(self, router: Router, inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
+        if self._keep is not None and not _is_recomputation():
+            logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
+            self._keep(Routing(logits, weights, indices, router.selection, router.normalised))
+
+    def __reduce__(self) -> tuple[type["_Watch"], tuple[()]]:
+        return _Watch, ()
 
 
 def _is_recomputation() -> bool:
@@ -216,8 +249,7 @@ class BiasBalancer:
     """
 
     def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:
-        if not 0.0 < rate < math.inf:
-            raise InputError(f"the rate must be positive, not {rate!r}")
+        positive("rate", rate)
         self.rate = float(rate)
         self._routers = list(routers_of(model).items())
         for name, router in self._routers:
@@ -232,7 +264,7 @@ class BiasBalancer:
                 counts = torch.bincount(routing.indices.reshape(-1), minlength=router.n_experts)
                 self._counts[index] = self._counts[index].to(counts.device) + counts
 
-        return _on_call(router, keep)
+        return router.register_forward_hook(_Watch(keep))
 
     @torch.no_grad()
     def step(self) -> None:

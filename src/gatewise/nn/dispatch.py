@@ -6,7 +6,9 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import one_of
 from gatewise.nn.experts import NetworkBank
+from gatewise.ops.readable import readable
 
 __all__ = ["Dispatch", "dispatch", "grouped_is_possible"]
 
@@ -34,7 +36,8 @@ def dispatch(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor, pat
         (T, d) in the dtype of x. The weights multiply in the wider of both dtypes.
 
     Raises:
-        InputError: there is no such path, or grouped products are not possible here.
+        InputError: there is no such path, or grouped products are not possible here; the shapes or dtypes do not fit
+            each other; an index is none of an expert.
 
     Example:
         >>> from gatewise.nn import MLPBank
@@ -44,8 +47,12 @@ def dispatch(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor, pat
         >>> torch.allclose(dispatch(bank, x, weights, indices), (first + second) / 2)
         True
     """
-    if path not in get_args(Dispatch):
-        raise InputError(f"the path must be one of {', '.join(map(repr, get_args(Dispatch)))}, not {path!r}")
+    one_of("the path", path, get_args(Dispatch))
+    _check(bank, x, weights, indices)
+    indices = indices.long()
+    if path == "auto" and x.is_meta:
+        # Without numbers there is nothing to sort by.
+        path = "dense"
     if path == "auto":
         path = "grouped" if x.is_cuda and grouped_is_possible(bank, x) else "sorted"
     if path == "dense":
@@ -68,6 +75,32 @@ def grouped_is_possible(bank: NetworkBank, x: Tensor) -> bool:
     return hasattr(torch.nn.functional, "grouped_mm") and x.dtype in _GROUPED_DTYPES and aligned and same
 
 
+def _check(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor) -> None:
+    if x.ndim != 2 or x.shape[1] != bank.d:
+        raise InputError(f"tokens must be (T, {bank.d}), as the experts take them, not {tuple(x.shape)}")
+    if indices.ndim != 2 or len(indices) != len(x) or weights.shape != indices.shape:
+        raise InputError(
+            f"weights and indices must both be (T, K) with T = {len(x)} tokens, not {tuple(weights.shape)} and "
+            f"{tuple(indices.shape)}"
+        )
+    if indices.dtype not in (torch.int64, torch.int32):
+        raise InputError(f"indices must be of int64, not {indices.dtype}")
+    if indices.device.type == "cpu" and indices.numel() and readable(indices):
+        least, most = (int(end) for end in indices.aminmax())
+        if least < 0 or most >= bank.n_experts:
+            raise InputError(f"indices must lie between 0 and {bank.n_experts - 1}, and they go from {least} to {most}")
+    own = bank.weights()[0].dtype
+    if x.dtype != own and not _is_cast(x, own):
+        raise InputError(f"the tokens are {x.dtype} and the experts {own}: cast one of them, or run under autocast")
+
+
+def _is_cast(x: Tensor, own: torch.dtype) -> bool:
+    """Whether autocast brings tokens and weights to one dtype: it leaves float64 and whole numbers as they are."""
+    device, double = x.device.type, torch.float64 in (x.dtype, own)
+    available = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    return available and x.is_floating_point() and not double
+
+
 def _sorted(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor, grouped: bool) -> Tensor:
     n_slots = indices.shape[-1]
     experts = indices.reshape(-1)
@@ -78,11 +111,13 @@ def _sorted(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor, grou
         found = bank.grouped(tokens, counts.cumsum(0).to(torch.int32))
     else:
         parts = tokens.split(counts.tolist())
-        pairs = zip(bank.networks(), parts, strict=True)
-        found = torch.cat([network(part) for network, part in pairs if len(part)] or [tokens])
+        networks = bank.networks()
+        pairs = zip(networks, parts, strict=True)
+        # Without any token the first expert gets none, so that dtype and gradients are what they always are.
+        found = torch.cat([network(part) for network, part in pairs if len(part)] or [networks[0](tokens)])
     # Back in the tokens' order and summed over the slots: no two threads add to one row, so that the bits are the same.
     back = torch.empty_like(order).scatter(0, order, torch.arange(len(order), device=order.device))
-    slots = found[back].reshape(len(x), n_slots, -1)
+    slots = found[back].reshape(len(x), n_slots, bank.d)
     return (slots * weights.unsqueeze(-1)).sum(1).to(found.dtype)
 
 
@@ -97,8 +132,7 @@ def _naive(bank: NetworkBank, x: Tensor, weights: Tensor, indices: Tensor) -> Te
     dtype = x.dtype
     for expert, network in enumerate(bank.networks()):
         token, slot = (indices == expert).nonzero(as_tuple=True)
-        if len(token):
-            found = network(x[token])
-            dtype = found.dtype
-            total = total.index_add(0, token, found * weights[token, slot].unsqueeze(-1))
+        found = network(x[token])
+        dtype = found.dtype
+        total = total.index_add(0, token, found * weights[token, slot].unsqueeze(-1))
     return total.to(dtype)

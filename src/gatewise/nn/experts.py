@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from gatewise.exceptions import InputError
+from gatewise.nn.arguments import whole
 from gatewise.ops.activations import activation as activation_of
 
 __all__ = ["GLUBank", "MLPBank", "NetworkBank"]
@@ -32,8 +32,7 @@ class NetworkBank(nn.Module, ABC):
     def __init__(self, n_experts: int, d: int, hidden: int, activation: str) -> None:
         super().__init__()
         for name, value in (("n_experts", n_experts), ("d", d), ("hidden", hidden)):
-            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise InputError(f"{name} must be a whole number from 1 on, not {value!r}")
+            whole(name, value)
         self.n_experts = n_experts
         self.d = d
         self.hidden = hidden

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate
+from gatewise.nn.arguments import one_of, positive
 from gatewise.nn.router import Router
 
 __all__ = ["initialise_router"]
@@ -39,7 +40,8 @@ def initialise_router(
         generator: of the random numbers, on the CPU; torch's own if None.
 
     Raises:
-        InputError: the method is unknown, std is not positive, or there are fewer different tokens than experts.
+        InputError: the method is unknown or needs d ≥ 2, std is not positive, or there are fewer different tokens than
+            experts.
 
     Example:
         >>> from gatewise.gates import SoftmaxGate
@@ -52,13 +54,15 @@ def initialise_router(
                 [0., 0., 0., 1.]])
     """
     gate = router.gate if isinstance(router, Router) else router
-    if method not in get_args(Method):
-        raise InputError(f"method must be one of {', '.join(map(repr, get_args(Method)))}, not {method!r}")
-    if not 0.0 < std < math.inf:
-        raise InputError(f"std must be positive, not {std!r}")
+    if not isinstance(gate, Gate):
+        raise InputError(f"pass a router or its gate, not {type(gate).__name__}: a layer's is `layer.router`")
+    one_of("method", method, get_args(Method))
+    positive("std", std)
     if (method == "data") != (data is not None):
         raise InputError("pass the tokens as data with method='data', and only then")
     n, d = gate.n_experts, gate.n_features
+    if d == 1 and n > 1 and method != "normal":
+        raise InputError(f"on a line there are two directions, and {n} experts would share them: take method='normal'")
     if data is not None:
         rows = _rows(data, n, d, generator)
         mean = rows.mean(0)
@@ -68,14 +72,15 @@ def initialise_router(
         point = direction = std * torch.randn(n, d, generator=generator)
     else:
         point = direction = torch.cat([_orthonormal(d, generator) for _ in range(-(-n // d))])[:n] * std * math.sqrt(d)
-    like = next(gate.parameters())
-    gate.place(direction.to(like), point.to(like))
+    device = next(gate.parameters()).device
+    gate.place(direction.to(device), point.to(device))
 
 
 def _rows(data: Tensor, n: int, d: int, generator: torch.Generator | None) -> Tensor:
     """N different tokens (n, d), on the CPU."""
-    if data.shape[-1] != d:
-        raise InputError(f"the gate reads {d} features, and the tokens have {data.shape[-1]}")
+    if data.ndim == 0 or data.shape[-1] != d:
+        found = "are a single number" if data.ndim == 0 else f"have {data.shape[-1]}"
+        raise InputError(f"the gate reads {d} features, and the tokens {found}")
     tokens = data.detach().reshape(-1, d).cpu().float()
     order = torch.randperm(len(tokens), generator=generator)
     chosen: list[Tensor] = []

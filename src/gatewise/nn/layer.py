@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Callable
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate, build_gate
+from gatewise.nn.arguments import one_of, positive, whole
 from gatewise.nn.dispatch import Dispatch, dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
@@ -60,9 +62,13 @@ class SparseMoE(nn.Module):
         capacity: float | None = None,
     ) -> None:
         super().__init__()
-        size = n_experts or next((part.n_experts for part in (router, experts) if not isinstance(part, str)), None)
+        whole("d", d)
+        one_of("the path", path, get_args(Dispatch))
+        parts = (part for part in (router, experts) if isinstance(part, nn.Module))
+        size = next((part.n_experts for part in parts), None) if n_experts is None else n_experts
         if size is None:
             raise InputError("n_experts is missing: neither the router nor the experts say how many there are")
+        whole("n_experts", size)
         self.router = _router(router, d, size)
         self.experts = _bank(experts, d, size, hidden)
         if self.router.gate.n_features != d or self.experts.d != d:
@@ -75,10 +81,11 @@ class SparseMoE(nn.Module):
                 f"the router has {self.router.n_experts} experts, the bank {self.experts.n_experts}, and n_experts is "
                 f"{size}: they must agree"
             )
-        if isinstance(n_shared, bool) or not isinstance(n_shared, int) or n_shared < 0:
-            raise InputError(f"n_shared must be a whole number from 0 on, not {n_shared!r}")
-        if capacity is not None and not 0.0 < capacity < math.inf:
-            raise InputError(f"capacity must be positive, not {capacity!r}")
+        whole("n_shared", n_shared, least=0)
+        if capacity is not None:
+            positive("capacity", capacity)
+            if self.router.selection.method == "expert_choice":
+                raise InputError("with expert choice every expert takes its number of tokens: leave out the capacity")
         self.shared = (
             type(self.experts)(n_shared, d, self.experts.hidden, self.experts.activation) if n_shared else None
         )
@@ -88,7 +95,7 @@ class SparseMoE(nn.Module):
         self.n_dropped = 0
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """The layer's output for tokens (…, d), of the same shape and dtype.
+        """The layer's output for tokens (…, d), of the same shape and dtype, or under autocast in its dtype.
 
         Args:
             x: tokens.
@@ -96,10 +103,11 @@ class SparseMoE(nn.Module):
                 output is 0.
 
         Raises:
-            InputError: the shapes do not fit.
+            InputError: the shapes or dtypes do not fit, or a logit is not a number.
         """
-        if x.shape[-1] != self.d:
-            raise InputError(f"the layer takes tokens of length {self.d}, not {x.shape[-1]}")
+        if x.ndim == 0 or x.shape[-1] != self.d:
+            found = "a single number" if x.ndim == 0 else x.shape[-1]
+            raise InputError(f"the layer takes tokens of length {self.d}, not {found}")
         flat = x.reshape(-1, self.d)
         if mask is None:
             return self._tokens(flat).reshape(x.shape)
@@ -114,6 +122,7 @@ class SparseMoE(nn.Module):
 
     def _tokens(self, x: Tensor) -> Tensor:
         _, weights, indices = self.router(x)
+        self.n_dropped = 0
         if self.capacity is not None:
             weights = self._within_capacity(weights, indices, self.capacity)
         found = dispatch(self.experts, x, weights, indices, self.path)
@@ -125,7 +134,7 @@ class SparseMoE(nn.Module):
     def _within_capacity(self, weights: Tensor, indices: Tensor, capacity: float) -> Tensor:
         """The weights, 0 where an expert has had its part; first slots first, then tokens in their order."""
         n_tokens, n_slots = indices.shape
-        most = math.ceil(capacity * n_slots * n_tokens / self.experts.n_experts)
+        most = math.ceil(min(n_tokens, capacity * n_slots * n_tokens / self.experts.n_experts))
         # All first choices come before all second ones.
         experts = indices.T.reshape(-1)
         order = experts.argsort(stable=True)
@@ -150,10 +159,10 @@ def _router(router: Router | Gate | str, d: int, n_experts: int) -> Router:
 
 
 def _bank(experts: NetworkBank | str, d: int, n_experts: int, hidden: int | None) -> NetworkBank:
-    if not isinstance(experts, str):
+    if isinstance(experts, NetworkBank):
         if hidden is not None and hidden != experts.hidden:
             raise InputError(f"hidden is {hidden}, and the experts have {experts.hidden} units")
         return experts
-    if experts not in _BANKS:
+    if not isinstance(experts, str) or experts not in _BANKS:
         raise InputError(f"experts must be a bank or one of {', '.join(map(repr, _BANKS))}, not {experts!r}")
     return _BANKS[experts](n_experts, d, 4 * d if hidden is None else hidden)

@@ -1,6 +1,8 @@
 """A router: a gate and a selection, computed in float32 whatever the network computes in."""
 
-from typing import cast
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Self, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ class Router(nn.Module):
         gate: any gate that can route at its d. It is used as it is, not copied.
         selection: how K experts are chosen; by default the two with the largest weights.
         correction_bias: whether there is a bias b (E,) that acts on the choice only, a buffer that starts at 0 and that
-            `nn.balance.BiasBalancer` moves.
+            `nn.balance.BiasBalancer` moves. It stays in float32 where the model is cast to a shorter type.
         jitter: in training mode the gate sees x · u with u uniform on [1 − jitter, 1 + jitter], drawn for each number
             (Fedus, Zoph and Shazeer 2022, arXiv:2101.03961, section 2.4).
 
@@ -45,6 +47,8 @@ class Router(nn.Module):
     ) -> None:
         super().__init__()
         selection = Selection() if selection is None else selection
+        if not isinstance(gate, Gate):
+            raise InputError(f"a router needs a gate of gatewise.gates, not {type(gate).__name__}")
         limit = gate.most_routing_features
         if limit is not None and gate.n_features > limit:
             raise InputError(
@@ -53,17 +57,16 @@ class Router(nn.Module):
             )
         if gate.n_features < 1:
             raise InputError("a gate without features would send every token to the same experts")
-        selection.check(gate.n_experts)
-        if gate.own_top_k is not None and selection.top_k > gate.own_top_k:
-            raise InputError(f"the {gate.name} gate gives weight to {gate.own_top_k} experts, not to {selection.top_k}")
-        if not 0.0 <= jitter < 1.0:
+        if isinstance(jitter, bool) or not isinstance(jitter, int | float) or not 0.0 <= jitter < 1.0:
             raise InputError(f"jitter must lie between 0 and 1, not {jitter!r}")
         self.gate = gate
         self.selection = selection
         self.jitter = float(jitter)
+        # In a list, so that the gate's parameters are not named twice.
         self._logits = [_Logits(gate)]
         bias = torch.zeros(gate.n_experts, dtype=torch.float32) if correction_bias else None
         self.register_buffer("correction_bias", bias)
+        self.check(selection)
 
     @property
     def n_experts(self) -> int:
@@ -75,15 +78,40 @@ class Router(nn.Module):
         """Whether the gate's own weights are the softmax of its logits."""
         return self.gate.normaliser == "softmax"
 
+    def check(self, selection: Selection) -> None:
+        """Refuse a selection that does not fit the gate or the bias.
+
+        Raises:
+            InputError: K, the groups or the bias do not fit, or it is no selection.
+        """
+        if not isinstance(selection, Selection):
+            raise InputError(f"pass a selection, as Selection(top_k=2), not {selection!r}")
+        selection.check(self.n_experts)
+        own = self.gate.own_top_k
+        if own is not None and selection.top_k > own:
+            raise InputError(f"the {self.gate.name} gate gives weight to {own} experts, not to {selection.top_k}")
+        if self.correction_bias is not None:
+            selection.check_bias()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        before = self.correction_bias
+        super()._apply(fn, recurse)
+        after = self.correction_bias
+        if before is not None and after is not None and after.dtype in (torch.bfloat16, torch.float16):
+            # In bfloat16 a bias of 1/2 could not move by steps of 1/1000.
+            self.correction_bias = before.to(after.device)
+        return self
+
     def logits(self, x: Tensor) -> Tensor:
         """Logits z (…, E) in float32, or in float64 where inputs and gate are.
 
         Raises:
             InputError: x has another length than the gate's d.
         """
-        if x.shape[-1] != self.gate.n_features:
-            raise InputError(f"the gate reads {self.gate.n_features} features, and the tokens have {x.shape[-1]}")
-        with torch.autocast(x.device.type, enabled=False):
+        if x.ndim == 0 or x.shape[-1] != self.gate.n_features:
+            found = "are a single number" if x.ndim == 0 else f"have {x.shape[-1]}"
+            raise InputError(f"the gate reads {self.gate.n_features} features, and the tokens {found}")
+        with _without_autocast(x.device.type):
             stored = dict(self.gate.named_parameters())
             double = x.dtype == torch.float64 and all(value.dtype == torch.float64 for value in stored.values())
             dtype = torch.float64 if double else torch.float32
@@ -92,6 +120,8 @@ class Router(nn.Module):
                 x = x * torch.empty_like(x).uniform_(1.0 - self.jitter, 1.0 + self.jitter)
             if all(value.dtype == dtype for value in stored.values()):
                 return self.gate.logits(x)
+            if self._logits[0].gate is not self.gate:
+                self._logits = [_Logits(self.gate)]
             tensors = {f"gate.{name}": value.to(dtype) for name, value in stored.items()}
             tensors |= {
                 f"gate.{name}": value.to(dtype) if value.is_floating_point() else value
@@ -103,10 +133,12 @@ class Router(nn.Module):
         """Logits (…, E), weights (…, K) and indices (…, K) of tokens (…, d).
 
         Raises:
-            InputError: x has another length than the gate's d, or a logit is not a number.
+            InputError: x has another length than the gate's d, a logit is not a number, or the selection is a new one
+                that does not fit.
         """
+        self.check(self.selection)
         logits = self.logits(x)
-        with torch.autocast(x.device.type, enabled=False):
+        with _without_autocast(x.device.type):
             bias = None if self.correction_bias is None else self.correction_bias.to(logits.dtype)
             weights, indices = self.selection(logits, bias, self.normalised)
         return logits, weights, indices
@@ -114,6 +146,11 @@ class Router(nn.Module):
     def extra_repr(self) -> str:
         """The selection and the jitter."""
         return f"selection={self.selection}, jitter={self.jitter}"
+
+
+def _without_autocast(device: str) -> AbstractContextManager[object]:
+    """Autocast off, on devices that have one: "meta" has none."""
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 class _Logits(nn.Module):

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import whole
 from gatewise.nn.router import Router
 
 __all__ = ["TopKSchedule"]
@@ -22,7 +23,7 @@ class TopKSchedule:
         router: a router, whose selection is replaced at each step.
         end: K after `steps` steps.
         steps: how many calls of `step` it takes.
-        start: K at the beginning; all experts if None.
+        start: K at the beginning; if None all experts, or as many as a sparse gate gives weight to.
 
     Attributes:
         n_steps: how many steps have been taken.
@@ -41,16 +42,20 @@ class TopKSchedule:
     """
 
     def __init__(self, router: Router, end: int, steps: int, start: int | None = None) -> None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise InputError(f"a schedule needs at least one step, not {steps!r}")
+        most = router.gate.own_top_k or router.n_experts
         self.router = router
-        self.start = router.n_experts if start is None else start
+        self.start = most if start is None else start
         self.end = end
         self.steps = steps
         self.n_steps = 0
-        for k in (self.end, self.start):
-            replace(router.selection, top_k=k).check(router.n_experts)
+        self._check()
         self._set()
+
+    def _check(self) -> None:
+        whole("steps", self.steps)
+        whole("n_steps", self.n_steps, least=0)
+        for k in (self.end, self.start):
+            self.router.check(replace(self.router.selection, top_k=k))
 
     def top_k_at(self, step: int) -> int:
         """K after `step` steps."""
@@ -74,10 +79,15 @@ class TopKSchedule:
         """Continue where `state_dict` was taken.
 
         Raises:
-            InputError: an entry is missing or unknown.
+            InputError: an entry is missing, unknown or not what it may be; then nothing changes.
         """
         if set(state) != set(self.state_dict()):
             raise InputError(f"a schedule's state has {sorted(self.state_dict())}, not {sorted(state)}")
-        for name, value in state.items():
-            setattr(self, name, value)
+        before = self.state_dict()
+        vars(self).update(state)
+        try:
+            self._check()
+        except InputError:
+            vars(self).update(before)
+            raise
         self._set()

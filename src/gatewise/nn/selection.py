@@ -8,7 +8,9 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
-from gatewise.ops.log_space import log_softmax, logsumexp
+from gatewise.nn.arguments import one_of, positive, whole
+from gatewise.ops.log_space import log_softmax
+from gatewise.ops.readable import readable
 
 __all__ = ["Selection"]
 
@@ -45,6 +47,7 @@ class Selection:
             "softmax", "sigmoid" 1/(1 + e⁻ᶻ), "sqrt_softplus" √log(1 + eᶻ) (deepseek_v4).
         weights: from what the weights come: the scores, or the "softmax" or "sigmoid" of the chosen logits.
         renormalise: whether the weights are divided by their "sum", by max(sum, floor) ("floored_sum"), or not: "none".
+            With K = 1 the "sum" makes every weight 1, and the gate gets no gradient through it: take "none" (Switch).
         floor: of "floored_sum".
         factor: by which the weights are multiplied at last.
         n_groups: G; the experts lie in G groups of equal size, one after the other.
@@ -87,13 +90,13 @@ class Selection:
 
     def __post_init__(self) -> None:
         for name, words in _WORDS.items():
-            _one_of(name, getattr(self, name), words)
+            one_of(name, getattr(self, name), words)
         for name in ("top_k", "n_groups", "top_groups"):
-            _whole(name, getattr(self, name))
+            whole(name, getattr(self, name))
         for name in ("floor", "factor", "mixer_epsilon"):
-            _positive(name, getattr(self, name))
+            positive(name, getattr(self, name))
         if self.cap is not None:
-            _positive("cap", self.cap)
+            positive("cap", self.cap)
         if self.top_groups > self.n_groups:
             raise InputError(f"top_groups is {self.top_groups}, and there are {self.n_groups} groups (n_groups)")
         if self.method != "top_k" and (self.n_groups > 1 or self.weights != "score" or self.ties != "any"):
@@ -119,6 +122,15 @@ class Selection:
         if self.n_groups > 1 and self.group_score == "two_largest" and size < 2:
             raise InputError("groups of one expert have no two largest scores: pass group_score='largest'")
 
+    def check_bias(self) -> None:
+        """Refuse a correction bias where it would change nothing.
+
+        Raises:
+            InputError: the method has no use for one.
+        """
+        if self.method != "top_k":
+            raise InputError(f"method={self.method!r} has no use for a correction bias: leave it out")
+
     def log_scores(self, logits: Tensor, normalised: bool = True) -> Tensor:
         """Log s of every expert, (…, E) ↦ (…, E), of logits that are capped already.
 
@@ -135,37 +147,46 @@ class Selection:
         return log_softmax(logits)
 
     def capped(self, logits: Tensor) -> Tensor:
-        """The logits after the cap, (…, E)."""
-        return logits if self.cap is None else self.cap * torch.tanh(logits / self.cap)
+        """The logits after the cap, (…, E); −∞, an expert that the gate leaves out, stays."""
+        if self.cap is None:
+            return logits
+        return torch.where(logits == -torch.inf, logits, self.cap * torch.tanh(logits / self.cap))
 
     def __call__(self, logits: Tensor, bias: Tensor | None = None, normalised: bool = True) -> tuple[Tensor, Tensor]:
         """Weights and indices.
 
         Args:
-            logits: z (…, E).
+            logits: z (…, E). Where one is −∞ the gate leaves the expert out: no bias brings it back.
             bias: b (E,), added to the scores for the choice alone.
             normalised: whether the gate's own weights are the softmax of its logits.
 
         Returns:
-            Weights (…, K), in the order of the choice, and indices (…, K) in int64. With "expert_choice" the last axis
-            is as long as the largest number of experts that took one token; those of other tokens end with weight 0.
+            Weights (…, K), in the order of the choice, in float32 or float64, and indices (…, K) in int64. With
+            "expert_choice" the last axis is as long as the largest number of experts that took one token; those of
+            other tokens end with weight 0.
 
         Raises:
-            InputError: the selection does not fit the number of experts, or a logit is not a number.
+            InputError: the selection does not fit the number of experts or has no use for a bias, the bias does not
+                have one number for each expert, or a logit or the bias is not a number.
         """
-        self.check(logits.shape[-1])
-        flat = self.capped(logits.reshape(-1, logits.shape[-1]))
+        if logits.ndim == 0:
+            raise InputError("logits need an axis of experts, and a single number has none")
+        n_experts = logits.shape[-1]
+        self.check(n_experts)
+        flat = logits.reshape(-1, n_experts).to(torch.promote_types(logits.dtype, torch.float32))
+        _check_numbers(flat)
+        if bias is not None:
+            self.check_bias()
+            if bias.shape != (n_experts,):
+                raise InputError(f"the bias must have one number for each of {n_experts} experts, not {bias.shape}")
+            _check_numbers(bias)
+        flat = self.capped(flat)
         if self.method == "sparse_mixer":
             weights, indices = self._mixed(flat)
         elif self.method == "expert_choice":
-            weights, indices = self._taken(flat, bias, normalised)
+            weights, indices = self._taken(flat, normalised)
         else:
             weights, indices = self._chosen(flat, bias, normalised)
-        if not torch.compiler.is_compiling() and weights.device.type == "cpu" and bool(weights.isnan().any()):
-            row = int(weights.isnan().any(-1).nonzero()[0])
-            raise InputError(
-                f"the logits of token {row} hold NaN: look for overflow in what the router reads, or mask the token"
-            )
         if self.factor != 1.0:
             weights = weights * self.factor
         shape = logits.shape[:-1]
@@ -176,9 +197,13 @@ class Selection:
         plain = self.weights != "score" or (bias is None and self.n_groups == 1)
         score = logits if plain else self.log_scores(logits, normalised).exp()
         choice = score if bias is None else score + bias
-        if self.n_groups > 1:
-            value = choice if self.group_score == "two_largest" else score
-            choice = choice.masked_fill(self._outside(value.detach()), -torch.inf)
+        if bias is not None or self.n_groups > 1:
+            # Whom the gate leaves out comes behind all others, and before other groups: the weight is 0.
+            lowest = choice.masked_fill(logits == -torch.inf, torch.finfo(choice.dtype).min)
+            if self.n_groups > 1:
+                value = choice if self.group_score == "two_largest" else score
+                lowest = lowest.masked_fill(self._outside(value.detach()), -torch.inf)
+            choice = lowest
         indices = _largest(choice.detach(), self.top_k, self.ties)
         picked = logits.gather(-1, indices)
         if self.weights == "softmax":
@@ -189,7 +214,7 @@ class Selection:
             # The sum over all experts cancels.
             log_weights = picked
         elif self.score == "softmax" or (self.score == "gate" and normalised):
-            log_weights = picked - logsumexp(logits).unsqueeze(-1)
+            log_weights = log_softmax(logits).gather(-1, indices)
         else:
             log_weights = self.log_scores(picked, normalised)
         return self._renormalised(log_weights), indices
@@ -206,24 +231,26 @@ class Selection:
         """The experts of all groups but the best, a mask (T, E)."""
         groups = value.unflatten(-1, (self.n_groups, -1))
         total = groups.topk(2, -1).values.sum(-1) if self.group_score == "two_largest" else groups.amax(-1)
-        stay = torch.zeros_like(total, dtype=torch.bool).scatter(-1, _largest(total, self.top_groups, self.ties), True)
-        return ~stay.repeat_interleave(groups.shape[-1], -1)
+        size = groups.shape[-1]
+        best = _largest(total, self.top_groups, self.ties, each=size)
+        stay = torch.zeros_like(total, dtype=torch.bool).scatter(-1, best, True)
+        return ~stay.repeat_interleave(size, -1)
 
     def _mixed(self, logits: Tensor) -> tuple[Tensor, Tensor]:
-        left, weights, indices = logits, [], []
-        for _ in range(self.top_k):
-            best = left.argmax(-1, keepdim=True)
-            most = left.gather(-1, best)
-            near = (most - logits) / torch.maximum(logits.abs(), most) <= 2.0 * self.mixer_epsilon
-            weights.append(log_softmax(left.masked_fill(~near, -torch.inf)).gather(-1, best).exp())
-            indices.append(best)
-            left = left.scatter(-1, best, -torch.inf)
-        return torch.cat(weights, -1), torch.cat(indices, -1)
+        indices = logits.detach().sort(dim=-1, descending=True, stable=True).indices[:, : self.top_k]
+        taken, weights = torch.zeros_like(logits, dtype=torch.bool), []
+        for best in indices.split(1, -1):
+            most = logits.gather(-1, best)
+            # Not "near" by ≤: 0/0, where all logits are 0, is near.
+            far = (most - logits) / torch.maximum(logits.abs(), most) > 2.0 * self.mixer_epsilon
+            weights.append(log_softmax(logits.masked_fill(taken | far, -torch.inf)).gather(-1, best).exp())
+            taken = taken.scatter(-1, best, True)
+        return torch.cat(weights, -1), indices
 
-    def _taken(self, logits: Tensor, bias: Tensor | None, normalised: bool) -> tuple[Tensor, Tensor]:
+    def _taken(self, logits: Tensor, normalised: bool) -> tuple[Tensor, Tensor]:
         n_tokens, n_experts = logits.shape
         score = self.log_scores(logits, normalised).exp()
-        choice = (score if bias is None else score + bias).detach()
+        choice = score.detach()
         capacity = min(n_tokens, math.ceil(self.top_k * n_tokens / n_experts))
         tokens = choice.topk(capacity, 0).indices
         taken = torch.zeros_like(choice, dtype=torch.bool).scatter(0, tokens, True)
@@ -236,33 +263,33 @@ class Selection:
         return weights / weights.sum(-1, keepdim=True).clamp_min(floor), indices
 
 
-def _largest(choice: Tensor, k: int, ties: Ties) -> Tensor:
-    """Indices of the k largest of each row, (T, E) ↦ (T, k)."""
+def _largest(choice: Tensor, k: int, ties: Ties, each: int = 1) -> Tensor:
+    """Indices of the k largest of each row, (T, E) ↦ (T, k); with "spread" every `each` tokens begin at another."""
     if ties == "any":
         return choice.topk(k, -1).indices
     n_tokens, n_experts = choice.shape
-    turn = torch.arange(n_tokens, device=choice.device).unsqueeze(-1) % n_experts
+    turn = torch.arange(n_tokens, device=choice.device).unsqueeze(-1) // each % n_experts
     turned = (torch.arange(n_experts, device=choice.device) + turn) % n_experts
     order = choice.gather(-1, turned).sort(dim=-1, descending=True, stable=True).indices[:, :k]
     return turned.gather(-1, order)
+
+
+def _check_numbers(values: Tensor) -> None:
+    """Refuse logits (T, E) or a bias (E,) with NaN; on a CPU, since elsewhere the look would wait for the device."""
+    # The sum of all is one pass, and NaN if one of them is, or where there are both infinities.
+    if not (values.device.type == "cpu" and readable(values) and bool(values.detach().sum().isnan())):
+        return
+    found = values.isnan()
+    if bool(found.any()) and values.ndim == 1:
+        raise InputError(f"the bias of expert {int(found.nonzero()[0])} is NaN")
+    if bool(found.any()):
+        row = int(found.any(-1).nonzero()[0])
+        raise InputError(
+            f"the logits of token {row} hold NaN: look for overflow in what the router reads, or mask the token"
+        )
 
 
 def _log_softplus(z: Tensor) -> Tensor:
     """Elementwise log log(1 + eᶻ), which is z − eᶻ/2 + … at large −z, where log(1 + eᶻ) underflows."""
     low = z < _EXPONENTIAL_BELOW
     return torch.where(low, z, torch.nn.functional.softplus(torch.where(low, torch.zeros_like(z), z)).log())
-
-
-def _one_of(name: str, value: object, words: tuple[str, ...]) -> None:
-    if value not in words:
-        raise InputError(f"{name} must be one of {', '.join(map(repr, words))}, not {value!r}")
-
-
-def _whole(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise InputError(f"{name} must be a whole number from 1 on, not {value!r}")
-
-
-def _positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0.0 < value < math.inf:
-        raise InputError(f"{name} must be a positive number, not {value!r}")
