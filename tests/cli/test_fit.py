@@ -378,7 +378,7 @@ REFUSED = {
         "y,größe\n1,2\n".encode("latin-1"),
         [],
         "error: d.csv is not valid UTF-8: byte 0xf6 at position 4 (line 1 of the file); save it as UTF-8, or name its "
-        "encoding (--encoding latin-1, for example)",
+        "encoding, for example --encoding latin-1",
     ),
     "unknown encoding": (rows(HEADER, *GOOD), ["--encoding", "klingon"], "error: unknown encoding 'klingon'"),
     "mixed column": (

@@ -345,7 +345,9 @@ def parquet_design(path: Path) -> tuple[np.ndarray, np.ndarray] | None:
         if column.null_count:
             return None
         values = series.tolist()
-        if isinstance(values[0], str | bool):
+        if name == "y" and isinstance(values[0], bool):
+            numbers[name] = np.array(values, dtype=float)
+        elif isinstance(values[0], str | bool):
             if name == "y":
                 return None
             texts = [str(value).lower() if isinstance(value, bool) else value for value in values]

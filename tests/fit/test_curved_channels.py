@@ -41,8 +41,9 @@ def check(problem):
     point = torch.from_numpy(theta)
     expected = automatic(problem, point)
     found = problem._curved.hessian(point, slice(None))
-    # Sums of a few hundred terms in another order.
-    torch.testing.assert_close(found, expected, rtol=0.0, atol=1e-11 * float(expected.abs().max()))
+    # Sums of a few hundred terms in another order; PyTorch's trigamma, which the gamma family needs, is right to 1e-8.
+    close = 1e-8 if problem.prototype.family.name == "gamma" else 1e-11
+    torch.testing.assert_close(found, expected, rtol=0.0, atol=close * float(expected.abs().max()))
 
 
 @pytest.mark.parametrize(

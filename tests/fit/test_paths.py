@@ -134,7 +134,9 @@ def test_linear_channels_agree_with_automatic_differentiation(gate, experts, fam
     problem._linear = None
     for name, expected in everything().items():
         scale = np.abs(expected).max()
-        np.testing.assert_allclose(by_channels[name], expected, rtol=1e-11, atol=1e-12 * scale, err_msg=name)
+        # PyTorch's trigamma, which the plain path of the gamma family needs, is right to 1e-8.
+        close = 1e-8 if family == "gamma" and name == "hessian" else 1e-12
+        np.testing.assert_allclose(by_channels[name], expected, rtol=10.0 * close, atol=close * scale, err_msg=name)
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_usual_features_belong_to_the_usual_target():
 @pytest.mark.parametrize(
     ("name", "pattern"),
     [
-        ("tones", "there is no file tones and no data set of that name: check the name, or choose one of aphids, co2"),
+        ("tones", "there is no file tones and no data set of that name: did you mean 'tone'"),
         ("tone.csv", r"there is no file tone\.csv: check its name"),
         ("n" * 300, "there is no file n+ and no data set of that name"),
         ("folder/tone", "there is no file folder/tone: check its name"),

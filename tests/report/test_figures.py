@@ -202,8 +202,8 @@ def test_a_feature_of_two_values_has_two_categories(treated):
     np.testing.assert_allclose(mean.y, np.insert(np.repeat(estimator.predict(held), 2), 2, np.nan), rtol=1e-10)
     assert (mean.x[1], mean.x[3]) == (1.6, 2.4)
     assert np.isnan(mean.x[2])
-    low, high = estimator.predict_interval(held, level=0.9).T
-    area = _named(figure, "90% interval of the mixture")
+    low, high = estimator.predict_interval(held).T
+    area = _named(figure, "95% interval of the mixture")
     np.testing.assert_allclose(np.asarray(area.y)[:4], [low[0], low[0], high[0], high[0]], rtol=1e-10)
     rows = _named(figure, "rows")
     np.testing.assert_array_equal(np.where(np.asarray(rows.x) < 2.0, 1.0, 3.0), X["dose"])

@@ -152,8 +152,8 @@ def test_bands_of_counts_are_quantiles_of_counts(case):
     fitted = case("poisson")
     profile = fitted.evidence.profile(0)
     rate = np.exp(fitted.estimator.expert_intercept_ + profile.grid[:, None] * fitted.estimator.expert_coef_[:, 0])
-    np.testing.assert_array_equal(profile.expert_low, stats.poisson.ppf(0.05, rate))
-    np.testing.assert_array_equal(profile.expert_high, stats.poisson.ppf(0.95, rate))
+    np.testing.assert_array_equal(profile.expert_low, stats.poisson.ppf(0.025, rate))
+    np.testing.assert_array_equal(profile.expert_high, stats.poisson.ppf(0.975, rate))
     assert (profile.high == np.floor(profile.high)).all()
 
 

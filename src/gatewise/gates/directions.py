@@ -60,8 +60,9 @@ def along(x: Tensor, directions: Tensor, constant: float = 0.0) -> Tensor:
     """
     if x.dtype == torch.float64:
         return (x / (length(x) + constant) if constant > 0.0 else unit(x)) @ directions.T
-    norm = torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-    return x @ directions.T / torch.where(norm + constant == 0.0, 1.0, norm + constant)
+    bottom = torch.linalg.vector_norm(x, dim=-1, keepdim=True) + constant
+    zero = bottom == 0.0
+    return torch.where(zero, 0.0, x @ directions.T / torch.where(zero, 1.0, bottom))
 
 
 def distinct_rows(n_rows: int, n_columns: int) -> Tensor:

@@ -211,8 +211,8 @@ def _matches(value: Any, hint: Any) -> bool:
         if arguments[-1] is Ellipsis:
             return all(_matches(entry, arguments[0]) for entry in value)
         return len(value) == len(arguments) and all(map(_matches, value, arguments))
-    if origin is list:
-        return isinstance(value, list) and all(_matches(entry, arguments[0]) for entry in value)
+    if origin in (list, Sequence):
+        return isinstance(value, list if origin is list else list | tuple) and all(_matches(entry, arguments[0]) for entry in value)
     if origin is dict:
         return isinstance(value, dict) and all(_matches(entry, arguments[1]) for entry in value.values())
     if hint in (int, float):
