@@ -235,7 +235,7 @@ def test_rows_that_agree_exactly_are_told_beside_an_estimate_that_is_off_the_flo
     assert result.status is not FitStatus.TIED_ROWS
 
 
-@pytest.mark.parametrize(("family", "spread", "floor"), [(Gaussian(), 3e-5, 1e-5), (Laplace(), 3e-5, 1e-5)])
+@pytest.mark.parametrize(("family", "spread", "floor"), [(Gaussian(), 3e-5, 1e-5), (Laplace(), 1e-4, 1e-5)])
 def test_rows_that_agree_too_closely_for_the_tolerance_are_named_and_the_remedy_works(family, spread, floor):
     x, y, shares = group(family, 60, 20, spread)
     options = FitOptions(n_starts=1, init=shares)

@@ -212,7 +212,9 @@ def _matches(value: Any, hint: Any) -> bool:
             return all(_matches(entry, arguments[0]) for entry in value)
         return len(value) == len(arguments) and all(map(_matches, value, arguments))
     if origin in (list, Sequence):
-        return isinstance(value, list if origin is list else list | tuple) and all(_matches(entry, arguments[0]) for entry in value)
+        return isinstance(value, list if origin is list else list | tuple) and all(
+            _matches(entry, arguments[0]) for entry in value
+        )
     if origin is dict:
         return isinstance(value, dict) and all(_matches(entry, arguments[1]) for entry in value.values())
     if hint in (int, float):
