@@ -2,11 +2,14 @@
 
 from copy import deepcopy
 
+import numpy as np
 import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import GATES, CosineGate, GaussianGate, LaplaceGate, QuadraticGate, SoftmaxGate, build_gate
+from gatewise.fit import FitOptions, fit
+from gatewise.gates import GATES, GaussianGate, LaplaceGate, QuadraticGate, SoftmaxGate, build_gate
+from gatewise.model import MixtureOfExperts
 from gatewise.nn import Router, Selection, initialise_router
 
 D = 64
@@ -118,13 +121,26 @@ def test_jitter_is_of_training_alone():
     assert not torch.equal(router.train()(x)[0], still)
 
 
-def test_a_gate_fitted_to_a_table_is_the_same_class():
-    """One definition serves both: parameters go over and back unchanged."""
-    gate = CosineGate(3, 4)
-    layer = Router(CosineGate(3, 4))
-    layer.gate.assign_parameters(gate.own_parameters())
-    x = tokens(10, 3)
-    assert torch.equal(layer(x)[0], gate.logits(x))
+def test_a_gate_fitted_to_a_table_routes_and_goes_back():
+    """One class serves both: the parameters of a fit go into a router, and those of a router into the fitted model."""
+    generator = np.random.default_rng(0)
+    x = generator.normal(size=(200, 2))
+    y = np.where(x[:, 0] > 0.0, 2.0, -2.0) + 0.3 * generator.normal(size=200)
+    fitted = fit(MixtureOfExperts.build("softmax", "linear", "gaussian", 2, 2), x, y, options=FitOptions(n_starts=2))
+    gate = fitted.model.gate
+    router = Router(SoftmaxGate(2, 2).double(), Selection(top_k=1, renormalise="none"))
+    router.gate.assign_parameters(gate.own_parameters())
+    rows = torch.from_numpy(x)
+    with torch.no_grad():
+        _, weights, indices = router(rows)
+        expected = fitted.model.log_weights(rows).exp()
+    torch.testing.assert_close(weights, expected.amax(-1, keepdim=True), rtol=1e-12, atol=0.0)
+    assert torch.equal(indices.squeeze(-1), expected.argmax(-1))
+    with torch.no_grad():
+        router.gate.weight.mul_(2.0)
+    gate.assign_parameters(router.gate.own_parameters())
+    moved = fitted.model.log_weights(rows).exp()
+    torch.testing.assert_close(moved, router.gate(rows).exp().detach(), rtol=1e-12, atol=0.0)
 
 
 @pytest.mark.parametrize(
