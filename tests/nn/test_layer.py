@@ -332,3 +332,20 @@ def test_what_cannot_be_sent_has_its_sentence(path, changes, sentence):
 def test_indices_may_be_short_integers():
     for path in ("sorted", "grouped", "dense", "naive"):
         assert sent(path=path, indices=torch.tensor([[0, 1]] * 5, dtype=torch.int32)).shape == (5, D)
+
+
+def test_every_gate_can_be_named_with_its_options():
+    layer = SparseMoE(D, "top_k", n_experts=E, hidden=8)
+    assert layer.router.selection.top_k == 1
+    layer = SparseMoE(D, "top_k", n_experts=E, hidden=8, gate_options={"n_active": 3, "inner": "cosine"})
+    assert layer.router.selection.top_k == 2
+    assert layer(tokens(5)).shape == (5, D)
+    with pytest.raises(InputError, match="gate_options belong to a gate that is made from its name"):
+        SparseMoE(D, SoftmaxGate(D, E), gate_options={})
+
+
+def test_a_bias_that_cannot_change_the_choice_is_refused():
+    gate = build_gate("top_k", D, E, n_active=2)
+    with pytest.raises(InputError, match="the selection takes all of them, so that a bias changes nothing"):
+        Router(gate, Selection(top_k=2), correction_bias=True)
+    Router(gate, Selection(top_k=1), correction_bias=True)

@@ -153,7 +153,10 @@ def test_a_gate_fitted_to_a_table_routes_and_goes_back():
         (lambda: Router(GaussianGate(100, 4)), "the gaussian gate has d² numbers"),
         (lambda: Router(SoftmaxGate(0, 4)), "a gate without features"),
         (lambda: Router(SoftmaxGate(4, 1)), "top_k is 2, and there are only 1 experts"),
-        (lambda: Router(build_gate("top_k", 4, 4)), "the top_k gate gives weight to 1 experts, not to 2"),
+        (
+            lambda: Router(build_gate("top_k", 4, 4)),
+            r"gives weight to 1 of its experts, not to 2: make the gate with n_active=2 or more, or pass Selection\(top",
+        ),
         (lambda: Router(SoftmaxGate(4, 4), jitter=1.0), "jitter must lie between 0 and 1"),
         (lambda: Router(SoftmaxGate(4, 4))(torch.zeros(2, 5)), "the gate reads 4 features, and the tokens have 5"),
         (lambda: initialise_router(SoftmaxGate(4, 4), "zeros"), "method must be one of 'normal'"),
@@ -238,7 +241,7 @@ def test_the_bias_stays_in_float32_where_the_model_is_cast():
 def test_a_selection_put_in_later_must_fit():
     router = Router(build_gate("top_k", 4, 4, n_active=2))
     router.selection = Selection(top_k=3)
-    with pytest.raises(InputError, match="the top_k gate gives weight to 2 experts, not to 3"):
+    with pytest.raises(InputError, match="the top_k gate gives weight to 2 of its experts, not to 3"):
         router(torch.zeros(2, 4))
     with pytest.raises(InputError, match="has no use for a correction bias"):
         Router(SoftmaxGate(4, 4), Selection(method="expert_choice"), correction_bias=True)

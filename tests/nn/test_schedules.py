@@ -57,7 +57,7 @@ def test_a_sparse_gate_starts_at_its_own_k():
     assert (router(torch.randn(5, 4))[1] > 0.0).all()
     schedule.step()
     assert router.selection.top_k == 2
-    with pytest.raises(InputError, match="gives weight to 4 experts, not to 5"):
+    with pytest.raises(InputError, match="gives weight to 4 of its experts, not to 5"):
         TopKSchedule(router, end=1, steps=2, start=5)
 
 
@@ -68,3 +68,8 @@ def test_a_state_that_cannot_be_changes_nothing(change):
     with pytest.raises(InputError, match=r"must be a whole number|there are only 16 experts"):
         schedule.load_state_dict({**before, **change})
     assert schedule.state_dict() == before
+
+
+def test_a_layer_is_not_a_router():
+    with pytest.raises(InputError, match=r"pass a router, of a layer layer\.router, not a Linear"):
+        TopKSchedule(torch.nn.Linear(2, 2), end=1, steps=1)

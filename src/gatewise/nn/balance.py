@@ -232,7 +232,9 @@ class BiasBalancer:
 
     Args:
         model: routers or a model of them, made with `correction_bias=True`.
-        rate: u.
+        rate: u, in the units of the scores: sigmoids of distances of 7 are .001, and a step of .01 outweighs all of
+            them, so that no load settles. Take a small part of what the scores of two experts differ by, or the scores
+            of a softmax.
 
     Raises:
         InputError: there is no router, one has no correction bias, or the rate is not positive.

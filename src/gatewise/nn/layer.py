@@ -1,8 +1,8 @@
 """The sparse layer: a router, a bank of experts, and shared experts that every token passes."""
 
 import math
-from collections.abc import Callable
-from typing import get_args
+from collections.abc import Callable, Mapping
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from gatewise.nn.dispatch import Dispatch, dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
 from gatewise.nn.router import Router
+from gatewise.nn.selection import Selection
 
 __all__ = ["SparseMoE"]
 
@@ -28,10 +29,12 @@ class SparseMoE(nn.Module):
 
     Args:
         d: the length of a token.
-        router: a `Router`; or a gate, or the name of one, with the two experts of the largest weights. A gate made
+        router: a `Router`; or a gate, or the name of one, with the two experts of the largest weights (one, if the gate
+            gives weight to one only). A gate made
             from a name is initialised by "normal"; others are taken as they are.
         experts: a bank, or "glu" or "mlp" for a new one.
         n_experts: E, if router or experts are names.
+        gate_options: options of a gate that is given by its name, as {"temperature": 0.1}.
         hidden: hidden units of each expert, if it is a new bank; 4 d by default.
         n_shared: how many experts of the same form every token passes with weight 1.
         path: how tokens reach their experts, see `dispatch`.
@@ -56,6 +59,7 @@ class SparseMoE(nn.Module):
         experts: NetworkBank | str = "glu",
         *,
         n_experts: int | None = None,
+        gate_options: Mapping[str, Any] | None = None,
         hidden: int | None = None,
         n_shared: int = 0,
         path: Dispatch = "auto",
@@ -69,7 +73,7 @@ class SparseMoE(nn.Module):
         if size is None:
             raise InputError("n_experts is missing: neither the router nor the experts say how many there are")
         whole("n_experts", size)
-        self.router = _router(router, d, size)
+        self.router = _router(router, d, size, gate_options)
         self.experts = _bank(experts, d, size, hidden)
         if self.router.gate.n_features != d or self.experts.d != d:
             raise InputError(
@@ -150,11 +154,13 @@ class SparseMoE(nn.Module):
         return f"d={self.d}, path={self.path!r}, capacity={self.capacity}"
 
 
-def _router(router: Router | Gate | str, d: int, n_experts: int) -> Router:
+def _router(router: Router | Gate | str, d: int, n_experts: int, options: Mapping[str, Any] | None) -> Router:
     if isinstance(router, str):
-        gate = build_gate(router, d, n_experts)
+        gate = build_gate(router, d, n_experts, **(options or {}))
         initialise_router(gate)
-        return Router(gate)
+        return Router(gate, Selection(top_k=min(2, gate.own_top_k or n_experts)))
+    if options is not None:
+        raise InputError("gate_options belong to a gate that is made from its name: this one is made already")
     return router if isinstance(router, Router) else Router(router)
 
 

@@ -89,9 +89,17 @@ class Router(nn.Module):
         selection.check(self.n_experts)
         own = self.gate.own_top_k
         if own is not None and selection.top_k > own:
-            raise InputError(f"the {self.gate.name} gate gives weight to {own} experts, not to {selection.top_k}")
+            raise InputError(
+                f"the {self.gate.name} gate gives weight to {own} of its experts, not to {selection.top_k}: make the "
+                f"gate with n_active={selection.top_k} or more, or pass Selection(top_k={own})"
+            )
         if self.correction_bias is not None:
             selection.check_bias()
+            if own is not None and selection.top_k == own:
+                raise InputError(
+                    f"the {self.gate.name} gate leaves {own} experts and the selection takes all of them, so that a "
+                    "bias changes nothing: make the gate with a larger n_active, or leave out the correction bias"
+                )
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
         before = self.correction_bias

@@ -21,7 +21,8 @@ class TopKSchedule:
 
     Args:
         router: a router, whose selection is replaced at each step.
-        end: K after `steps` steps.
+        end: K after `steps` steps. With 1 and weights divided by their sum (the default) all weights end at 1, and the
+            gate has no gradient any more: use renormalise="none" then.
         steps: how many calls of `step` it takes.
         start: K at the beginning; if None all experts, or as many as a sparse gate gives weight to.
 
@@ -42,6 +43,8 @@ class TopKSchedule:
     """
 
     def __init__(self, router: Router, end: int, steps: int, start: int | None = None) -> None:
+        if not isinstance(router, Router):
+            raise InputError(f"pass a router, of a layer layer.router, not a {type(router).__name__}")
         most = router.gate.own_top_k or router.n_experts
         self.router = router
         self.start = most if start is None else start
