@@ -16,7 +16,7 @@ _ALLOWED_FAILURES = {
 @pytest.mark.filterwarnings("ignore::gatewise.exceptions.FitWarning")
 @parametrize_with_checks(
     [
-        GatedRegressor(n_experts=2, n_starts=4),
+        GatedRegressor(n_experts=2, n_starts=2),
         GatedRegressor(n_experts=1),
         # Two starts because the checks fit some two hundred times; they ask for consistency, not for the best optimum.
         GatedClassifier(n_experts=2, n_starts=2),

@@ -73,7 +73,9 @@ def model_of(parts, d, **options):
     return MixtureOfExperts.build(*parts, n_features=d, n_experts=2, **options)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow) if name == "student" else name for name in CASES]
+)
 def test_permuted_columns_give_the_same_likelihood(name):
     parts, make = CASES[name]
     x, y, *offset = make()

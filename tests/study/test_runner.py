@@ -137,7 +137,7 @@ def test_an_interrupt_within_a_fit_is_the_study_s_and_spoils_no_row(design, tmp_
 
 
 @pytest.mark.skipif(os.name == "nt", reason="signals of POSIX")
-@pytest.mark.parametrize("jobs", [1, 2])
+@pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_interrupt_ends_the_batches_in_flight_and_says_how_to_go_on(small_text, tmp_path, jobs):
     file = tmp_path / "small.toml"
     file.write_text(small_text.replace("replicates = 4", "replicates = 4000"))
