@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from gatewise.experts import Experts
 from gatewise.fit.channel_gradient import family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.gates import Gate
+from gatewise.gates.base import GateLogits
 from gatewise.ops.component import Component
 from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_pass import joint_rows
@@ -28,15 +28,6 @@ from gatewise.ops.parameters import Parameters, prefixed, within
 __all__ = ["CurvedChannels"]
 
 _DISPERSION = "experts.log_scale"
-
-
-class _Logits(nn.Module):
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate.logits(x)
 
 
 class _Locations(nn.Module):
@@ -108,7 +99,7 @@ class CurvedChannels:
         self.y, self.offset, self.weight = y, offset, weight
         self.gate_x, self.x = gate_x, x
         self.n_threads = n_threads
-        self._logits, self._locations = _Logits(self.model.gate), _Locations(self.model.experts)
+        self._logits, self._locations = GateLogits(self.model.gate), _Locations(self.model.experts)
         self._is_curved = [part.basis(rows[:1]) is None for part, rows in self._inputs()]
 
     def _inputs(self) -> list[tuple[Component, Tensor]]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, Literal
 
 import numpy as np
-from torch import Tensor
+from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.ops.component import Component, of_possible_size
@@ -14,7 +14,7 @@ from gatewise.ops.parameters import Parameters, Quantity, Symmetry
 from gatewise.ops.registry import Registry
 from gatewise.ops.spread import Spread
 
-__all__ = ["GATES", "Gate", "Normaliser", "build_gate"]
+__all__ = ["GATES", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
 Normaliser = Literal["softmax", "none"]
 
@@ -121,6 +121,32 @@ class Gate(Component, ABC):
     @abstractmethod
     def quantities(self, features: Sequence[str]) -> list[Quantity]:
         """What the entries of `identified` are, (q,), given the names of the d inputs."""
+
+
+class GateLogits(nn.Module):
+    """A gate's logits as the forward pass of a module, for `torch.func.functional_call` with other parameters.
+
+    The parameters are those of the gate, under the prefix "gate".
+
+    Args:
+        gate: it is used as it is, not copied.
+
+    Example:
+        >>> import torch
+        >>> from gatewise.gates import SoftmaxGate
+        >>> module = GateLogits(SoftmaxGate(n_features=1, n_experts=2))
+        >>> other = {"gate.weight": torch.tensor([[1.0], [2.0]]), "gate.bias": torch.zeros(2)}
+        >>> torch.func.functional_call(module, other, (torch.ones(1, 1),))
+        tensor([[1., 2.]])
+    """
+
+    def __init__(self, gate: Gate) -> None:
+        super().__init__()
+        self.gate = gate
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The gate's logits, (…, d) ↦ (…, k)."""
+        return self.gate.logits(x)
 
 
 GATES: Registry[type[Gate]] = Registry("gate")

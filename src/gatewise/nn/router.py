@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate
+from gatewise.gates.base import GateLogits
 from gatewise.nn.selection import Selection
 
 __all__ = ["Router"]
@@ -63,7 +64,7 @@ class Router(nn.Module):
         self.selection = selection
         self.jitter = float(jitter)
         # In a list, so that the gate's parameters are not named twice.
-        self._logits = [_Logits(gate)]
+        self._logits = [GateLogits(gate)]
         bias = torch.zeros(gate.n_experts, dtype=torch.float32) if correction_bias else None
         self.register_buffer("correction_bias", bias)
         self.check(selection)
@@ -129,7 +130,7 @@ class Router(nn.Module):
             if all(value.dtype == dtype for value in stored.values()):
                 return self.gate.logits(x)
             if self._logits[0].gate is not self.gate:
-                self._logits = [_Logits(self.gate)]
+                self._logits = [GateLogits(self.gate)]
             tensors = {f"gate.{name}": value.to(dtype) for name, value in stored.items()}
             tensors |= {
                 f"gate.{name}": value.to(dtype) if value.is_floating_point() else value
@@ -159,14 +160,3 @@ class Router(nn.Module):
 def _without_autocast(device: str) -> AbstractContextManager[object]:
     """Autocast off, on devices that have one: "meta" has none."""
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
-
-
-class _Logits(nn.Module):
-    """The gate's logits as a module's forward, so that they can be called with other tensors for its parameters."""
-
-    def __init__(self, gate: Gate) -> None:
-        super().__init__()
-        self.gate = gate
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gate.logits(x)
