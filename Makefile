@@ -1,19 +1,26 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# What the demonstration runs, and what the tests and linters need beside it.
 INSTALLED := $(VENV)/.installed
+INSTALLED_ALL := $(VENV)/.installed-all
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: install demo test test-slow lint bench bench-modulus docs clean
 
-install: $(INSTALLED)
+install: $(INSTALLED_ALL)
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test,lint]'
+	$(PIP) torch
+	$(PIP) -e '.[hf]'
 	touch $(INSTALLED)
 
-demo: install
+$(INSTALLED_ALL): $(INSTALLED)
+	$(PIP) -e '.[test,lint,hf,lora]'
+	touch $(INSTALLED_ALL)
+
+demo: $(INSTALLED)
 	$(BIN)/gatewise fit tone --target tuned --features stretchratio --experts 2 --seed 0 --out demo-output --overwrite
 	$(BIN)/gatewise study run quick --out demo-study --jobs 2
 	$(BIN)/gatewise study report demo-study --overwrite
@@ -41,7 +48,7 @@ bench-modulus: install
 	$(BIN)/python benchmarks/modulus.py
 
 docs: install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[docs]'
+	$(PIP) -e '.[docs]'
 	$(BIN)/mkdocs build --strict
 
 clean:

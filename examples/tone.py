@@ -27,7 +27,7 @@ def main() -> None:
     for expert, rows in enumerate(np.bincount(owner, minlength=2)):
         print(f"Expert {expert + 1} most probably made {rows} of the {len(y)} trials.")
 
-    write_report("tone-report.html", regressor, X, y, data_name=tone.name)
+    write_report(regressor, "tone-report.html", X, y, data_name=tone.name)
     print("tone-report.html")
 
 

@@ -179,7 +179,7 @@ def report():
     regressor = GatedRegressor(n_experts=2, random_state=0).fit(X, y)
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "report.html")
-        write_report(page, regressor, X, y, data_name="tone")
+        write_report(regressor, page, X, y, data_name="tone")
         subprocess.run(
             [
                 *(browser, "--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars"),

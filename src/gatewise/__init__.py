@@ -66,6 +66,7 @@ _PACKAGES = (
     "inference",
     "io",
     "model",
+    "nn",
     "ops",
     "report",
     "study",

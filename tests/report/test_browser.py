@@ -121,7 +121,7 @@ def _check_figures(browser: Chrome, path: Path) -> dict[str, dict[str, int]]:
 def test_figures_are_drawn_and_nothing_leaves_the_page(request, browser, tmp_path, name, figures):
     fitted = request.getfixturevalue(name)
     path = tmp_path / "report.html"
-    write_report(path, fitted.estimator, fitted.X, fitted.y, data_name=name)
+    write_report(fitted.estimator, path, fitted.X, fitted.y, data_name=name)
     assert len(_check_figures(browser, path)) == figures
     assert len(browser.find_elements("css selector", "#figure-starts .point")) == len(fitted.estimator.result_.starts)
 
@@ -141,14 +141,14 @@ def test_figures_are_drawn_and_nothing_leaves_the_page(request, browser, tmp_pat
 def test_every_kind_of_figure_is_drawn(case, browser, tmp_path, name):
     fitted = case(name)
     path = tmp_path / "report.html"
-    write_report(path, fitted.estimator, fitted.X, fitted.y, data_name=name, **fitted.more)
+    write_report(fitted.estimator, path, fitted.X, fitted.y, data_name=name, **fitted.more)
     _check_figures(browser, path)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 1280
 
 
 def test_hostile_names_run_nowhere(hostile, browser, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, hostile.estimator, hostile.X, hostile.y, title=hostile.X.columns[0])
+    write_report(hostile.estimator, path, hostile.X, hostile.y, title=hostile.X.columns[0])
     _open(browser, path)
     with pytest.raises(NoAlertPresentException):
         _ = browser.switch_to.alert.text
@@ -160,7 +160,7 @@ def test_hostile_names_run_nowhere(hostile, browser, tmp_path):
 
 def test_the_policy_stops_what_would_leave_the_page(tone, browser, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, tone.estimator, tone.X, tone.y)
+    write_report(tone.estimator, path, tone.X, tone.y)
     _open(browser, path)
     outcome = browser.execute_async_script(
         "const done = arguments[0]; fetch('https://example.org/').then(() => done('sent'), () => done('stopped'));"
@@ -172,7 +172,7 @@ def test_the_policy_stops_what_would_leave_the_page(tone, browser, tmp_path):
 
 def test_narrow_windows_keep_their_figures_inside(npreg, browser, tmp_path):
     path = tmp_path / "report.html"
-    write_report(path, npreg.estimator, npreg.X, npreg.y)
+    write_report(npreg.estimator, path, npreg.X, npreg.y)
     metrics = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:
@@ -186,7 +186,7 @@ def test_narrow_windows_keep_their_figures_inside(npreg, browser, tmp_path):
 def test_captions_stay_where_wide_tables_scroll(tone, browser, tmp_path):
     """On a phone a table scrolls in a place of its own, and what is said about it can be read without."""
     path = tmp_path / "report.html"
-    write_report(path, tone.estimator, tone.X, tone.y)
+    write_report(tone.estimator, path, tone.X, tone.y)
     metrics = {"width": 340, "height": 700, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
     try:

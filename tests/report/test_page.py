@@ -212,7 +212,7 @@ def test_one_row_is_enough(case):
 
 def test_written_whole_or_not_at_all(tone, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
-    write_report(path, tone.estimator, tone.X, tone.y, data_name="tone")
+    write_report(tone.estimator, path, tone.X, tone.y, data_name="tone")
     assert path.read_bytes() == render_report(tone.estimator, tone.X, tone.y, data_name="tone").encode()
     path.write_text("old")
 
@@ -222,19 +222,19 @@ def test_written_whole_or_not_at_all(tone, tmp_path, monkeypatch):
     with monkeypatch.context() as patched:
         patched.setattr("os.fsync", full_disk)
         with pytest.raises(OutputError, match="no space left on device"):
-            write_report(path, tone.estimator, tone.X, tone.y, overwrite=True)
+            write_report(tone.estimator, path, tone.X, tone.y, overwrite=True)
     assert path.read_text() == "old"
     assert [entry.name for entry in tmp_path.iterdir()] == ["report.html"]
     with pytest.raises(OutputError, match=r"report\.html: it exists; choose another name or allow overwriting"):
-        write_report(path, tone.estimator, tone.X, tone.y)
+        write_report(tone.estimator, path, tone.X, tone.y)
     assert path.read_text() == "old"
-    write_report(path, tone.estimator, tone.X, tone.y, overwrite=True)
+    write_report(tone.estimator, path, tone.X, tone.y, overwrite=True)
     assert path.read_text(encoding="utf-8").startswith("<!DOCTYPE html>")
 
 
 def test_an_unwritable_place_is_an_output_error(tone, tmp_path):
     with pytest.raises(OutputError, match="does not exist"):
-        write_report(tmp_path / "missing" / "report.html", tone.estimator, tone.X, tone.y)
+        write_report(tone.estimator, tmp_path / "missing" / "report.html", tone.X, tone.y)
 
 
 def test_templates_are_package_data():

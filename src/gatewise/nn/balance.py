@@ -6,7 +6,6 @@ tokens that are no padding. Where everything is even both are 1/E.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch.utils.hooks import RemovableHandle
 from gatewise.exceptions import InputError
 from gatewise.nn.arguments import positive
 from gatewise.nn.router import Router
-from gatewise.nn.selection import Selection
+from gatewise.nn.routing import Routing
 from gatewise.ops.log_space import log_softmax, logsumexp
 
 __all__ = [
@@ -30,52 +29,6 @@ __all__ = [
     "router_z_loss",
     "routers_of",
 ]
-
-
-@dataclass(frozen=True)
-class Routing:
-    """What a router did with T tokens.
-
-    Attributes:
-        logits: z (T, E).
-        weights: (T, K).
-        indices: (T, K).
-        selection: how they were chosen.
-        normalised: whether the gate's own weights are the softmax of its logits.
-    """
-
-    logits: Tensor
-    weights: Tensor
-    indices: Tensor
-    selection: Selection
-    normalised: bool = True
-
-    @property
-    def n_experts(self) -> int:
-        """E."""
-        return self.logits.shape[-1]
-
-    @property
-    def log_scores(self) -> Tensor:
-        """Log s (T, E)."""
-        return self.selection.log_scores(self.selection.capped(self.logits), self.normalised)
-
-    @property
-    def slots(self) -> Tensor:
-        """The experts of all slots in one row, without the slots that expert choice left empty."""
-        every = self.selection.method != "expert_choice"
-        return self.indices.reshape(-1) if every else self.indices[self.weights > 0.0]
-
-    def only(self, mask: Tensor) -> "Routing":
-        """That of some tokens, a mask (T,) or of the tokens' own shape: those that are no padding.
-
-        Raises:
-            InputError: there is not one entry for each token.
-        """
-        kept = mask.reshape(-1)
-        if kept.dtype != torch.bool or len(kept) != len(self.logits):
-            raise InputError(f"the mask must have {len(self.logits)} booleans, one for each token, not {len(kept)}")
-        return replace(self, logits=self.logits[kept], weights=self.weights[kept], indices=self.indices[kept])
 
 
 def load(indices: Tensor, n_experts: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -116,6 +69,7 @@ def balance_loss(routing: Routing) -> Tensor:
     """E Σ_e f_e P_e of one layer: 1 where load or scores are even (Fedus, Zoph and Shazeer 2022, equation 4).
 
     Example:
+        >>> from gatewise.nn import Selection
         >>> selection, logits = Selection(top_k=1, ties="spread"), torch.zeros(6, 3)
         >>> balance_loss(Routing(logits, *selection(logits), selection))
         tensor(1.0000)

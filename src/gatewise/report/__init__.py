@@ -1,6 +1,7 @@
-"""Reports: figures and one self-contained HTML page on a fitted mixture of experts."""
+"""Reports: figures and one self-contained HTML page on what was fitted."""
 
 from gatewise.report.evidence import Evidence
-from gatewise.report.page import render_report, write_report
+from gatewise.report.page import fit_page
+from gatewise.report.write import render_report, write_report
 
-__all__ = ["Evidence", "render_report", "write_report"]
+__all__ = ["Evidence", "fit_page", "render_report", "write_report"]

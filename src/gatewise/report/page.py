@@ -1,6 +1,5 @@
 """One self-contained HTML page on a fitted mixture: status, tables, figures, and how to obtain it again."""
 
-import os
 from typing import Any
 
 from markupsafe import Markup
@@ -8,17 +7,18 @@ from plotly.offline import get_plotlyjs
 
 import gatewise
 from gatewise.estimators.base import GatedEstimator
-from gatewise.files import check_new_file, write_file
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
 from gatewise.report.rendering import rendered
 from gatewise.report.reproduction import python_text
 from gatewise.report.sections import sections
+from gatewise.report.write import render_report
 
-__all__ = ["render_report", "write_report"]
+__all__ = ["fit_page"]
 
 
-def render_report(
+@render_report.register
+def fit_page(
     estimator: GatedEstimator,
     X: Any,
     y: Any,
@@ -91,55 +91,3 @@ def render_report(
         call=command or python_text(estimator, X, y, sample_weight=sample_weight, offset=offset, data_name=data_name),
         plotly=Markup(get_plotlyjs()),
     )
-
-
-def write_report(
-    path: str | os.PathLike[str],
-    estimator: GatedEstimator,
-    X: Any,
-    y: Any,
-    *,
-    sample_weight: Any = None,
-    offset: Any = None,
-    title: str | None = None,
-    data_name: str | None = None,
-    level: float = 0.95,
-    overwrite: bool = False,
-) -> None:
-    """Write the report on a fitted mixture as one HTML file, whole or not at all.
-
-    Args:
-        path: the file to write; its folder must exist.
-        estimator: a fitted `gatewise.estimators.GatedRegressor` or `GatedClassifier`.
-        X: the rows to judge the fit on, usually those it was fitted to, (n, d).
-        y: target (n,), labels of classes (n,), or (n, e) for a family whose targets have several columns.
-        sample_weight: (n,) non-negative, with the meaning of frequencies; None for ones.
-        offset: log(exposure) of each row (n,), needed if the fit had one.
-        title: the page's title; None for one made of the target's name.
-        data_name: what the data are called. If it is the path of a CSV or parquet file, or a shipped data set, and its
-            columns are X and y, the page has the Python that loads them.
-        level: of the parameters' confidence intervals, and of what counts as significant among rivals.
-        overwrite: whether a file that exists may be replaced.
-
-    Raises:
-        InputError: the rows do not suit the estimator, X, y, the weights and the offset differ in length, or `level`
-            does not lie strictly between 0 and 1.
-        OutputError: the file cannot be written, or exists; it is then untouched.
-
-    Example:
-        >>> import tempfile
-        >>> from pathlib import Path
-        >>> import numpy as np
-        >>> from gatewise import GatedRegressor
-        >>> x = np.linspace(-1.0, 1.0, 100)[:, None]
-        >>> y = x[:, 0] + 0.3 * np.random.default_rng(0).normal(size=100)
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     write_report(Path(folder, "fit.html"), GatedRegressor(1).fit(x, y), x, y)
-        ...     Path(folder, "fit.html").read_text(encoding="utf-8")[:15]
-        '<!DOCTYPE html>'
-    """
-    check_new_file(path, overwrite=overwrite)
-    page = render_report(
-        estimator, X, y, sample_weight=sample_weight, offset=offset, title=title, data_name=data_name, level=level
-    )
-    write_file(path, page.encode("utf-8"), overwrite=overwrite)
