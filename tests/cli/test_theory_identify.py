@@ -28,6 +28,17 @@ def test_as_json_with_options_and_held_parameters(run):
     assert data["family"] is None
 
 
+def test_what_cannot_be_written_is_refused_before_anything_is_computed(refused, tmp_path, monkeypatch):
+    monkeypatch.setattr("gatewise.theory.identifiability.identify", lambda *_, **__: pytest.fail("computed"))
+    monkeypatch.setattr("gatewise.theory.rates.proved_rates", lambda *_, **__: pytest.fail("looked up"))
+    taken = tmp_path / "taken.html"
+    taken.write_text("old")
+    for command in (("identify", "--gate", "softmax", "--features", 1), ("rates", "--gate", "softmax")):
+        assert "it exists" in refused("theory", *command, "--report", taken)
+        assert "does not exist" in refused("theory", *command, "--report", tmp_path / "none" / "page.html")
+    assert taken.read_text() == "old"
+
+
 def test_a_page_is_written_whole_and_not_over_another_file(run, refused, tmp_path):
     arguments = ("theory", "identify", "--gate", "softmax", "--experts", "constant", "--features", 1)
     path = tmp_path / "page.html"

@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from enum import StrEnum
+from pathlib import Path
 from typing import Any, NoReturn
 
 import typer
@@ -13,7 +14,7 @@ from gatewise.cli.streams import say
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
 
-__all__ = ["MissingChoice", "as_text", "ends_on_interrupt", "parse_options", "split_names"]
+__all__ = ["MissingChoice", "as_text", "check_report", "ends_on_interrupt", "parse_options", "split_names"]
 
 
 class MissingChoice(StrEnum):
@@ -84,6 +85,22 @@ def _value(text: str) -> Any:
         return json.loads(text, parse_constant=refuse)
     except (ValueError, RecursionError):
         return text
+
+
+def check_report(report: Path | None, overwrite: bool) -> None:
+    """Refuse a page that could not be written, before anything is computed for it.
+
+    Args:
+        report: the file, or None where no page is asked for.
+        overwrite: whether it may be replaced.
+
+    Raises:
+        OutputError: it exists, or cannot be written.
+    """
+    if report is not None:
+        from gatewise.files import check_new_file
+
+        check_new_file(report, overwrite=overwrite)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from gatewise.cli.common import parse_options
+from gatewise.cli.common import check_report, parse_options
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
 
@@ -53,6 +53,7 @@ def identify(
     Derivatives of order 0, 1 and 2 of the function of one atom, exp(score) times density, or times location in least
     squares.
     """
+    check_report(report, overwrite)
     from gatewise.theory.identifiability import identify as find
 
     held = parse_options("--at", at) or {}

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from gatewise.cli.common import as_text, ends_on_interrupt
+from gatewise.cli.common import as_text, check_report, ends_on_interrupt
 from gatewise.exceptions import InputError
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def modulus(
     if case is None:
         raise InputError("say which case: one of `gatewise theory modulus --list`, or a TOML file")
     found = read_case(case)
-    if report is not None:
-        from gatewise.files import check_new_file
-
-        # What would be refused at the end is refused before minutes of measuring.
-        check_new_file(report, overwrite=overwrite)
+    check_report(report, overwrite)
     answer, results = [], []
     with ends_on_interrupt():
         for place, group in enumerate(found.groups):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from gatewise.cli.common import parse_options
+from gatewise.cli.common import check_report, parse_options
 from gatewise.exceptions import InputError
 from gatewise.messages import choose, shown
 
@@ -60,6 +60,7 @@ def rates(
 
     A rate is that of the error of the estimate at one fixed truth, logarithms left out.
     """
+    check_report(report, overwrite)
     from gatewise.theory.rates import proved_rates
 
     options = parse_options("--gate-option", gate_option) or {}
