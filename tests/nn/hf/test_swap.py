@@ -88,6 +88,13 @@ def test_layers_that_are_none_are_refused_and_nothing_is_changed(layers, message
     assert not swapped_in(model)
 
 
+def test_a_hash_router_that_is_named_is_refused():
+    model = tiny_model("deepseek_v4")
+    with pytest.raises(InputError, match=r"'model\.layers\.0\.mlp\.gate' cannot be swapped: its experts are a fixed"):
+        swap_routers(model, layers=[0, 1])
+    assert swap_routers(model, layers=[1]).skipped == {}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -109,10 +109,12 @@ def swap_routers(
     refuse_recording(model)
     sites = sites_of(model)
     _refuse_swapped(model, sites, layers)
-    # Named ones are an error below; where all are meant, they are left out and listed.
+    # Where all are meant these are left out and listed; named ones are refused.
     skipped = {site.name: site.contract.skipped for site in sites if site.contract.skipped}
-    chosen = chosen_sites([site for site in sites if not site.contract.skipped], layers)
+    chosen = [site for site in chosen_sites(sites, layers) if layers is not None or not site.contract.skipped]
     for site in chosen:
+        if site.contract.skipped:
+            raise InputError(f"the router {site.name!r} cannot be swapped: {site.contract.skipped}")
         check_is_not_offloaded(site.name, site.router, site.contract)
     routers = [_router(site, gate, gate_options, selection, correction_bias) for site in chosen]
     agreement: dict[str, float] = {}
