@@ -386,6 +386,30 @@ def test_models_in_bfloat16(model_type):
     assert torch.equal(logits_of(model, ids), before)
 
 
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "hy_v3", "ernie4_5_moe", "inkling2_text"])
+def test_in_bfloat16_old_routers_in_float32_are_reproduced_to_the_same_accuracy(model_type):
+    model, ids = tiny_model(model_type).to(torch.bfloat16), tiny_tokens()
+    if model_type == "inkling2_text":
+        # Its router casts the tokens and not its weights, which loading keeps in float32.
+        for layer in model.model.layers:
+            layer.mlp.gate.float()
+    found = []
+    name = next(iter(readers_of(model)))
+    for swapped in (False, True):
+        if swapped:
+            swap_routers(model)
+        # The first router: what it reads does not depend on the others.
+        handle = model.get_submodule(name).register_forward_hook(lambda *call: found.append(call[2]))
+        logits_of(model, ids)
+        handle.remove()
+    (_, old_weights, old), (_, new_weights, new) = found
+    assert new_weights.dtype == old_weights.dtype
+    torch.testing.assert_close(
+        new_weights.gather(-1, new.argsort(-1)), old_weights.gather(-1, old.argsort(-1)), rtol=0, atol=1e-5
+    )
+    assert torch.equal(new.sort().values, old.sort().values)
+
+
 def test_a_cast_after_the_swap_reaches_the_old_router_too():
     model, ids = tiny_model("mixtral"), tiny_tokens()
     swap_routers(model)
