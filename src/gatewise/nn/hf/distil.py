@@ -91,10 +91,10 @@ def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
         The share of tokens for which both choose the same experts.
     """
     whole("steps", steps)
-    weight = site.router.get_parameter(site.contract.weight).detach().float()
-    bias = None if site.contract.gate_bias is None else site.router.get_parameter(site.contract.gate_bias).detach()
+    weight, bias = (None if value is None else value.float() for value in site.parameters())
+    assert weight is not None
     selection = site.contract.selection(site.router)
-    old_logits = torch.nn.functional.linear(tokens, weight, None if bias is None else bias.float())
+    old_logits = torch.nn.functional.linear(tokens, weight, bias)
     old = selection.log_scores(selection.capped(old_logits))
     _begin(router, weight, tokens, old_logits)
 
