@@ -3,7 +3,9 @@
 from gatewise.nn.dispatch import dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
+from gatewise.nn.known.readers import reads_known
 from gatewise.nn.layer import SparseMoE
+from gatewise.nn.readers import add_reader
 from gatewise.nn.router import Router
 from gatewise.nn.schedules import TopKSchedule
 from gatewise.nn.selection import Selection
@@ -19,3 +21,5 @@ __all__ = [
     "dispatch",
     "initialise_router",
 ]
+
+add_reader(reads_known)

@@ -44,6 +44,11 @@ class RouterReader(ABC):
 
     @property
     @abstractmethod
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """What is trained of the router: all that makes the logits, and no correction bias."""
+
+    @property
+    @abstractmethod
     def correction_bias(self) -> Tensor | None:
         """The bias b (E,) that acts on the choice only, where it is kept; None where there is none."""
 
@@ -66,20 +71,25 @@ class _OwnReader(RouterReader):
         return x.reshape(-1, x.shape[-1])
 
     @property
+    def gate_parameters(self) -> list[nn.Parameter]:
+        return list(self.module.gate.parameters())
+
+    @property
     def correction_bias(self) -> Tensor | None:
         return self.module.correction_bias
 
 
-Reads = Callable[[nn.Module], RouterReader | None]
+Reads = Callable[[nn.Module, nn.Module | None], RouterReader | None]
 
-_READS: list[Reads] = [lambda module: _OwnReader(module) if isinstance(module, Router) else None]
+_READS: list[Reads] = [lambda module, layer: _OwnReader(module) if isinstance(module, Router) else None]
 
 
 def add_reader(reads: Reads) -> None:
     """Let `readers_of` find routers of another kind.
 
     Args:
-        reads: gives the reader of a module, or None where the module is no router of this kind.
+        reads: gives the reader of a module, or None where the module is no router of this kind. It is passed the
+            module, and the one that holds it, or None where there is none.
     """
     _READS.append(reads)
 
@@ -97,8 +107,9 @@ def readers_of(model: nn.Module) -> dict[str, RouterReader]:
     """
     found: dict[str, RouterReader] = {}
     for name, module in model.named_modules():
+        layer = model.get_submodule(name.rpartition(".")[0]) if name else None
         for reads in _READS:
-            reader = reads(module)
+            reader = reads(module, layer)
             if reader is not None:
                 found[name] = reader
                 break
