@@ -204,7 +204,7 @@ def check_fit(model, objective):
     """Every accepted step of a short fit increases the objective, and the fitted model has the value that it says."""
     x = inputs(60, seed=11)
     y = targets(model, x, seed=13)
-    options = FitOptions(n_starts=1, max_iter=8, objective=objective)
+    options = FitOptions(n_starts=1, max_iter=4, objective=objective)
     prototype = build_prototype(model)
     problem = build_problem(prototype, checked_rows(prototype, x.numpy(), y.numpy(), None, None), options)
     end = run_start(problem, options, 0)
