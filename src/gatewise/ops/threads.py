@@ -27,7 +27,7 @@ class _Process:
         self._controller: Any = None
 
     def _libraries(self) -> Any:
-        """The libraries with threads, looked for when modules have come: to read the process's map takes milliseconds."""
+        """The libraries with threads, looked for when modules have come: to find them takes milliseconds."""
         if len(sys.modules) != self._modules:
             self._modules, self._controller = len(sys.modules), ThreadpoolController()
         return self._controller
