@@ -1,4 +1,4 @@
-"""Compiles the passes that most tests need: `python -m tests.compiled 0` one half, `python -m tests.compiled 1` the other.
+"""Compiles the passes that most tests need: `python -m tests.compiled 0` one half of them, with 1 the other.
 
 The cache on disk is shared, but two workers that begin with it empty would each compile all of them.
 """

@@ -85,7 +85,8 @@ def test_eight_threads_with_mixed_gates(rows, serial):
     assert all(own == left for own, left in after.values())
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+# Inference mode switches off what the other does, and more.
+@pytest.mark.parametrize("mode", [pytest.param(torch.no_grad, marks=pytest.mark.slow), torch.inference_mode])
 @pytest.mark.parametrize("kind", KINDS)
 def test_derivatives_that_the_caller_has_switched_off(rows, fits, serial, kind, mode):
     with mode():
@@ -94,6 +95,11 @@ def test_derivatives_that_the_caller_has_switched_off(rows, fits, serial, kind, 
     assert bits(estimator) == serial[kind]
     assert shown == fits[kind].summary().to_text()
     assert not any(value.is_inference() for value in estimator.model_.parameters())
+
+
+def test_without_gradients(rows, serial):
+    with torch.no_grad():
+        assert bits(fitted("laplace", rows)) == serial["laplace"]
 
 
 def test_classes_in_inference_mode(rows):
