@@ -27,11 +27,15 @@ demo: $(INSTALLED)
 
 # One thread in each of two workers; a file stays in one worker, since its tests share fitted models.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
+# Two workers that begin with an empty cache would each compile everything.
+COMPILE := $(BIN)/python -m tests.compiled 0 & $(BIN)/python -m tests.compiled 1 && wait $$!
 
 test: install
+	$(COMPILE)
 	$(TEST)
 
 test-slow: install
+	$(COMPILE)
 	$(TEST) -m slow
 
 lint: install

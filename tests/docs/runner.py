@@ -6,7 +6,8 @@ A page is run from top to bottom in a folder of its own:
 - a `console` block holds `$ gatewise …` and `$ echo $?`, each followed by what it printed on both streams;
 - a block with a title, like ```` ```csv title="visits.csv" ````, is written to that file; a Python file written so can
   be imported by what follows on the page;
-- blocks of other kinds are not run.
+- blocks of other kinds are not run;
+- a block below the comment `<!-- slow -->` takes long: `make test-slow` runs it, and the ordinary run leaves it out.
 
 A shown line `...` stands for any number of lines. Numbers may differ by one unit in their last printed digit, because
 processors differ in the rounding of matrix products; everything else must agree to the character.
@@ -29,6 +30,7 @@ from pathlib import Path
 from gatewise.cli import main
 
 ROOT = Path(__file__).parents[2]
+SLOW = "<!-- slow -->"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 _FENCE = re.compile(r"^```(?P<kind>\w+)?(?P<rest>[^\n`]*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -38,12 +40,13 @@ _NUMBER = re.compile(r"(?<![\w.])[-+]?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 
 @dataclass
 class Block:
-    """A fenced block: its kind, its title if any, its text, and where the text stands in the page."""
+    """A fenced block: its kind, its title if any, its text, where the text stands in the page, whether it is slow."""
 
     kind: str
     title: str | None
     body: str
     span: tuple[int, int]
+    slow: bool
 
 
 @dataclass
@@ -61,16 +64,19 @@ def blocks(page: str) -> list[Block]:
     found = []
     for match in _FENCE.finditer(page):
         title = _TITLE.search(match["rest"])
-        found.append(Block(match["kind"] or "", title and title[1], match["body"], match.span("body")))
+        slow = page[: match.start()].rstrip().endswith(SLOW)
+        found.append(Block(match["kind"] or "", title and title[1], match["body"], match.span("body"), slow))
     return found
 
 
-def run_page(page: str) -> Iterator[Comparison]:
-    """Run a page in the working folder; one comparison per shown output."""
+def run_page(page: str, *, slow: bool = True) -> Iterator[Comparison]:
+    """Run a page in the working folder, its slow blocks if asked; one comparison per shown output."""
     namespace: dict[str, object] = {"__name__": "__main__"}
     everything = blocks(page)
     with _importable(Path.cwd()):
         for number, block in enumerate(everything):
+            if block.slow and not slow:
+                continue
             if block.title is not None:
                 Path(block.title).write_text(block.body, encoding="utf-8")
             elif block.kind == "python":

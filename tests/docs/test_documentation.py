@@ -41,18 +41,21 @@ def anchor(heading):
 
 
 def runnable():
+    """The pages with something to run, those with slow blocks once without and once with them."""
     for path in PAGES:
-        kinds = {block.kind for block in blocks(path.read_text(encoding="utf-8"))}
-        if kinds & {"python", "console"}:
-            yield pytest.param(path, id=name_of(path))
+        found = blocks(path.read_text(encoding="utf-8"))
+        if {block.kind for block in found} & {"python", "console"}:
+            yield pytest.param(path, False, id=name_of(path))
+        if any(block.slow for block in found):
+            yield pytest.param(path, True, id=f"{name_of(path)}, slow blocks too", marks=pytest.mark.slow)
 
 
-@pytest.mark.parametrize("path", list(runnable()))
+@pytest.mark.parametrize(("path", "slow"), list(runnable()))
 @pytest.mark.usefixtures("own_names")
-def test_page_shows_what_comes_out(path, tmp_path, monkeypatch):
+def test_page_shows_what_comes_out(path, slow, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     compared = 0
-    for comparison in run_page(path.read_text(encoding="utf-8")):
+    for comparison in run_page(path.read_text(encoding="utf-8"), slow=slow):
         compared += 1
         assert agrees(comparison.shown, comparison.printed), (
             f"{name_of(path)}: after\n{comparison.source}\nthe page shows\n{comparison.shown}\nbut it printed\n"

@@ -88,7 +88,7 @@ def test_permuted_columns_give_the_same_likelihood(name):
         return fit(model_of(parts, d), x[:, order], y, offset=offset[0] if offset else None, options=options)
 
     plain = fitted(np.arange(d))
-    for order in orders(d):
+    for order in orders(d, 5 if quick else 2):
         other = fitted(order)
         assert other.status is plain.status
         assert other.log_likelihood == pytest.approx(plain.log_likelihood, rel=1e-8, abs=1e-8)

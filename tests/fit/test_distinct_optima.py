@@ -77,7 +77,7 @@ def tied_slopes(k):
     return Constraints(tied=[[("experts.weight", (i, 0)) for i in range(k)]])
 
 
-@pytest.mark.parametrize("objective", ["likelihood", "least_squares"])
+@pytest.mark.parametrize("objective", ["likelihood", pytest.param("least_squares", marks=pytest.mark.slow)])
 def test_three_tied_experts_are_one_optimum_in_canonical_order(objective):
     """Every start ended at one of six orders of the same experts, and each order was an optimum of its own."""
     parallel = np.column_stack([[2.0, -1.0, -4.0], np.ones(3)])

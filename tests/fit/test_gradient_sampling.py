@@ -284,7 +284,7 @@ def in_units(function, unit):
     return rescaled
 
 
-@pytest.mark.parametrize("kind", ["relu", "laplace gate"])
+@pytest.mark.parametrize("kind", [pytest.param("relu", marks=pytest.mark.slow), "laplace gate"])
 def test_kinks_of_experts_and_gates(kind):
     problem = relu_problem(0) if kind == "relu" else laplace_gate_problem(0)
     end = run_start(problem, FitOptions(), 0)

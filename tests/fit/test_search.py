@@ -81,12 +81,13 @@ def test_two_workers_search_as_one_does_to_the_bit():
     assert [start.objective for start in one.starts] == [start.objective for start in two.starts]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_the_best_of_insurance_is_reached_by_default(seed):
     table = insurance()
     assert fitted(table, seed=seed).log_likelihood == pytest.approx(table.best, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_best_of_quine_is_reached_by_default():
     table = quine()
     assert fitted(table).log_likelihood == pytest.approx(table.best, abs=1e-6)

@@ -40,7 +40,7 @@ def rows():
 
 def fitted(kind, rows, **options):
     """A short fit."""
-    short = {"n_experts": 2, "n_starts": 2, "max_iter": 12, "random_state": 0}
+    short = {"n_experts": 2, "n_starts": 2, "max_iter": 4, "random_state": 0}
     return GatedRegressor(**{**short, **KINDS[kind], **options}).fit(*rows)
 
 
@@ -51,8 +51,13 @@ def bits(estimator):
 
 
 @pytest.fixture(scope="module")
-def serial(rows):
-    return {kind: bits(fitted(kind, rows)) for kind in KINDS}
+def fits(rows):
+    return {kind: fitted(kind, rows) for kind in KINDS}
+
+
+@pytest.fixture(scope="module")
+def serial(fits):
+    return {kind: bits(estimator) for kind, estimator in fits.items()}
 
 
 def test_eight_threads_with_mixed_gates(rows, serial):
@@ -80,15 +85,21 @@ def test_eight_threads_with_mixed_gates(rows, serial):
     assert all(own == left for own, left in after.values())
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+# Inference mode switches off what the other does, and more.
+@pytest.mark.parametrize("mode", [pytest.param(torch.no_grad, marks=pytest.mark.slow), torch.inference_mode])
 @pytest.mark.parametrize("kind", KINDS)
-def test_derivatives_that_the_caller_has_switched_off(rows, serial, kind, mode):
+def test_derivatives_that_the_caller_has_switched_off(rows, fits, serial, kind, mode):
     with mode():
         estimator = fitted(kind, rows)
         shown = estimator.summary().to_text()
     assert bits(estimator) == serial[kind]
-    assert shown == fitted(kind, rows).summary().to_text()
+    assert shown == fits[kind].summary().to_text()
     assert not any(value.is_inference() for value in estimator.model_.parameters())
+
+
+def test_without_gradients(rows, serial):
+    with torch.no_grad():
+        assert bits(fitted("laplace", rows)) == serial["laplace"]
 
 
 def test_classes_in_inference_mode(rows):

@@ -159,7 +159,7 @@ def two_lines(seed, n=30):
     return x, y + 0.4 * generator.normal(size=n)
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 def test_one_of_two_lines_is_the_best_border_of_all(seed):
     x, y = two_lines(seed)
     result = fit(mixture(1, 2, 1), x, y, options=FitOptions(n_starts=4))
@@ -237,7 +237,7 @@ def test_the_border_does_not_depend_on_units(one_of_two):
     assert moved.log_likelihood == pytest.approx(result.log_likelihood - 200.0 * np.log(2.0), abs=1e-8)
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("select_on", ["logit", "slope"])
 def test_two_of_three_beat_the_truth(select_on, seed):
     x, y, at_truth = draw(truth(2, select_on), seed, 150)
@@ -395,7 +395,7 @@ def test_intervals_of_scores_that_are_not_linear():
 # --- other parts
 
 
-@pytest.mark.parametrize("n_active", [1, 2])
+@pytest.mark.parametrize("n_active", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_scores_that_are_not_linear_are_searched_too(n_active):
     k = n_active + 1
     x, y, _ = draw(truth(n_active), 4, 60)

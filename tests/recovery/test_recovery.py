@@ -16,6 +16,8 @@ from tests.recovery.truths import TRUTHS
 MOST_ERRORS = 5.0
 
 by_title = pytest.mark.parametrize("truth", TRUTHS, ids=lambda truth: truth.title)
+# Their tables take ten seconds each; a tree of softmax gates and top-1 of softmax are quick.
+DEAR = ("hierarchical, softmax of Laplace", "hierarchical, Laplace of Laplace", "top-K, K = 2, softmax")
 
 
 def test_every_registered_gate_has_a_truth():
@@ -24,7 +26,10 @@ def test_every_registered_gate_has_a_truth():
     assert len({truth.title for truth in TRUTHS}) == len(TRUTHS)
 
 
-@by_title
+@pytest.mark.parametrize(
+    "truth",
+    [pytest.param(truth, id=truth.title, marks=[pytest.mark.slow] * (truth.title in DEAR)) for truth in TRUTHS],
+)
 def test_one_small_table(truth):
     """With fewer starts than in the long run."""
     few = dataclasses.replace(truth, n_starts=min(truth.n_starts, truth.quick_starts))

@@ -111,9 +111,10 @@ def _check_figures(browser: Chrome, path: Path) -> dict[str, dict[str, int]]:
     [
         ("tone", 8),
         ("npreg", 11),
-        ("co2", 8),
-        ("temperature", 8),
-        ("constant_experts", 8),
+        # The same eight figures as those of the first.
+        pytest.param("co2", 8, marks=pytest.mark.slow),
+        pytest.param("temperature", 8, marks=pytest.mark.slow),
+        pytest.param("constant_experts", 8, marks=pytest.mark.slow),
         ("one_expert", 4),
         ("hostile", 11),
     ],

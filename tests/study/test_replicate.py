@@ -129,7 +129,8 @@ def test_the_box_is_counted_and_not_imposed(small_text):
 
 def test_least_squares_and_residual_variance(small_text):
     text = small_text.replace("[[methods]]", "residual_variance = 0.04\n\n[[methods]]", 1)
-    text = text.replace('name = "exact"', 'name = "exact"\nobjective = "least_squares"').replace("D2", "L1")
+    few = 'objective = "least_squares"\noptions = { max_iter = 30 }'
+    text = text.replace('name = "exact"', f'name = "exact"\n{few}').replace("D2", "L1")
     text = text.replace('kind = "D1"', 'kind = "L1"').replace(
         'name = "over"', 'name = "over"\nobjective = "least_squares"'
     )

@@ -1,7 +1,8 @@
 """The `gatewise` command: its parts, and how errors and interrupts end it."""
 
 import errno
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 import typer
@@ -83,10 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return code
 
 
+@functools.cache
+def _command() -> Callable[..., object]:
+    """The commands and their options, read from the functions' signatures once a process."""
+    return typer.main.get_command(_application)
+
+
 def _run(arguments: Sequence[str] | None) -> int:
     try:
         with printable_output():
-            _application(args=None if arguments is None else list(arguments), prog_name="gatewise")
+            _command()(args=None if arguments is None else list(arguments), prog_name="gatewise")
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else 0
     return 0

@@ -71,6 +71,27 @@ class _Part:
         return self.channels(theta.index_put((self.entries,), own))
 
 
+class _RowChannels:
+    """The channels of some rows, and the first derivatives of those that are linear in θ: the same at every θ."""
+
+    def __init__(self, rows: slice, parts: tuple[_Part, _Part, _Part]) -> None:
+        self.rows = rows
+        self.parts = parts
+        self._constant: dict[int, Tensor] = {}
+
+    def jacobians(self, theta: Tensor) -> list[Tensor]:
+        """First derivatives of the three channels by their entries."""
+        found = []
+        for place, part in enumerate(self.parts):
+            known = self._constant.get(place)
+            if known is None:
+                known = part.jacobian(theta)
+                if not part.is_curved:
+                    self._constant[place] = known
+            found.append(known)
+        return found
+
+
 class CurvedChannels:
     """Logits or locations curved in θ, dispersions linear in it: θ ↦ the Hessian of Σ w ℓ.
 
@@ -101,6 +122,11 @@ class CurvedChannels:
         self.n_threads = n_threads
         self._logits, self._locations = GateLogits(self.model.gate), _Locations(self.model.experts)
         self._is_curved = [part.basis(rows[:1]) is None for part, rows in self._inputs()]
+        self._kept: _RowChannels | None = None
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without what is kept: a worker makes its own."""
+        return {**vars(self), "_kept": None}
 
     def _inputs(self) -> list[tuple[Component, Tensor]]:
         return [(self.model.gate, self.gate_x), (self.model.experts, self.x)]
@@ -111,6 +137,13 @@ class CurvedChannels:
         chosen = torch.tensor([belongs(name) for name in self.coordinates.names])
         column = self.coordinates.column[chosen.repeat_interleave(sizes)]
         return column[column >= 0].unique()
+
+    def _rows(self, rows: slice) -> _RowChannels:
+        """The channels of some rows; those of the last rows are kept, and most problems ask for all rows always."""
+        kept = self._kept
+        if kept is None or kept.rows != rows:
+            kept = self._kept = _RowChannels(rows, self._parts(rows))
+        return kept
 
     def _parts(self, rows: slice) -> tuple[_Part, _Part, _Part]:
         """Logits (n, k), locations (n, k, m) and dispersions (k, s) of some rows."""
@@ -144,8 +177,9 @@ class CurvedChannels:
     def hessian(self, theta: Tensor, rows: slice) -> Tensor:
         """The Hessian of Σ w ℓ over some rows by θ, (size, size)."""
         family, weight = self.model.family, self.weight[rows]
-        parts = logits, locations, dispersions = self._parts(rows)
-        gate, place, scale = (part.values(theta) for part in parts)
+        kept = self._rows(rows)
+        logits, locations, dispersions = kept.parts
+        gate, place, scale = (part.values(theta) for part in kept.parts)
         m = place.shape[2]
         own = (place.squeeze(2) if m == 1 else place, scale.squeeze(1) if family.n_dispersion == 1 else scale)
         value, first, second = family_derivatives(family, self.y[rows], *own)
@@ -158,7 +192,7 @@ class CurvedChannels:
         first = torch.where(idle, 0.0, first)
         second = torch.where(idle.unsqueeze(-1), 0.0, mass[..., None, None] * second)
 
-        by_gate, by_place, by_scale = (part.jacobian(theta) for part in parts)
+        by_gate, by_place, by_scale = kept.jacobians(theta)
         joint = theta.new_zeros(*gate.shape, len(theta))
         for part, derivative in (
             (logits, by_gate),

@@ -122,6 +122,7 @@ class ModuleCoordinates:
         self.shapes = [shape for _, shape in named]
         self.sizes = [shape.numel() for shape in self.shapes]
         self.size = int(column.max(initial=-1)) + 1
+        self._all_are_free = np.array_equal(column, np.arange(len(base)))
         gate_entries = sum(size for name, size in zip(self.names, self.sizes, strict=True) if name.startswith("gate."))
         self.n_gate_parameters = int(column[:gate_entries].max(initial=-1)) + 1
         gate = prototype.gate.quantities([str(j) for j in range(prototype.gate.n_features)])
@@ -129,6 +130,8 @@ class ModuleCoordinates:
 
     def full(self, theta: Tensor) -> Tensor:
         """All parameters, flattened, from the free ones (size,); differentiable."""
+        if self._all_are_free:
+            return theta.clone()
         padded = torch.cat([theta, theta.new_zeros(1)])
         return torch.where(self.column >= 0, padded[self.column], self.base.to(theta))
 

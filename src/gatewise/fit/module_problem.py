@@ -210,11 +210,17 @@ class ModuleProblem(Problem):
         zero = theta.new_zeros(())
         return log_prior(self.options, self.prototype, self._named(theta), self._base_scale, zero)
 
-    def _prior_hessian(self, theta: Tensor) -> Tensor:
-        """The Hessian of the log priors, (size, size); most fits have none."""
+    @property
+    def _has_prior(self) -> bool:
+        """Whether there are any log priors; most fits have none."""
         options = self.options
-        if options.gate_ridge == options.expert_ridge == 0.0 and options.variance_prior is None:
+        return options.gate_ridge > 0.0 or options.expert_ridge > 0.0 or options.variance_prior is not None
+
+    def _prior_hessian(self, theta: Tensor) -> Tensor:
+        """The Hessian of the log priors, (size, size)."""
+        if not self._has_prior:
             return theta.new_zeros(self.size, self.size)
+        options = self.options
         if options.variance_prior is not None:
             return hessian(self._log_prior, theta)
         # Ridges are quadratic: their Hessian is the same everywhere.
@@ -255,8 +261,8 @@ class ModuleProblem(Problem):
             value, gradient = float(total.detach()), slope.cpu().numpy().astype(float)
         else:
             value, gradient = self._rows_value_and_gradient(point)
-        prior = self._log_prior(point)
-        if prior.requires_grad:
+        prior = self._log_prior(point) if self._has_prior else None
+        if prior is not None and prior.requires_grad:
             value += float(prior.detach())
             gradient = gradient + torch.autograd.grad(prior, point)[0].cpu().numpy().astype(float)
         return value / self.total_weight, gradient / self.total_weight

@@ -168,6 +168,8 @@ def _channel_sums(
     n_channels = first.shape[1] // k
     q, p = gate_design.shape[0], design.shape[0]
     n_locations, n_dispersions = k * n_outputs, k * (n_channels - n_outputs)
+    # In an array, because numba compiles a function anew for each place in which a literal stands.
+    edges = np.array([0, n_outputs, n_channels])
     prior, share = np.empty((k, block_rows)), np.empty((k, block_rows))
     score, curvature = np.empty((k * n_channels, block_rows)), np.empty((k * n_channels * n_channels, block_rows))
     gate_gate = np.empty((k * (k + 1) // 2, block_rows))
@@ -197,8 +199,20 @@ def _channel_sums(
         load_rows(second, low, m, curvature)
         _weigh_scores(row_weight, share, m, n_channels, score, curvature)
         _gate_pairs(row_weight, prior, share, normalised, m, gate_gate)
-        _gate_expert_pairs(row_weight, share, score, n_channels, 0, n_outputs, m, gate_location)
-        _expert_pairs(row_weight, share, score, curvature, n_channels, 0, n_outputs, 0, n_outputs, m, location_location)
+        _gate_expert_pairs(row_weight, share, score, n_channels, edges[0], edges[1], m, gate_location)
+        _expert_pairs(
+            row_weight,
+            share,
+            score,
+            curvature,
+            n_channels,
+            edges[0],
+            edges[1],
+            edges[0],
+            edges[1],
+            m,
+            location_location,
+        )
         row_products(design, design, low, m, True, products)
         if not same_design:
             row_products(gate_design, gate_design, low, m, True, gate_products)
@@ -207,17 +221,17 @@ def _channel_sums(
         _add_products(gate_location, mixed_products, m, gate_location_sum)
         _add_products(location_location, products, m, location_location_sum)
         if n_dispersions:
-            _gate_expert_pairs(row_weight, share, score, n_channels, n_outputs, n_channels, m, gate_dispersion)
+            _gate_expert_pairs(row_weight, share, score, n_channels, edges[1], edges[2], m, gate_dispersion)
             _expert_pairs(
                 row_weight,
                 share,
                 score,
                 curvature,
                 n_channels,
-                0,
-                n_outputs,
-                n_outputs,
-                n_channels,
+                edges[0],
+                edges[1],
+                edges[1],
+                edges[2],
                 m,
                 location_dispersion,
             )
@@ -227,10 +241,10 @@ def _channel_sums(
                 score,
                 curvature,
                 n_channels,
-                n_outputs,
-                n_channels,
-                n_outputs,
-                n_channels,
+                edges[1],
+                edges[2],
+                edges[1],
+                edges[2],
                 m,
                 dispersion_dispersion,
             )

@@ -69,10 +69,14 @@ def _evaluate_rows(
             block_share,
             block_residual,
         )
-        weights[:, start : start + m] = block_weights[:, :m]
-        responsibilities[:, start : start + m] = block_share[:, :m]
-        residual[:, start : start + m] = block_residual[:, :m]
-        log_prob[start : start + m] = block_log_prob[:m]
+        # Loops, because an assignment of slices takes the compiler seconds: it can report shapes that differ.
+        for i in range(k):
+            for r in range(m):
+                weights[i, start + r] = block_weights[i, r]
+                responsibilities[i, start + r] = block_share[i, r]
+                residual[i, start + r] = block_residual[i, r]
+        for r in range(m):
+            log_prob[start + r] = block_log_prob[r]
 
 
 def linear_responsibilities(

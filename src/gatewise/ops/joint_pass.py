@@ -67,7 +67,9 @@ def _store_rows(channels: np.ndarray, low: int, m: int, rows: np.ndarray) -> Non
 @njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
 def _tops(channels: np.ndarray, m: int, top: np.ndarray) -> bool:
     """top[r] = maxᵢ channels[i, r] for r < m; returns whether all of them are finite."""
-    top[:m] = channels[0, :m]
+    first = channels[0]
+    for r in range(m):
+        top[r] = first[r]
     for i in range(1, channels.shape[0]):
         channel = channels[i]
         for r in range(m):

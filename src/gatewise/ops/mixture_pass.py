@@ -94,10 +94,12 @@ def mixture_block(
     # Short loops on purpose: the compiler gives up on one that needs more than eight checks for overlapping arrays.
     k = logits.shape[0]
     gate_top = np.empty(m)
+    first = logits[0]
     joint_top = np.full(m, -np.inf)
     gate_sum = np.zeros(m)
     joint_sum = np.zeros(m)
-    gate_top[:] = logits[0, :m]
+    for r in range(m):
+        gate_top[r] = first[r]
     for i in range(1, k):
         logit = logits[i]
         for r in range(m):

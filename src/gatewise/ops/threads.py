@@ -1,12 +1,13 @@
 """One thread in BLAS and in torch, for as long as any thread of the process needs it."""
 
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import torch
-from threadpoolctl import ThreadpoolController, threadpool_limits
+from threadpoolctl import ThreadpoolController
 
 __all__ = ["single_threaded"]
 
@@ -22,12 +23,20 @@ class _Process:
         self._inside = 0
         self._torch = 1
         self._blas: Any = None
+        self._modules = 0
+        self._controller: Any = None
+
+    def _libraries(self) -> Any:
+        """The libraries with threads, looked for when modules have come: to find them takes milliseconds."""
+        if len(sys.modules) != self._modules:
+            self._modules, self._controller = len(sys.modules), ThreadpoolController()
+        return self._controller
 
     def enter(self) -> None:
         with self._guard:
             if self._inside == 0:
                 self._torch = torch.get_num_threads()
-                self._blas = threadpool_limits(limits=1, user_api="blas")
+                self._blas = self._libraries().limit(limits=1, user_api="blas")
             # Every thread has a number of its own for OpenMP; what else this sets is the process's.
             torch.set_num_threads(1)
             self._inside += 1
@@ -40,7 +49,7 @@ class _Process:
                 self._blas.restore_original_limits()
                 return
             # Not by torch, which would set that of the MKL in it for all threads.
-            for library in ThreadpoolController().lib_controllers:
+            for library in self._libraries().lib_controllers:
                 if library.user_api == "openmp":
                     library.set_num_threads(self._torch)
 

@@ -1,5 +1,6 @@
 """Templates filled in, with everything escaped."""
 
+import functools
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -9,9 +10,10 @@ from gatewise.ops.printable import printable
 __all__ = ["rendered"]
 
 
-def rendered(template: str, **values: Any) -> str:
-    """The template of that name as text. A value that it needs and does not get is an error."""
-    environment = Environment(
+@functools.cache
+def _environment() -> Environment:
+    """One for the process: it keeps the templates compiled."""
+    return Environment(
         loader=PackageLoader("gatewise.report", "templates"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -20,4 +22,8 @@ def rendered(template: str, **values: Any) -> str:
         # Not what is marked as safe: scripts, and figures as JSON.
         finalize=lambda value: printable(value) if type(value) is str else value,
     )
-    return environment.get_template(template).render(**values)
+
+
+def rendered(template: str, **values: Any) -> str:
+    """The template of that name as text. A value that it needs and does not get is an error."""
+    return _environment().get_template(template).render(**values)
