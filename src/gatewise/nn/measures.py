@@ -104,9 +104,9 @@ def token_entropies(routing: Routing) -> Tensor:
         tensor([1., 0.])
     """
     log_share = log_softmax(routing.log_scores.float())
-    # 0 · −∞ is 0 here.
-    terms = log_share.exp() * log_share.clamp_min(torch.finfo(log_share.dtype).min)
-    return -terms.sum(-1) / math.log(max(2, routing.n_experts))
+    # 0 · ∞ is 0 here.
+    terms = log_share.exp() * log_share.neg().clamp_max(torch.finfo(log_share.dtype).max)
+    return terms.sum(-1) / math.log(max(2, routing.n_experts))
 
 
 def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
