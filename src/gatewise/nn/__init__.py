@@ -3,6 +3,7 @@
 from gatewise.nn.dispatch import dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
+from gatewise.nn.known import readers as _known_readers  # noqa: F401 - it makes known routers readable
 from gatewise.nn.layer import SparseMoE
 from gatewise.nn.router import Router
 from gatewise.nn.schedules import TopKSchedule

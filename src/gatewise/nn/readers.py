@@ -70,16 +70,17 @@ class _OwnReader(RouterReader):
         return self.module.correction_bias
 
 
-Reads = Callable[[nn.Module], RouterReader | None]
+Reads = Callable[[nn.Module, nn.Module | None], RouterReader | None]
 
-_READS: list[Reads] = [lambda module: _OwnReader(module) if isinstance(module, Router) else None]
+_READS: list[Reads] = [lambda module, layer: _OwnReader(module) if isinstance(module, Router) else None]
 
 
 def add_reader(reads: Reads) -> None:
     """Let `readers_of` find routers of another kind.
 
     Args:
-        reads: gives the reader of a module, or None where the module is no router of this kind.
+        reads: gives the reader of a module, or None where the module is no router of this kind. It is passed the
+            module, and the one that holds it, or None where there is none.
     """
     _READS.append(reads)
 
@@ -97,8 +98,9 @@ def readers_of(model: nn.Module) -> dict[str, RouterReader]:
     """
     found: dict[str, RouterReader] = {}
     for name, module in model.named_modules():
+        layer = model.get_submodule(name.rpartition(".")[0]) if name else None
         for reads in _READS:
-            reader = reads(module)
+            reader = reads(module, layer)
             if reader is not None:
                 found[name] = reader
                 break

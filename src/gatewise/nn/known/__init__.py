@@ -1,0 +1,10 @@
+"""Routers of other libraries' models that Gatewise knows: how each of them routes, as data.
+
+Nothing here imports those libraries. A router is known by the name of its class.
+"""
+
+from gatewise.nn.known.contracts import CorrectionBias, Refusal, RouterContract
+from gatewise.nn.known.lookup import contract_of, refusal_of
+from gatewise.nn.known.table import CONTRACTS, REFUSALS
+
+__all__ = ["CONTRACTS", "REFUSALS", "CorrectionBias", "Refusal", "RouterContract", "contract_of", "refusal_of"]
