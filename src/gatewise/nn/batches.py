@@ -1,16 +1,15 @@
 """Which tokens of a model's call count, and of which domain each is."""
 
-import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
 
-__all__ = ["OTHERS", "Batch", "Domains", "Labels", "Rows", "arguments_of", "batch_of"]
+__all__ = ["OTHERS", "Batch", "Domains", "Labels", "Rows"]
 
 OTHERS = "(others)"
 """The domain of what comes after the most domains that are told apart."""
@@ -143,38 +142,3 @@ class Batch:
         if rest or self._shape not in (None, (len(codes), each)):
             return None
         return codes.repeat_interleave(each)
-
-
-def arguments_of(module: nn.Module, arguments: tuple[Any, ...], keywords: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call by their names."""
-    names = inspect.signature(module.forward).parameters
-    return {**dict(zip(names, arguments, strict=False)), **keywords}
-
-
-def batch_of(
-    named: Mapping[str, Any],
-    mask: str | Callable[[Mapping[str, Any]], Any] | None,
-    masks: Sequence[Tensor],
-    codes: Tensor | None,
-) -> tuple[Batch, bool]:
-    """The batch of a call, and whether its mask could be understood.
-
-    Args:
-        named: the arguments of the call.
-        mask: the name of the argument that holds the mask, or what makes a mask of all of them; None for none.
-        masks: further masks.
-        codes: of domains.
-    """
-    shape = None
-    for name in ("input_ids", "inputs_embeds"):
-        value = named.get(name)
-        if isinstance(value, Tensor) and value.ndim >= 2:
-            shape = (value.shape[0], value.shape[1])
-            break
-    found = mask(named) if callable(mask) else named.get(mask) if mask is not None else None
-    if found is None:
-        return Batch(shape, masks, codes), True
-    if not isinstance(found, Tensor) or found.ndim > 2:
-        # A mask of attention for each pair of tokens, from which padding cannot be told.
-        return Batch(shape, masks, codes), False
-    return Batch(shape, [found != 0, *masks], codes), True

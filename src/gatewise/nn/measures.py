@@ -113,7 +113,8 @@ def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
     """The K-th less the (K + 1)-th choice score of each token (T,): how far the next expert was from being chosen.
 
     Choice scores are `Selection.choice_scores`, with the correction bias b; experts of groups that are out do not
-    count. NaN where there is no next expert, and throughout where experts choose tokens.
+    count. NaN where there is no next expert, where another expert had a larger score than a chosen one, as when the
+    choice is a table of token ids, and throughout where experts choose tokens.
 
     Args:
         routing: what a router did.
@@ -130,8 +131,9 @@ def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
     choice = routing.selection.choice_scores(routing.logits, bias, routing.normalised)
     least = choice.gather(-1, routing.indices).amin(-1)
     following = choice.scatter(-1, routing.indices, -torch.inf).amax(-1)
-    # An expert that the gate leaves out is no next one.
-    return torch.where(following <= torch.finfo(following.dtype).min, torch.nan, least - following)
+    # An expert that the gate leaves out is no next one. Scores that are made here again may differ by rounding.
+    unknown = (following <= torch.finfo(following.dtype).min) | (least < following - 1e-4)
+    return torch.where(unknown, torch.nan, (least - following).clamp_min(0.0))
 
 
 class MutualInformation(NamedTuple):

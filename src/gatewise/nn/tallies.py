@@ -113,7 +113,7 @@ class Tally:
         self.top_k = max(self.top_k, min(top_k, routing.selection.top_k))
         filled = routing.filled.long()
         # Slots in the order of the weights, so that "second" is the same in every model.
-        order = routing.weights.argsort(-1, descending=True, stable=True)
+        order = routing.weights.argsort(dim=-1, descending=True, stable=True)
         slots, filled = routing.indices.gather(-1, order), filled.gather(-1, order)
         place = slots + torch.arange(top_k, device=device) * self.n_experts
         ranks = _counted(place, filled, top_k * self.n_experts).reshape(top_k, self.n_experts)

@@ -7,11 +7,12 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 from gatewise.nn.readers import RouterReader
 from gatewise.nn.routing import Routing
 
-__all__ = ["Call", "Watch", "is_recomputation", "unwatched", "watch"]
+__all__ = ["Call", "Hook", "is_recomputation", "unwatched", "watch"]
 
 _UNWATCHED: ContextVar[bool] = ContextVar("gatewise_unwatched", default=False)
 
@@ -36,37 +37,38 @@ class Call:
         return self.reader.tokens(*self._inputs)
 
 
-class Watch:
-    """A router's hook. A copy of the router, by deepcopy or pickle, is not watched: its hook keeps nothing."""
+class Hook:
+    """A hook of a module. A copy of the module, by deepcopy or pickle, has one that does nothing.
 
-    def __init__(
-        self, reader: RouterReader | None = None, keep: Callable[[Call], None] | None = None, probes: bool = False
-    ) -> None:
-        self._reader = reader
-        self._keep = keep
+    Args:
+        act: what it does, with the arguments of torch's hooks.
+        probes: whether it acts within `unwatched` too.
+    """
+
+    def __init__(self, act: Callable[..., Any] | None = None, probes: bool = False) -> None:
+        self._act = act
         self._probes = probes
-        self._handle: torch.utils.hooks.RemovableHandle | None = None
+        self.handle: RemovableHandle | None = None
 
-    # Compiled code would go on counting into what has ended, and cannot follow counters.
+    # Compiled code cannot follow what is counted.
     @torch.compiler.disable
-    def __call__(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Any) -> None:
-        """Keep the call, unless it is a recomputation or not to be counted."""
-        if self._keep is None or self._reader is None or is_recomputation():
-            return
-        if self._probes or not _UNWATCHED.get():
-            self._keep(Call(self._reader, arguments, keywords, outputs))
+    def __call__(self, *call: Any) -> Any:
+        """Act, unless this is a recomputation or not to be counted."""
+        if self._act is None or is_recomputation() or (_UNWATCHED.get() and not self._probes):
+            return None
+        return self._act(*call)
 
     def remove(self) -> None:
-        """See no more calls, not even from compiled code that holds on to the hook."""
-        self._keep = None
-        if self._handle is not None:
-            self._handle.remove()
+        """Do nothing any more, even where compiled code holds on to the hook."""
+        self._act = None
+        if self.handle is not None:
+            self.handle.remove()
 
-    def __reduce__(self) -> tuple[type["Watch"], tuple[()]]:
-        return Watch, ()
+    def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
+        return Hook, ()
 
 
-def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = False) -> Watch:
+def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = False) -> Hook:
     """Have every call of a router kept, but recomputations by checkpointing.
 
     Args:
@@ -77,9 +79,13 @@ def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = 
     Returns:
         The hook; its `remove` ends it.
     """
-    found = Watch(reader, keep, probes)
-    found._handle = reader.module.register_forward_hook(found, with_kwargs=True)
-    return found
+
+    def act(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Any) -> None:
+        keep(Call(reader, arguments, keywords, outputs))
+
+    hook = Hook(act, probes)
+    hook.handle = reader.module.register_forward_hook(hook, with_kwargs=True)
+    return hook
 
 
 @contextmanager
