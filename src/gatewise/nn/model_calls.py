@@ -103,7 +103,7 @@ class ModelCalls:
 
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Before a call: which of its tokens count. Gives other arguments where it takes a column out."""
-        parameters = inspect.signature(module.forward).parameters
+        parameters = inspect.signature(_within(module).forward).parameters
         named = {**dict(zip(parameters, arguments, strict=False)), **keywords}
         mask, label = self._given
         changed = None
@@ -125,6 +125,15 @@ class ModelCalls:
 
     def _leave(self, *call: object) -> None:
         self._batch = None
+
+
+def _within(module: nn.Module) -> nn.Module:
+    """The model in what torch.compile or a distributed wrapper has put around it, whose arguments have no names."""
+    for name in ("_orig_mod", "module"):
+        inner = getattr(module, name, None)
+        if isinstance(inner, nn.Module):
+            return _within(inner)
+    return module
 
 
 def _shape(named: Arguments) -> tuple[int, int] | None:
