@@ -3,9 +3,10 @@
 from gatewise.nn.dispatch import dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
-from gatewise.nn.known import readers as _known_readers  # noqa: F401 - it makes known routers readable
+from gatewise.nn.known.readers import reads_known
 from gatewise.nn.layer import SparseMoE
 from gatewise.nn.monitor import RouterMonitor
+from gatewise.nn.readers import add_reader
 from gatewise.nn.router import Router
 from gatewise.nn.schedules import TopKSchedule
 from gatewise.nn.selection import Selection
@@ -22,3 +23,5 @@ __all__ = [
     "dispatch",
     "initialise_router",
 ]
+
+add_reader(reads_known)

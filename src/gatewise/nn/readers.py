@@ -44,6 +44,11 @@ class RouterReader(ABC):
 
     @property
     @abstractmethod
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """What is trained of the router: all that makes the logits, and no correction bias."""
+
+    @property
+    @abstractmethod
     def correction_bias(self) -> Tensor | None:
         """The bias b (E,) that acts on the choice only, where it is kept; None where there is none."""
 
@@ -64,6 +69,10 @@ class _OwnReader(RouterReader):
     def tokens(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
         x = arguments[0] if arguments else keywords["x"]
         return x.reshape(-1, x.shape[-1])
+
+    @property
+    def gate_parameters(self) -> list[nn.Parameter]:
+        return list(self.module.gate.parameters())
 
     @property
     def correction_bias(self) -> Tensor | None:

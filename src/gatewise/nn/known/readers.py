@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from gatewise.nn.known.contracts import RouterContract
 from gatewise.nn.known.lookup import contract_of
-from gatewise.nn.readers import RouterReader, add_reader
+from gatewise.nn.readers import RouterReader
 from gatewise.nn.routing import Routing
 
-__all__ = ["KnownRouterReader"]
+__all__ = ["KnownRouterReader", "reads_known"]
 
 
 class KnownRouterReader(RouterReader):
@@ -51,6 +51,12 @@ class KnownRouterReader(RouterReader):
         return hidden.reshape(-1, hidden.shape[-1])
 
     @property
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """The weight of the logits, and their bias where there is one."""
+        paths = (self.contract.weight, self.contract.gate_bias)
+        return [self.module.get_parameter(path) for path in paths if path is not None]
+
+    @property
     def correction_bias(self) -> Tensor | None:
         """The bias b (E,), a view of where it is kept; None where there is none."""
         bias = self.contract.bias
@@ -60,9 +66,7 @@ class KnownRouterReader(RouterReader):
         return attrgetter(bias.path)(holder).detach().reshape(-1)
 
 
-def _reads(module: nn.Module, layer: nn.Module | None) -> RouterReader | None:
+def reads_known(module: nn.Module, layer: nn.Module | None) -> RouterReader | None:
+    """The reader of a module, or None if its class is not known; for `add_reader`."""
     contract = contract_of(module)
     return None if contract is None else KnownRouterReader(module, layer, contract)
-
-
-add_reader(_reads)

@@ -1,0 +1,77 @@
+"""A transformers model from a folder on the disk, without running anything that the folder holds."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import transformers
+from torch import nn
+
+from gatewise.exceptions import InputError, ModelFolderError
+from gatewise.messages import listed, shown
+
+__all__ = ["load_model"]
+
+_CONFIGURATION = "config.json"
+
+
+def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
+    """The model in a folder, of the class that its configuration names among those of transformers.
+
+    Nothing is downloaded, no code of the folder is run, and weights are read from safetensors only.
+
+    Args:
+        model_dir: a folder with config.json and *.safetensors, as `save_pretrained` writes them.
+        options: of transformers' `from_pretrained`, as dtype or device_map.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        ModelFolderError: the folder is no model's, its configuration names code of its own or no class of transformers,
+            or its weights are missing, damaged or incomplete.
+    """
+    folder = Path(model_dir)
+    forbidden = {"trust_remote_code", "use_safetensors", "local_files_only", "output_loading_info"} & set(options)
+    if forbidden:
+        raise InputError(f"{sorted(forbidden)[0]} cannot be chosen here: models are read from the disk and run no code")
+    cls = _class_of(folder)
+    try:
+        model, info = cls.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelFolderError(f"cannot load the model in {folder}: {shown(reason)}") from None
+    lacking = sorted(info["missing_keys"])
+    if lacking:
+        raise ModelFolderError(f"the weights in {folder} lack {listed(lacking)}, which would be drawn at random")
+    return model.eval()
+
+
+def _class_of(folder: Path) -> Any:
+    if not folder.is_dir():
+        raise ModelFolderError(f"there is no model folder {folder}")
+    try:
+        configuration = json.loads((folder / _CONFIGURATION).read_bytes())
+    except FileNotFoundError:
+        raise ModelFolderError(f"{folder} is no model's folder: it has no {_CONFIGURATION}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ModelFolderError(f"cannot read {folder / _CONFIGURATION}: {shown(str(error))}") from None
+    if not isinstance(configuration, dict):
+        raise ModelFolderError(f"{folder / _CONFIGURATION} is no configuration of a model")
+    if "auto_map" in configuration:
+        raise ModelFolderError(
+            f"{folder / _CONFIGURATION} asks for code of its own (auto_map), which is never run: load the model "
+            "yourself, if you trust it, and pass it to the functions of gatewise.nn.hf"
+        )
+    names = configuration.get("architectures")
+    name = names[0] if isinstance(names, list) and names else None
+    cls = getattr(transformers, name, None) if isinstance(name, str) else None
+    if not (isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)):
+        raise ModelFolderError(
+            f"{folder / _CONFIGURATION} names the architecture {shown(name)}, which is none of this transformers "
+            f"({transformers.__version__})"
+        )
+    return cls
