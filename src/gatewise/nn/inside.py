@@ -63,10 +63,8 @@ class Inside:
         self._rows = rows
         self._representations = representations
         self._experts = experts
-        held = {reader.module: name for name, reader in readers.items()}
-        self._layers = {
-            held[child]: module for module in root.modules() for child in module.children() if child in held
-        }
+        paths = {module: path for path, module in root.named_modules()}
+        self._layers = {name: _layer(root, paths[reader.module]) for name, reader in readers.items()}
         self._hooks: list[Hook] = []
         self.begin()
 
@@ -80,9 +78,10 @@ class Inside:
             return
         for name, reader in self._readers.items():
             self._hooks.append(watch(reader, lambda call, name=name: self._read(name, call)))
-            if name in self._layers and self._representations:
+            layer = self._layers[name]
+            if layer is not None and self._representations:
                 hook = Hook(lambda module, arguments, output, name=name: self._give(name, output))
-                hook.handle = self._layers[name].register_forward_hook(hook)
+                hook.handle = layer.register_forward_hook(hook)
                 self._hooks.append(hook)
 
     def stop(self) -> None:
@@ -130,7 +129,7 @@ class Inside:
         return places if rows is None else rows[places]
 
     def _bank(self, name: str) -> NetworkBank | None:
-        bank = getattr(self._layers.get(name), "experts", None)
+        bank = getattr(self._layers[name], "experts", None)
         return bank if isinstance(bank, NetworkBank) else None
 
     def measures(self, name: str) -> dict[str, float]:
@@ -175,3 +174,10 @@ class Inside:
         if read is None or not len(read):
             raise InputError(f"{name or 'this router'!r} has seen no token yet")
         return bank, read
+
+
+def _layer(root: nn.Module, path: str) -> nn.Module | None:
+    """The layer of a router: the innermost module around it that has experts, or else the one that holds it."""
+    parts = path.split(".") if path else []
+    around = [root.get_submodule(".".join(parts[:depth])) for depth in reversed(range(len(parts)))]
+    return next((module for module in around if hasattr(module, "experts")), around[0] if around else None)

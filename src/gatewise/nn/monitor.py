@@ -47,6 +47,7 @@ class RouterMonitor:
         sample: of how many tokens of each call, evenly spaced, the token entropy and the margin are taken. Loads are
             always those of all.
         most_domains: how many domains are told apart; what comes later is counted as "(others)".
+        training_only: whether to count calls of routers in training mode alone.
         representations: whether to look at what routers read and what their layers give, too: the collapse of
             representations and effective ranks, on at most 1,024 tokens of the last call. It costs memory and time.
         experts: whether to look at the experts' outputs, too, where they are a `gatewise.nn` bank: saliency, on at most
@@ -74,6 +75,7 @@ class RouterMonitor:
         domains: str | Callable[[Arguments], Any] | None = None,
         sample: int = 4096,
         most_domains: int = 64,
+        training_only: bool = False,
         representations: bool = False,
         experts: bool = False,
     ) -> None:
@@ -85,6 +87,7 @@ class RouterMonitor:
         self._root = model if isinstance(model, nn.Module) else nn.ModuleList(self._called)
         # What torch.compile puts around a module is no part of its name.
         self._readers = {name.replace("_orig_mod.", ""): reader for name, reader in readers_of(self._root).items()}
+        self._training_only = training_only
         self._calls = ModelCalls(self._called, mask, domains, most_domains)
         self._tallies = {name: Tally(reader.n_experts, sample) for name, reader in self._readers.items()}
         self._inside = Inside(self._root, self._readers, self._calls.rows, representations, experts)
@@ -169,6 +172,7 @@ class RouterMonitor:
         with self._calls.given(mask, domain):
             yield
 
+    @torch.no_grad()
     def _kept(self, call: Call) -> tuple[Routing, Rows]:
         """Of a call the tokens that count."""
         indices = call.routing.indices
@@ -176,6 +180,8 @@ class RouterMonitor:
         return call.routing if rows.kept is None else call.routing.at(rows.kept), rows
 
     def _count(self, name: str, call: Call) -> None:
+        if self._training_only and not call.reader.module.training:
+            return
         routing, rows = self._kept(call)
         self._tallies[name].add(routing, call.reader.correction_bias, rows.codes, rows.fit)
 
