@@ -248,6 +248,14 @@ class RouterMonitor:
         """The domains in the order in which they came."""
         return list(self._calls.domains.names)
 
+    def counts(self, layer: str) -> list[int]:
+        """The slots of each expert of a router over the window."""
+        return self._tally(layer).counts.tolist()
+
+    def domain_counts(self, layer: str) -> list[list[int]]:
+        """The slots of each expert of a router by domain, one row a domain, in the order of `domains`."""
+        return self._table(layer).tolist()
+
     def domain_loads(self, layer: str) -> "pd.DataFrame":
         """The slots of each expert by domain over the window: one row a domain, one column an expert."""
         import pandas as pd
