@@ -73,7 +73,7 @@ class RouterMonitor:
         *,
         mask: str | Callable[[Arguments], Any] | None = "attention_mask",
         domains: str | Callable[[Arguments], Any] | None = None,
-        sample: int = 4096,
+        sample: int = 1024,
         most_domains: int = 64,
         training_only: bool = False,
         representations: bool = False,
