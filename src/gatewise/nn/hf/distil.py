@@ -19,7 +19,7 @@ Batch = Tensor | Mapping[str, Any]
 
 MOST_TOKENS = 4096
 _TOKENS_AT_ONCE = 512
-_RATE = 0.01
+_RATE = 0.02
 
 
 def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batch]) -> dict[str, Tensor]:
@@ -84,7 +84,8 @@ def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
 
     S are the old router's scores and t the new one's, as their selections make them of logits: for scores that sum to 1
     that is the Kullback–Leibler divergence, and for others, to which a correction bias is added, their size counts too.
-    The gate begins with the old weights as directions and with each expert's own tokens as centres.
+    The gate begins with the old weights as directions, with centres that lie along them as far out as the tokens, and
+    with the mean logit of each expert.
 
     Returns:
         The share of tokens for which both choose the same experts.
@@ -95,8 +96,7 @@ def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
     selection = site.contract.selection(site.router)
     old_logits = torch.nn.functional.linear(tokens, weight, None if bias is None else bias.float())
     old = selection.log_scores(selection.capped(old_logits))
-    share = old.exp() / old.exp().sum(0).clamp_min(torch.finfo(old.dtype).tiny)
-    router.gate.place(weight, share.T @ tokens)
+    _begin(router, weight, tokens, old_logits)
 
     def loss(rows: Tensor) -> Tensor:
         logits = router.logits(tokens[rows])
@@ -125,3 +125,14 @@ def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
     if old_indices.shape != new_indices.shape:
         return float("nan")
     return float((old_indices.sort().values == new_indices.sort().values).all(-1).float().mean())
+
+
+@torch.no_grad()
+def _begin(router: Router, weight: Tensor, tokens: Tensor, old_logits: Tensor) -> None:
+    """Directions, centres and levels from the old router."""
+    length = tokens.norm(dim=-1).mean() / weight.norm(dim=-1, keepdim=True).clamp_min(torch.finfo(weight.dtype).tiny)
+    router.gate.place(weight, weight * length)
+    bias = dict(router.gate.named_parameters()).get("bias")
+    if bias is not None and bias.shape == old_logits.shape[1:]:
+        # Distances are far from 0, and some hundred steps of an optimiser would not bring the logits there.
+        bias.add_((old_logits - router.logits(tokens)).mean(0))

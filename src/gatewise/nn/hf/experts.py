@@ -60,7 +60,7 @@ def sorted_experts_forward(self: Any, hidden_states: Tensor, top_k_index: Tensor
     elsewhere = sum(counts[bank.num_experts :])
     if elsewhere or not found:
         found.append(hidden_states.new_zeros(elsewhere, hidden_states.shape[-1]))
-    slots = torch.cat(found)[order.argsort()].reshape(n_tokens, n_slots, -1)
+    slots = torch.cat(found)[order.argsort()].reshape(n_tokens, n_slots, hidden_states.shape[-1])
     return (slots * top_k_weights.unsqueeze(-1)).sum(1).to(hidden_states.dtype)
 
 

@@ -46,7 +46,7 @@ class Constant:
     @property
     def words(self) -> str:
         """The value as text."""
-        return f"{self.value}"
+        return repr(self.value)
 
 
 @dataclass(frozen=True)
