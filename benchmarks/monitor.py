@@ -45,11 +45,14 @@ def main() -> None:
 
 
 class Model(nn.Module):
+    """Two sparse layers."""
+
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.ModuleList(SparseMoE(D, "softmax", "glu", n_experts=EXPERTS, hidden=HIDDEN) for _ in range(2))
 
     def forward(self, x, attention_mask=None):
+        """Tokens (…, d)."""
         for layer in self.layers:
             x = x + layer(x)
         return x
@@ -140,8 +143,9 @@ def types() -> dict[str, dict[str, str]]:
                 for seed in range(10):
                     model(tiny_tokens(4, 32, seed))
             said = "; ".join(f"{one.layer}: {one.kind} {one.experts}" for one in monitor.findings()) or "nothing"
-            rows[f"{model_type}, {state}"] = {"gatewise": said, "moewatch": _moewatch(model, tiny_tokens)}
-            print(f"{model_type}, {state}\n  gatewise: {said}\n  moewatch: {rows[f'{model_type}, {state}']['moewatch']}")
+            other = _moewatch(model, tiny_tokens)
+            rows[f"{model_type}, {state}"] = {"gatewise": said, "moewatch": other}
+            print(f"{model_type}, {state}\n  gatewise: {said}\n  moewatch: {other}")
     return rows
 
 

@@ -1,5 +1,6 @@
 """`gatewise routers inspect`."""
 
+import importlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -61,7 +62,8 @@ def inspect(
     if by_domain and len([*(text or []), *(tokens or [])]) < 2:
         raise InputError("--by-domain compares files: give --text or --tokens twice or more")
     try:
-        import gatewise.nn.hf  # noqa: F401 - says what is not installed
+        # It says what is not installed.
+        importlib.import_module("gatewise.nn.hf")
     except ImportError as error:
         raise InputError(str(error)) from None
     with ends_on_interrupt():

@@ -137,10 +137,11 @@ class Inside:
         kept = self._kept[name]
         if not self._representations:
             return {}
-        none = kept.read is None or kept.first is None
+        if kept.read is None or kept.first is None:
+            return dict.fromkeys(("representation_collapse", "rank_before", "rank_after"), math.nan)
         return {
-            "representation_collapse": math.nan if none else measures.representation_collapse(kept.read, kept.first),
-            "rank_before": math.nan if kept.read is None else measures.effective_rank(kept.read),
+            "representation_collapse": measures.representation_collapse(kept.read, kept.first),
+            "rank_before": measures.effective_rank(kept.read),
             "rank_after": math.nan if kept.given is None else measures.effective_rank(kept.given),
         }
 

@@ -431,5 +431,5 @@ class RouterMonitor:
 
 
 def _is_compiled(module: nn.Module) -> bool:
-    compiled = getattr(module, "_compiled_call_impl", None) is not None
-    return compiled or isinstance(module, torch._dynamo.OptimizedModule)
+    """Whether `torch.compile` has been at a module: in place, or around it."""
+    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")

@@ -50,10 +50,13 @@ class Hook:
         self._probes = probes
         self.handle: RemovableHandle | None = None
 
-    # Compiled code cannot follow what is counted.
-    @torch.compiler.disable
     def __call__(self, *call: Any) -> Any:
         """Act, unless this is a recomputation or not to be counted."""
+        return self._run(*call)
+
+    # Compiled code cannot follow what is counted.
+    @torch.compiler.disable
+    def _run(self, *call: Any) -> Any:
         if self._act is None or is_recomputation() or (_UNWATCHED.get() and not self._probes):
             return None
         return self._act(*call)

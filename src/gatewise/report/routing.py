@@ -56,8 +56,8 @@ def routing_page(
         >>> page.badge, [section.short for section in page.sections]
         ('Healthy', ['Loads', 'Measures'])
     """
-    frame = monitor.summary()
-    if not int(frame["tokens"].sum()):
+    tokens = max(int(monitor.measures(layer)["tokens"]) for layer in monitor.layers)
+    if not tokens:
         raise InputError("this monitor has seen no token: run the model within its block, and then write the page")
     findings = monitor.findings()
     badge, severity, verdict = _verdict(monitor, findings)
@@ -65,7 +65,6 @@ def routing_page(
     if len(remarks) > _SHOWN_WARNINGS:
         remarks = [*remarks[:_SHOWN_WARNINGS], f"and {len(remarks) - _SHOWN_WARNINGS} more: monitor.findings()"]
     sections = [_loads(monitor), *_domains(monitor), *_time(monitor), *_text(monitor, text_layers), _measures(monitor)]
-    tokens = int(frame["tokens"].max())
     return TheoryPage(
         "routers",
         title,

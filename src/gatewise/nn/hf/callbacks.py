@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import nn
@@ -163,7 +163,8 @@ class BalanceCallback(TrainerCallback, ExportableState):
 
     @torch.no_grad()
     def _restore(self, state: TrainerState) -> None:
-        stored = (state.stateful_callbacks or {}).get(type(self).__name__, {})
+        # What is declared as a list is a dictionary by names once it has been loaded.
+        stored: Any = cast(Mapping[str, Any], state.stateful_callbacks or {}).get(type(self).__name__, {})
         stored = stored[0] if isinstance(stored, list) else stored
         kept = stored.get("attributes", {}).get("kept_biases", {})
         for name, bias in self._biases.items():
