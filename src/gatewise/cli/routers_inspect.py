@@ -76,14 +76,12 @@ def _watched(
     folder: Path, texts: Sequence[Path], tokens: Sequence[Path], by_domain: bool, length: int, size: int, most: int
 ) -> tuple["RouterMonitor", list["TokenFile"]]:
     import torch
-    from transformers.utils import logging
 
     from gatewise.nn import RouterMonitor
     from gatewise.nn.hf import load_model
-    from gatewise.nn.hf.texts import load_tokenizer, read_text, read_tokens
+    from gatewise.nn.hf.texts import load_tokenizer, quiet, read_text, read_tokens
 
-    logging.disable_progress_bar()
-    logging.set_verbosity_error()
+    quiet()
     files = [read_tokens(path) for path in tokens]
     model = load_model(folder)
     _refuse_unsupported(model)

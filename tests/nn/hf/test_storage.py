@@ -69,6 +69,14 @@ def test_routers_of_other_dtypes_and_with_options(tmp_path):
         assert all(map(torch.equal, ours.state_dict().values(), theirs.state_dict().values()))
 
 
+def test_a_swapped_model_that_is_saved_opens_as_the_old_one_without_gatewise(tmp_path):
+    model = tiny_model("mixtral")
+    before = logits_of(model)
+    swap_routers(model, "cosine", init="orthonormal")
+    model.save_pretrained(tmp_path)
+    torch.testing.assert_close(logits_of(type(model).from_pretrained(tmp_path).eval()), before, rtol=0, atol=1e-6)
+
+
 def test_saving_is_whole_and_does_not_replace(saved, tmp_path):
     _, model = saved
     with pytest.raises(OutputError, match=r"folder .* does not exist"):

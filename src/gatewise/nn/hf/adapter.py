@@ -131,13 +131,31 @@ class Adapter(nn.Module):
             if bias is None or name != bias.path:
                 destination[prefix + name] = value
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *arguments: Any, **keywords: Any) -> None:
+    def _load_from_state_dict(
+        self,
+        state_dict: dict[str, Any],
+        prefix: str,
+        local_metadata: dict[str, Any],
+        strict: bool,
+        missing_keys: list[str],
+        unexpected_keys: list[str],
+        error_msgs: list[str],
+    ) -> None:
         bias = self.contract.bias
         for name, value in self.old.state_dict(keep_vars=True).items():
-            if (bias is None or name != bias.path) and prefix + name in state_dict:
+            if bias is not None and name == bias.path:
+                continue
+            given = state_dict.pop(prefix + name, None)
+            if given is None:
+                missing_keys.append(prefix + name)
+            elif given.shape != value.shape:
+                error_msgs.append(f"{prefix + name} has the shape {tuple(given.shape)}, not {tuple(value.shape)}")
+            else:
                 with torch.no_grad():
-                    value.copy_(state_dict.pop(prefix + name))
-        super()._load_from_state_dict(state_dict, prefix, *arguments, **keywords)
+                    value.copy_(given)
+        super()._load_from_state_dict(
+            state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs
+        )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         # The class has no name in a module by which a copy could find it.

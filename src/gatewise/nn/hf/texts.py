@@ -15,7 +15,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import shown
 
-__all__ = ["TokenFile", "load_tokenizer", "read_text", "read_tokens"]
+__all__ = ["TokenFile", "load_tokenizer", "quiet", "read_text", "read_tokens"]
 
 _TOKENS = "input_ids"
 
@@ -60,6 +60,12 @@ class TokenFile:
             alike = [piece for piece in pieces if len(piece) == same]
             for begin in range(0, len(alike), size):
                 yield torch.stack(alike[begin : begin + size])
+
+
+def quiet() -> None:
+    """Let transformers show no progress and no warnings, as a command line that has its own words."""
+    transformers.utils.logging.disable_progress_bar()
+    transformers.utils.logging.set_verbosity_error()
 
 
 def load_tokenizer(model_dir: str | Path) -> Any:

@@ -21,7 +21,7 @@ def train_routers_only(model: nn.Module) -> tuple[str, ...]:
     Example:
         >>> from gatewise.nn import SparseMoE
         >>> train_routers_only(nn.Sequential(SparseMoE(8, "cosine", n_experts=4)))
-        ('0.router.gate.weight', '0.router.gate.bias', '0.router.gate.log_temperature')
+        ('0.router.gate.weight', '0.router.gate.bias')
     """
     readers = readers_of(model)
     model.requires_grad_(False)
