@@ -29,7 +29,7 @@ ALWAYS_SHORT = 0.02
 DEAD_BELOW = 0.05
 """An expert is dead with less than this part of 1/E of the slots."""
 TIED_SHARE = 0.5
-"""A router chooses by ties where this share of the margins is 0."""
+"""A router chooses by ties where this share of the tokens has an expert that was not chosen and is equal to the K-th."""
 
 _BALANCE = (
     "balance it: add `gatewise.nn.balance.balance_loss` to the loss, move a correction bias with `BiasBalancer`, or "
@@ -49,7 +49,7 @@ class LayerWindow:
         n_calls: how many calls.
         n_unfit: of how many calls masks or domains did not fit the router's rows.
         top_k: K.
-        tied: the share of margins that are 0; NaN where there are none.
+        tied: the share of tokens whose K-th expert and the next one are equal; NaN where that is not known.
         unknown: the share of tokens whose scores are no numbers.
     """
 

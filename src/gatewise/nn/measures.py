@@ -25,6 +25,7 @@ __all__ = [
     "mutual_information",
     "representation_collapse",
     "selection_change",
+    "tied",
     "token_entropies",
 ]
 
@@ -134,6 +135,23 @@ def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
     # An expert that the gate leaves out is no next one. Scores that are made here again may differ by rounding.
     unknown = (following <= torch.finfo(following.dtype).min) | (least < following - 1e-4)
     return torch.where(unknown, torch.nan, (least - following).clamp_min(0.0))
+
+
+def tied(routing: Routing, bias: Tensor | None = None) -> Tensor:
+    """Whether the K-th expert of each token and the next one are equal, in choice scores and in logits, (T,).
+
+    In logits too: scores of a router that is sure underflow together, and its choice is none by chance of order.
+
+    Args:
+        routing: what a router did.
+        bias: b (E,).
+    """
+    choice = routing.selection.choice_scores(routing.logits, bias, routing.normalised)
+    least, slot = choice.gather(-1, routing.indices).min(-1)
+    following, other = choice.scatter(-1, routing.indices, -torch.inf).max(-1)
+    last = routing.indices.gather(-1, slot.unsqueeze(-1))
+    same = routing.logits.gather(-1, last) == routing.logits.gather(-1, other.unsqueeze(-1))
+    return (least == following) & same.squeeze(-1)
 
 
 class MutualInformation(NamedTuple):

@@ -7,7 +7,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from gatewise.nn.measures import margins, token_entropies
+from gatewise.nn.measures import margins, tied, token_entropies
 from gatewise.nn.routing import Routing
 
 __all__ = ["Moment", "Series", "Tally"]
@@ -157,7 +157,7 @@ _SUMS = ("tokens", "entropy", "entropies", "margin", "margins", "ties")
 
 
 def _sums(routing: Routing, bias: Tensor | None) -> Tensor:
-    """How many tokens; entropies and margins with their numbers, of those that are finite; margins of 0."""
+    """How many tokens; entropies and margins with their numbers, of those that are finite; ties."""
     entropy = token_entropies(routing)
     margin = margins(routing, bias)
     known, settled = entropy.isfinite(), margin.isfinite()
@@ -167,7 +167,7 @@ def _sums(routing: Routing, bias: Tensor | None) -> Tensor:
         known.sum(),
         margin.where(settled, 0.0).double().sum(),
         settled.sum(),
-        (margin == 0.0).sum(),
+        (settled & tied(routing, bias)).sum(),
     ]
     return torch.stack([part.double() for part in parts])
 
