@@ -29,7 +29,7 @@ ALWAYS_SHORT = 0.02
 DEAD_BELOW = 0.05
 """An expert is dead with less than this part of 1/E of the slots."""
 TIED_SHARE = 0.5
-"""A router chooses by ties where this share of the tokens has an expert that was not chosen and is equal to the K-th."""
+"""A router chooses by ties where for this share of the tokens the K-th expert and the next one are equal."""
 
 _BALANCE = (
     "balance it: add `gatewise.nn.balance.balance_loss` to the loss, move a correction bias with `BiasBalancer`, or "
@@ -265,7 +265,8 @@ def _ties(window: LayerWindow) -> Iterator[RouterFinding]:
             {"share": window.tied, "tokens": float(window.n_tokens)},
             f"{window.name} chooses by chance of order: for {_percent(window.tied)} of {window.n_tokens:,} tokens the "
             "last expert chosen and the next one have equal scores",
-            "its weights are perhaps all 0, as some models start: draw them, as `gatewise.nn.initialise_router` does",
+            "weights that are all 0, as some models start, are to be drawn (`gatewise.nn.initialise_router`); sigmoids "
+            "of large logits are all 1: keep logits small by `gatewise.nn.balance.router_z_loss`",
         )
 
 
