@@ -4,7 +4,7 @@ f_e is the share of slots that went to expert e, P_e the mean of its scores norm
 tokens that are no padding. Where everything is even both are 1/E.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.nn.arguments import positive
-from gatewise.nn.readers import readers_of
+from gatewise.nn.readers import RouterReader, readers_of
 from gatewise.nn.routing import Routing
 from gatewise.nn.watching import Call, watch
 from gatewise.ops.log_space import log_softmax, logsumexp
@@ -179,7 +179,10 @@ class BiasBalancer:
         for name, reader in readers.items():
             if reader.correction_bias is None:
                 raise InputError(f"the router {name or 'itself'!r} has no bias: make it with correction_bias=True")
+        self._names = list(readers)
         self._readers = list(readers.values())
+        # In a model in bfloat16 a bias of 1/2 could not move by steps of 1/1000: these are what moves.
+        self._exact = [_exact(reader) for reader in self._readers]
         self._counts = [torch.zeros(reader.n_experts, dtype=torch.int64) for reader in self._readers]
         self._watches = [
             watch(reader, lambda call, index=index: self._count(index, call))
@@ -201,11 +204,43 @@ class BiasBalancer:
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(counts)
             if int(counts.sum()):
-                moved = bias + self.rate * torch.sign(counts.double().mean() - counts).to(bias.dtype)
-                bias.copy_(moved - moved.mean())
+                exact = self._exact[index].to(bias.device)
+                if not torch.equal(exact.to(bias.dtype), bias):
+                    # Somebody else has moved it.
+                    exact = _exact(reader)
+                moved = exact + self.rate * torch.sign(counts.double().mean() - counts).to(exact.dtype)
+                self._exact[index] = moved - moved.mean()
+                bias.copy_(self._exact[index])
             self._counts[index] = torch.zeros_like(counts)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """The biases by the routers' names, as plain data from which `load_state_dict` continues."""
+        return {name: exact.tolist() for name, exact in zip(self._names, self._exact, strict=True)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            InputError: the state is of other routers; then nothing changes.
+        """
+        sizes = {name: reader.n_experts for name, reader in zip(self._names, self._readers, strict=True)}
+        if {name: len(values) for name, values in state.items()} != sizes:
+            raise InputError(f"a state of these routers has {sizes}, names and numbers of experts")
+        for index, (name, reader) in enumerate(zip(self._names, self._readers, strict=True)):
+            bias = reader.correction_bias
+            assert bias is not None
+            self._exact[index] = torch.tensor(state[name], dtype=self._exact[index].dtype, device=bias.device)
+            bias.copy_(self._exact[index])
 
     def remove(self) -> None:
         """Stop watching the routers."""
         for each in self._watches:
             each.remove()
+
+
+def _exact(reader: RouterReader) -> Tensor:
+    """A copy of a router's bias in float32 or float64."""
+    bias = reader.correction_bias
+    assert bias is not None
+    return bias.detach().to(torch.promote_types(bias.dtype, torch.float32)).clone()

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.nn.balance import balance_loss, recording
+from gatewise.nn.balance import BiasBalancer, balance_loss, recording
 from gatewise.nn.readers import readers_of
 from tests.nn.hf.tiny_models import tiny_model
 
@@ -120,6 +120,7 @@ def test_biases_come_back_where_the_checkpoint_has_no_model_of_them(tmp_path):
     model = tiny("deepseek_v3")
     callback = BalanceCallback("bias", 0.02)
     trainer = trained(model, tmp_path, [domain_free({}), callback])
+    assert callback.state()["attributes"]["kept_biases"]
     kept = [reader.correction_bias.clone() for reader in readers_of(model).values()]
     state = trainer.state
     state.stateful_callbacks["BalanceCallback"] = callback.state()
@@ -230,3 +231,28 @@ def test_schedules():
 def test_options_that_cannot_be(call, sentence):
     with pytest.raises(InputError, match=sentence):
         call()
+
+
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "laguna", "afmoe", "ernie4_5_moe"])
+def test_biases_move_wherever_a_model_keeps_them_in_bfloat16_too(model_type):
+    """A buffer, a parameter, an argument that the layer keeps, a submodule."""
+    model = tiny(model_type).bfloat16()
+    ids = torch.randint(3, 128, (4, 20), generator=torch.Generator().manual_seed(0))
+    biases = [reader.correction_bias for reader in readers_of(model).values()]
+    for bias in biases:
+        bias.copy_(0.5 * torch.ones(8) * torch.tensor([1.0, -1.0] * 4))
+    before = [bias.clone() for bias in biases]
+    balancer = BiasBalancer(model, rate=1e-4)
+    for _ in range(60):
+        with recording(model) as calls, torch.no_grad():
+            model(ids)
+        balancer.step()
+    # Steps of which each is far below the last digit of 1/2 in bfloat16, 1/512.
+    assert all(bool((bias != old).any()) for bias, old in zip(biases, before, strict=True))
+    state = balancer.state_dict()
+    assert all(abs(sum(values)) < 1e-5 for values in state.values())
+    balancer.load_state_dict({name: [0.25] * 8 for name in state})
+    assert all(bool((bias == 0.25).all()) for bias in biases)
+    with pytest.raises(InputError, match="a state of these routers"):
+        balancer.load_state_dict({"other": [0.0] * 8})
+    assert calls

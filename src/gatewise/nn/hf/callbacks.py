@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, cast, get_args
 
-import torch
 from torch import nn
 from transformers import Trainer, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 from transformers.trainer_callback import ExportableState
@@ -84,7 +83,7 @@ class BalanceCallback(TrainerCallback, ExportableState):
         self.schedule = schedule
         self.warmup = warmup
         self.end = end
-        self._biases: dict[str, torch.Tensor] = {}
+        self._kept: dict[str, list[float]] = {}
         self._balancer: BiasBalancer | None = None
         self._loss: AuxiliaryLoss | None = None
 
@@ -120,15 +119,14 @@ class BalanceCallback(TrainerCallback, ExportableState):
                 f"the router {lacking[0]!r} has no correction bias: give it one by swap_routers(model, "
                 "correction_bias=True), or balance by method='loss'"
             )
-        self._biases = {name: bias for name, bias in biases.items() if bias is not None}
         if self.method == "loss" or lacking:
             self._loss = AuxiliaryLoss(model, z_coefficient=self.z_coefficient)
             world = args.world_size if args.average_tokens_across_devices else 1
             self._loss.share = 1.0 / (args.gradient_accumulation_steps * world)
         else:
             self._balancer = BiasBalancer(model)
-        if state.global_step:
-            self._restore(state)
+        if state.global_step and self._balancer is not None:
+            self._restore(self._balancer, state)
 
     def on_step_begin(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
@@ -150,6 +148,7 @@ class BalanceCallback(TrainerCallback, ExportableState):
 
     def _end(self) -> None:
         if self._balancer is not None:
+            self._kept = self._balancer.state_dict()
             self._balancer.remove()
         if self._loss is not None:
             self._loss.remove()
@@ -158,18 +157,16 @@ class BalanceCallback(TrainerCallback, ExportableState):
     def state(self) -> dict[str, Any]:
         """What the checkpoint keeps of it: the options, and the biases as they are."""
         options = ("method", "rate", "z_coefficient", "schedule", "warmup", "end")
-        biases = {name: bias.float().tolist() for name, bias in self._biases.items()}
+        biases = self._kept if self._balancer is None else self._balancer.state_dict()
         return {"args": {name: getattr(self, name) for name in options}, "attributes": {"kept_biases": biases}}
 
-    @torch.no_grad()
-    def _restore(self, state: TrainerState) -> None:
+    def _restore(self, balancer: BiasBalancer, state: TrainerState) -> None:
         # What is declared as a list is a dictionary by names once it has been loaded.
         stored: Any = cast(Mapping[str, Any], state.stateful_callbacks or {}).get(type(self).__name__, {})
         stored = stored[0] if isinstance(stored, list) else stored
         kept = stored.get("attributes", {}).get("kept_biases", {})
-        for name, bias in self._biases.items():
-            if len(kept.get(name, ())) == len(bias):
-                bias.copy_(torch.tensor(kept[name], dtype=torch.float32))
+        if kept:
+            balancer.load_state_dict(kept)
 
 
 class MonitorCallback(TrainerCallback):
