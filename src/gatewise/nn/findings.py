@@ -11,8 +11,9 @@ from typing import Literal
 from torch import Tensor
 
 from gatewise.nn.measures import dead_experts, effective_experts
+from gatewise.nn.tallies import Tally
 
-__all__ = ["RULES", "LayerWindow", "RouterFinding", "findings_of"]
+__all__ = ["RULES", "LayerWindow", "RouterFinding", "findings_of", "strange_masks", "window_of"]
 
 Severity = Literal["warning", "note"]
 
@@ -125,6 +126,35 @@ class RouterFinding:
 def findings_of(windows: Iterable[LayerWindow]) -> list[RouterFinding]:
     """All findings about some routers, layer by layer."""
     return [finding for window in windows for finding in _of(window)]
+
+
+def window_of(layer: str, tally: Tally) -> LayerWindow:
+    """What the rules look at, of what was counted.
+
+    Args:
+        layer: the router's name.
+        tally: of its window.
+    """
+    sums = tally.sums
+    return LayerWindow(
+        layer,
+        tally.ranks,
+        tally.n_tokens,
+        tally.n_calls,
+        tally.n_unfit,
+        tally.top_k,
+        sums["ties"] / sums["margins"] if sums["margins"] else math.nan,
+        1.0 - sums["entropies"] / sums["tokens"] if sums["tokens"] else math.nan,
+    )
+
+
+def strange_masks(n_calls: int) -> list[RouterFinding]:
+    """The note on calls whose mask is no table of tokens, if there were any."""
+    if not n_calls:
+        return []
+    message = f"{n_calls} calls had a mask that is no table of tokens, so that padding is counted"
+    remedy = "pass a mask (B, S), or make one by a function"
+    return [RouterFinding("", "masks", "note", (), {"calls": float(n_calls)}, message, remedy)]
 
 
 def _of(window: LayerWindow) -> Iterator[RouterFinding]:

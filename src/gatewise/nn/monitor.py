@@ -12,7 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.nn import measures
 from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Labels, Rows
-from gatewise.nn.findings import LayerWindow, RouterFinding, findings_of
+from gatewise.nn.findings import RouterFinding, findings_of, strange_masks, window_of
 from gatewise.nn.inside import Inside
 from gatewise.nn.model_calls import Arguments, ModelCalls
 from gatewise.nn.probe import MOST_SHOWN, Probe, ProbedText, run_probe
@@ -401,33 +401,8 @@ class RouterMonitor:
 
     def findings(self) -> list[RouterFinding]:
         """What is wrong with the routers over the window, and what limits what can be said, layer by layer."""
-        found = findings_of(self._window(name, tally) for name, tally in self._tallies.items())
-        if self._calls.n_strange:
-            found.append(
-                RouterFinding(
-                    "",
-                    "masks",
-                    "note",
-                    (),
-                    {"calls": float(self._calls.n_strange)},
-                    f"{self._calls.n_strange} calls had a mask that is no table of tokens, so that padding is counted",
-                    "pass a mask (B, S), or make one by a function",
-                )
-            )
-        return found
-
-    def _window(self, name: str, tally: Tally) -> LayerWindow:
-        sums = tally.sums
-        return LayerWindow(
-            name,
-            tally.ranks,
-            tally.n_tokens,
-            tally.n_calls,
-            tally.n_unfit,
-            tally.top_k,
-            sums["ties"] / sums["margins"] if sums["margins"] else math.nan,
-            1.0 - sums["entropies"] / sums["tokens"] if sums["tokens"] else math.nan,
-        )
+        found = findings_of(window_of(name, tally) for name, tally in self._tallies.items())
+        return found + strange_masks(self._calls.n_strange)
 
 
 def _is_compiled(module: nn.Module) -> bool:
