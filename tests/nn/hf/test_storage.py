@@ -141,6 +141,18 @@ DAMAGES = {
     "other gate": (lambda d: _first(d)["gate"].update(name="softmax"), "is missing"),
     "large gate": (lambda d: _first(d)["gate"].update(n_experts=10**9), "and 1000000000 experts"),
     "option": (lambda d: _first(d)["gate"].update(options={"temperature": 1}), "does not fit"),
+    "option's kind": (
+        lambda d: _first(d)["gate"].update(name="cosine", options={"temperature": {"x": []}, "projection": "y"}),
+        "does not fit|is damaged",
+    ),
+    "large option": (
+        lambda d: _first(d)["gate"].update(name="cosine", options={"projection": 10**12}),
+        "does not fit|is damaged",
+    ),
+    "tree": (
+        lambda d: _first(d)["gate"].update(name="hierarchical", options={"groups": [10**9, -1]}),
+        "does not fit|is damaged",
+    ),
     "selection": (lambda d: _first(d)["selection"].update(top_k=99), "does not fit: top_k is 99"),
     "selection's names": (lambda d: _first(d)["selection"].update(other=1), "is damaged"),
     "class": (lambda d: _first(d).update({"class": "MixtralTopKRouter"}), "took the place of a 'MixtralTopKRouter'"),

@@ -48,11 +48,11 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
     handles = [site.router.register_forward_pre_hook(watch(site.name), with_kwargs=True) for site in sites]
     modes = {module: module.training for module in model.modules()}
     model.eval()
-    n_tokens = 0
+    n_tokens, device = 0, next(model.parameters()).device
     try:
         with torch.no_grad():
             for batch in batches:
-                inputs = _inputs(batch)
+                inputs = _inputs(batch, device)
                 kept = inputs.get("attention_mask")
                 mask[0] = None if kept is None else kept.reshape(-1).bool()
                 model(**inputs)
@@ -69,14 +69,14 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
     return {name: torch.cat(parts)[:MOST_TOKENS] for name, parts in found.items()}
 
 
-def _inputs(batch: Batch) -> dict[str, Any]:
+def _inputs(batch: Batch, device: torch.device) -> dict[str, Any]:
     inputs = dict(batch) if isinstance(batch, Mapping) else {"input_ids": batch}
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
         raise InputError(
             f"a batch of data must be token ids (n, length), or a dictionary with input_ids, not {shown(batch)}"
         )
-    return inputs
+    return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
 def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
@@ -91,10 +91,10 @@ def distil(site: Site, router: Router, tokens: Tensor, steps: int) -> float:
         The share of tokens for which both choose the same experts.
     """
     whole("steps", steps)
-    weight = site.router.get_parameter(site.contract.weight).detach().float()
-    bias = None if site.contract.gate_bias is None else site.router.get_parameter(site.contract.gate_bias).detach()
+    weight, bias = (None if value is None else value.float() for value in site.parameters())
+    assert weight is not None
     selection = site.contract.selection(site.router)
-    old_logits = torch.nn.functional.linear(tokens, weight, None if bias is None else bias.float())
+    old_logits = torch.nn.functional.linear(tokens, weight, bias)
     old = selection.log_scores(selection.capped(old_logits))
     _begin(router, weight, tokens, old_logits)
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from torch import nn
+from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.messages import listed, shown
@@ -36,6 +36,12 @@ class Site:
     def attribute(self) -> str:
         """The router's name in its layer."""
         return self.name.rpartition(".")[2]
+
+    def parameters(self) -> tuple[Tensor, Tensor | None]:
+        """W (E, d) of the old router and the bias of its logits (E,), None where there is none."""
+        bias = self.contract.gate_bias
+        weight = self.router.get_parameter(self.contract.weight).detach()
+        return weight, None if bias is None else self.router.get_parameter(bias).detach()
 
 
 def sites_of(model: nn.Module) -> list[Site]:

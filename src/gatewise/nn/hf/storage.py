@@ -31,6 +31,9 @@ FOLDER = "gatewise_routers"
 _NUMBERS, _DESCRIPTION = "routers.safetensors", "routers.json"
 _FORMAT = 1
 
+# What is raised where an entry lacks something or has something of another kind than is expected.
+_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
+
 
 def save_routers(model: nn.Module, model_dir: str | Path, *, overwrite: bool = False) -> Path:
     """Write the swapped routers into the folder `gatewise_routers` of a model's folder, whole or not at all.
@@ -226,12 +229,11 @@ def _built(name: str, entry: Any, arrays: dict[str, Tensor], sites: Mapping[str,
         # A Router without a bias would be given the model's own all the same: the file must hold it.
         if site.contract.bias is not None and router.correction_bias is None:
             raise InputError("the model has a correction bias, and the file none")
-    except (KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise ModelFolderError(
-            f"the entry of {shown(name)} in {folder / _DESCRIPTION} is damaged ({error!r})"
-        ) from None
     except InputError as error:
         raise ModelFolderError(f"the router {shown(name)} in {folder} does not fit: {error}") from None
+    except _DAMAGED as error:
+        where = f"the entry of {shown(name)} in {folder / _DESCRIPTION}"
+        raise ModelFolderError(f"{where} is damaged: {shown(error)}") from None
     for part, target in _targets(router).items():
         value = arrays.pop(f"{name}.{part}", None)
         if value is None or value.shape != target.shape or value.is_floating_point() != target.is_floating_point():

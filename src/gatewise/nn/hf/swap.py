@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate, SoftmaxGate, build_gate
@@ -109,10 +109,12 @@ def swap_routers(
     refuse_recording(model)
     sites = sites_of(model)
     _refuse_swapped(model, sites, layers)
-    # Named ones are an error below; where all are meant, they are left out and listed.
+    # Where all are meant these are left out and listed; named ones are refused.
     skipped = {site.name: site.contract.skipped for site in sites if site.contract.skipped}
-    chosen = chosen_sites([site for site in sites if not site.contract.skipped], layers)
+    chosen = [site for site in chosen_sites(sites, layers) if layers is not None or not site.contract.skipped]
     for site in chosen:
+        if site.contract.skipped:
+            raise InputError(f"the router {site.name!r} cannot be swapped: {site.contract.skipped}")
         check_is_not_offloaded(site.name, site.router, site.contract)
     routers = [_router(site, gate, gate_options, selection, correction_bias) for site in chosen]
     agreement: dict[str, float] = {}
@@ -216,12 +218,5 @@ def _take_over(site: Site, router: Router) -> None:
             f"the {gate.name} gate is not the one of {type(site.router).__name__}, so that it cannot take over its "
             "weights: take init='distil' with data, or a fresh start with init='orthonormal' or 'normal'"
         )
-    weight, bias = old_parameters(site)
+    weight, bias = site.parameters()
     gate.assign_parameters({"weight": weight, "bias": torch.zeros_like(gate.bias) if bias is None else bias})
-
-
-def old_parameters(site: Site) -> tuple[Tensor, Tensor | None]:
-    """W (E, d) and the bias of the logits (E,), if there is one, of the old router."""
-    contract, old = site.contract, site.router
-    bias = None if contract.gate_bias is None else old.get_parameter(contract.gate_bias).detach()
-    return old.get_parameter(contract.weight).detach(), bias
