@@ -6,7 +6,7 @@ import torch
 from gatewise.nn import RouterMonitor
 from gatewise.nn.readers import readers_of
 from tests.nn.hf.planted import plant_collapse
-from tests.nn.hf.tiny_models import TYPES, tiny_model, tiny_tokens
+from tests.nn.hf.tiny_models import MORE_TYPES, TYPES, tiny_model, tiny_tokens
 
 pytest.importorskip("transformers")
 
@@ -14,7 +14,7 @@ pytest.importorskip("transformers")
 PLANTED = (2, 5)
 
 
-@pytest.fixture(scope="module", params=TYPES)
+@pytest.fixture(scope="module", params=(*TYPES, *MORE_TYPES))
 def model(request):
     """Logits of sd 1, correction biases 0, tables of token ids at random."""
     return tiny_model(request.param, bias=0.0)
