@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
+from gatewise.nn import RouterMonitor
 from gatewise.nn.balance import BiasBalancer, balance_loss, recording
 from gatewise.nn.readers import readers_of
 from tests.nn.hf.tiny_models import tiny_model
@@ -43,7 +44,6 @@ def trained(model, folder, callbacks, steps=STEPS, resume=None, **options):
         str(folder),
         max_steps=steps,
         per_device_train_batch_size=4,
-        learning_rate=1e-2,
         logging_steps=2,
         save_steps=3,
         report_to=[],
@@ -51,7 +51,7 @@ def trained(model, folder, callbacks, steps=STEPS, resume=None, **options):
         disable_tqdm=True,
         seed=0,
         remove_unused_columns=False,
-        **{"dataloader_pin_memory": False, **options},
+        **{"dataloader_pin_memory": False, "learning_rate": 1e-2, **options},
     )
     trainer = transformers.Trainer(model, arguments, train_dataset=TwoDomains(), callbacks=callbacks)
     with warnings.catch_warnings():
@@ -256,3 +256,33 @@ def test_biases_move_wherever_a_model_keeps_them_in_bfloat16_too(model_type):
     with pytest.raises(InputError, match="a state of these routers"):
         balancer.load_state_dict({"other": [0.0] * 8})
     assert calls
+
+
+@pytest.mark.parametrize(("model_type", "method", "rate"), [("mixtral", "loss", 0.1), ("deepseek_v3", "bias", 0.02)])
+def test_it_evens_loads_that_are_uneven_at_first(tmp_path, model_type, method, rate):
+    """A short version of benchmarks/balance.py: embeddings share a direction, and so the logits an offset."""
+
+    def uneven():
+        model = tiny(model_type)
+        generator = torch.Generator().manual_seed(0)
+        with torch.no_grad():
+            embedding = model.get_input_embeddings().weight
+            embedding.add_(1.5 * embedding.std() * torch.randn(embedding.shape[1], generator=generator))
+        return model
+
+    def worst(model):
+        with RouterMonitor(model.eval()) as monitor, torch.no_grad():
+            model(TwoDomains().ids)
+        return max(monitor.measures(layer)["max_over_mean"] for layer in monitor.layers)
+
+    options = {"steps": 60, "save_strategy": "no", "learning_rate": 1e-3}
+    model = uneven()
+    before = worst(model)
+    trained(
+        model.train(), tmp_path, [domain_free({}), BalanceCallback(method, rate, schedule="linear", end=0.1)], **options
+    )
+    other = uneven()
+    trained(other, tmp_path, [domain_free({})], **options)
+    assert before > 2.0
+    assert worst(model) < 1.5
+    assert worst(model) < worst(other)
