@@ -24,6 +24,8 @@ demo: $(INSTALLED)
 	$(BIN)/gatewise fit tone --target tuned --features stretchratio --experts 2 --seed 0 --out demo-output --overwrite
 	$(BIN)/gatewise study run quick --out demo-study --jobs 2
 	$(BIN)/gatewise study report demo-study --overwrite
+	$(BIN)/python examples/tiny_mixture.py demo-mixture
+	$(BIN)/gatewise routers inspect demo-mixture --text README.md --text Makefile --by-domain --out demo-routing --overwrite
 
 # One thread in each of two workers; a file stays in one worker, since its tests share fitted models.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
@@ -56,4 +58,4 @@ docs: install
 	$(BIN)/mkdocs build --strict
 
 clean:
-	rm -rf $(VENV) site demo-output demo-study
+	rm -rf $(VENV) site demo-output demo-study demo-mixture demo-routing

@@ -20,6 +20,7 @@ COMMANDS = {
     "version": (["--version"], 0),
     "help of fit": (["fit", "--help"], 0),
     "help of study": (["study", "--help"], 0),
+    "help of routers": (["routers", "inspect", "--help"], 0),
     "no such file": (["fit", "nowhere.csv", "--target", "y"], 2),
     "no such data set": (["fit", "nowhere", "--target", "y"], 2),
     "no such model": (["predict", "nowhere", "tone", "--out", "p.csv"], 2),

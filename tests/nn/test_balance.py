@@ -122,7 +122,7 @@ def test_recorded_calls_carry_gradients_to_any_gate(gate):
     assert any(p.grad is not None and p.grad.abs().max() > 0.0 for p in layer.router.parameters())
     layer(torch.randn(3, 4, 6))
     assert len(calls["router"]) == 1
-    with pytest.raises(InputError, match="there is no gatewise"), recording(torch.nn.Linear(2, 2)):
+    with pytest.raises(InputError, match="there is no router"), recording(torch.nn.Linear(2, 2)):
         pass
 
 

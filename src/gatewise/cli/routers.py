@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from gatewise.cli.routers_bench import bench
+from gatewise.cli.routers_inspect import inspect
+
 __all__ = ["routers"]
 
 routers = typer.Typer(
     name="routers",
-    help="Routers of networks: the model types that are known.",
+    help="Routers of networks: the model types that are known, what a model's routers do, what ours cost.",
     no_args_is_help=True,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -18,7 +21,7 @@ routers = typer.Typer(
 
 @routers.callback()
 def _routers() -> None:
-    """Routers of networks: the model types that are known."""
+    """Routers of networks: the model types that are known, what a model's routers do, what ours cost."""
 
 
 @routers.command("list", short_help="List the model types whose routers are known.")
@@ -41,3 +44,7 @@ def list_routers(as_json: Annotated[bool, typer.Option("--json", help="Print the
         print(f"  correction bias: {entry['correction_bias'] or 'none'}")
         if entry["skipped"] is not None:
             print(f"  read, not swapped: {entry['skipped']}")
+
+
+routers.command("inspect", short_help="Which experts the tokens of texts go to.")(inspect)
+routers.command("bench", short_help="What our gates cost as routers.")(bench)

@@ -5,6 +5,7 @@ from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
 from gatewise.nn.initialise import initialise_router
 from gatewise.nn.known.readers import reads_known
 from gatewise.nn.layer import SparseMoE
+from gatewise.nn.monitor import RouterMonitor
 from gatewise.nn.readers import add_reader
 from gatewise.nn.router import Router
 from gatewise.nn.schedules import TopKSchedule
@@ -15,6 +16,7 @@ __all__ = [
     "MLPBank",
     "NetworkBank",
     "Router",
+    "RouterMonitor",
     "Selection",
     "SparseMoE",
     "TopKSchedule",

@@ -4,17 +4,17 @@ f_e is the share of slots that went to expert e, P_e the mean of its scores norm
 tokens that are no padding. Where everything is even both are 1/E.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
-from torch.utils.hooks import RemovableHandle
 
 from gatewise.exceptions import InputError
 from gatewise.nn.arguments import positive
-from gatewise.nn.router import Router
+from gatewise.nn.readers import RouterReader, readers_of
 from gatewise.nn.routing import Routing
+from gatewise.nn.watching import Call, watch
 from gatewise.ops.log_space import log_softmax, logsumexp
 
 __all__ = [
@@ -27,7 +27,6 @@ __all__ = [
     "pooled_balance_loss",
     "recording",
     "router_z_loss",
-    "routers_of",
 ]
 
 
@@ -113,18 +112,6 @@ def router_z_loss(routing: Routing) -> Tensor:
     return logsumexp(routing.logits).square().sum() / max(1, len(routing.logits))
 
 
-def routers_of(model: nn.Module) -> dict[str, Router]:
-    """The routers in a model by their names, each once.
-
-    Raises:
-        InputError: there is none.
-    """
-    found = {name: module for name, module in model.named_modules() if isinstance(module, Router)}
-    if not found:
-        raise InputError(f"there is no gatewise.nn.Router in this {type(model).__name__}")
-    return found
-
-
 @contextmanager
 def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
     """Within the block each router's calls are kept, with their gradients, for losses of balance.
@@ -146,35 +133,16 @@ def recording(model: nn.Module) -> Iterator[dict[str, list[Routing]]]:
         ...     y = layer(torch.randn(10, 8))
         >>> loss = y.square().mean() + 0.01 * sum(balance_loss(call) for call in calls["router"])
     """
-    routers = routers_of(model)
-    calls: dict[str, list[Routing]] = {name: [] for name in routers}
-    handles = [router.register_forward_hook(_Watch(calls[name].append)) for name, router in routers.items()]
+    calls: dict[str, list[Routing]] = {}
+    watches = []
+    for name, reader in readers_of(model).items():
+        kept = calls[name] = []
+        watches.append(watch(reader, lambda call, kept=kept: kept.append(call.routing)))
     try:
         yield calls
     finally:
-        for handle in handles:
-            handle.remove()
-
-
-class _Watch:
-    """A router's hook. A copy of the router, by deepcopy or pickle, is not watched: its hook keeps nothing."""
-
-    def __init__(self, keep: Callable[[Routing], None] | None = None) -> None:
-        self._keep = keep
-
-    def __call__(self, router: Router, inputs: object, outputs: tuple[Tensor, Tensor, Tensor]) -> None:
-        if self._keep is not None and not _is_recomputation():
-            logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
-            self._keep(Routing(logits, weights, indices, router.selection, router.normalised))
-
-    def __reduce__(self) -> tuple[type["_Watch"], tuple[()]]:
-        return _Watch, ()
-
-
-def _is_recomputation() -> bool:
-    """Whether this is a forward pass within a backward pass: what checkpointing does."""
-    # What `torch.utils.checkpoint` itself asks; there is no public name for it.
-    return torch._C._current_graph_task_id() != -1  # pyright: ignore[reportPrivateUsage]
+        for each in watches:
+            each.remove()
 
 
 class BiasBalancer:
@@ -182,13 +150,13 @@ class BiasBalancer:
 
     After each step b_e ← b_e + u · sign(mean load − load_e), and then b ← b − mean(b). Loads are those of calls in
     training mode since the last step, without recomputations by checkpointing, summed over the ranks of a distributed
-    run.
+    run. Any router whose reader knows its bias can be moved, wherever the model keeps it.
 
     Args:
-        model: routers or a model of them, made with `correction_bias=True`.
+        model: routers or a model of them; a `Router` is made with `correction_bias=True`.
         rate: u, in the units of the scores: sigmoids of distances of 7 are .001, and a step of .01 outweighs all of
             them, so that no load settles. Take a small part of what the scores of two experts differ by, or the scores
-            of a softmax.
+            of a softmax. It may be changed between steps.
 
     Raises:
         InputError: there is no router, one has no correction bias, or the rate is not positive.
@@ -207,36 +175,72 @@ class BiasBalancer:
     def __init__(self, model: nn.Module, rate: float = 1e-3) -> None:
         positive("rate", rate)
         self.rate = float(rate)
-        self._routers = list(routers_of(model).items())
-        for name, router in self._routers:
-            if router.correction_bias is None:
+        readers = readers_of(model)
+        for name, reader in readers.items():
+            if reader.correction_bias is None:
                 raise InputError(f"the router {name or 'itself'!r} has no bias: make it with correction_bias=True")
-        self._counts = [torch.zeros(router.n_experts, dtype=torch.int64) for _, router in self._routers]
-        self._handles = [self._watch(index, router) for index, (_, router) in enumerate(self._routers)]
+        self._names = list(readers)
+        self._readers = list(readers.values())
+        # In a model in bfloat16 a bias of 1/2 could not move by steps of 1/1000: these are what moves.
+        self._exact = [_exact(reader) for reader in self._readers]
+        self._counts = [torch.zeros(reader.n_experts, dtype=torch.int64) for reader in self._readers]
+        self._watches = [
+            watch(reader, lambda call, index=index: self._count(index, call))
+            for index, reader in enumerate(self._readers)
+        ]
 
-    def _watch(self, index: int, router: Router) -> RemovableHandle:
-        def keep(routing: Routing) -> None:
-            if router.training:
-                counts = torch.bincount(routing.indices.reshape(-1), minlength=router.n_experts)
-                self._counts[index] = self._counts[index].to(counts.device) + counts
-
-        return router.register_forward_hook(_Watch(keep))
+    def _count(self, index: int, call: Call) -> None:
+        if call.reader.module.training:
+            counts = torch.bincount(call.routing.slots, minlength=call.reader.n_experts)
+            self._counts[index] = self._counts[index].to(counts.device) + counts
 
     @torch.no_grad()
     def step(self) -> None:
         """Move the biases once, after the optimiser's step; routers without a call since the last one stay."""
-        for index, (_, router) in enumerate(self._routers):
-            bias = router.correction_bias
+        for index, reader in enumerate(self._readers):
+            bias = reader.correction_bias
             assert bias is not None
             counts = self._counts[index].to(bias.device)
             if torch.distributed.is_available() and torch.distributed.is_initialized():
                 torch.distributed.all_reduce(counts)
             if int(counts.sum()):
-                moved = bias + self.rate * torch.sign(counts.double().mean() - counts).to(bias.dtype)
-                bias.copy_(moved - moved.mean())
+                exact = self._exact[index].to(bias.device)
+                if not torch.equal(exact.to(bias.dtype), bias):
+                    # Somebody else has moved it.
+                    exact = _exact(reader)
+                moved = exact + self.rate * torch.sign(counts.double().mean() - counts).to(exact.dtype)
+                self._exact[index] = moved - moved.mean()
+                bias.copy_(self._exact[index])
             self._counts[index] = torch.zeros_like(counts)
+
+    def state_dict(self) -> dict[str, list[float]]:
+        """The biases by the routers' names, as plain data from which `load_state_dict` continues."""
+        return {name: exact.tolist() for name, exact in zip(self._names, self._exact, strict=True)}
+
+    @torch.no_grad()
+    def load_state_dict(self, state: Mapping[str, Sequence[float]]) -> None:
+        """Continue where `state_dict` was taken.
+
+        Raises:
+            InputError: the state is of other routers; then nothing changes.
+        """
+        sizes = {name: reader.n_experts for name, reader in zip(self._names, self._readers, strict=True)}
+        if {name: len(values) for name, values in state.items()} != sizes:
+            raise InputError(f"a state of these routers has {sizes}, names and numbers of experts")
+        for index, (name, reader) in enumerate(zip(self._names, self._readers, strict=True)):
+            bias = reader.correction_bias
+            assert bias is not None
+            self._exact[index] = torch.tensor(state[name], dtype=self._exact[index].dtype, device=bias.device)
+            bias.copy_(self._exact[index])
 
     def remove(self) -> None:
         """Stop watching the routers."""
-        for handle in self._handles:
-            handle.remove()
+        for each in self._watches:
+            each.remove()
+
+
+def _exact(reader: RouterReader) -> Tensor:
+    """A copy of a router's bias in float32 or float64."""
+    bias = reader.correction_bias
+    assert bias is not None
+    return bias.detach().to(torch.promote_types(bias.dtype, torch.float32)).clone()

@@ -192,18 +192,37 @@ class Selection:
         shape = logits.shape[:-1]
         return weights.reshape(*shape, weights.shape[-1]), indices.reshape(*shape, indices.shape[-1])
 
+    def choice_scores(self, logits: Tensor, bias: Tensor | None = None, normalised: bool = True) -> Tensor:
+        """What orders the experts in the choice: c = s + b (…, E), of the logits where the weights come from these.
+
+        An expert that the gate leaves out has the lowest number there is, one of a group that is out −∞.
+
+        Args:
+            logits: z (…, E), before the cap.
+            bias: b (E,).
+            normalised: whether the gate's own weights are the softmax of its logits.
+
+        Example:
+            >>> Selection(score="sigmoid").choice_scores(torch.tensor([[0.0, 2.0, 1.0]]), torch.tensor([0.5, 0.0, 0.0]))
+            tensor([[1.0000, 0.8808, 0.7311]])
+        """
+        flat = logits.reshape(-1, logits.shape[-1]).to(torch.promote_types(logits.dtype, torch.float32))
+        return self._choice(self.capped(flat), bias, normalised).reshape(logits.shape)
+
+    def _choice(self, logits: Tensor, bias: Tensor | None, normalised: bool) -> Tensor:
+        score = logits if self.weights != "score" else self.log_scores(logits, normalised).exp()
+        choice = score if bias is None else score + bias
+        # Whom the gate leaves out comes behind all others, and before other groups: the weight is 0.
+        lowest = choice.masked_fill(logits == -torch.inf, torch.finfo(choice.dtype).min)
+        if self.n_groups == 1:
+            return lowest
+        value = choice if self.group_score == "two_largest" else score
+        return lowest.masked_fill(self._outside(value.detach()), -torch.inf)
+
     def _chosen(self, logits: Tensor, bias: Tensor | None, normalised: bool) -> tuple[Tensor, Tensor]:
         # All scores grow with the logit: the logits order the experts, unless something is added to the scores.
-        plain = self.weights != "score" or (bias is None and self.n_groups == 1)
-        score = logits if plain else self.log_scores(logits, normalised).exp()
-        choice = score if bias is None else score + bias
-        if bias is not None or self.n_groups > 1:
-            # Whom the gate leaves out comes behind all others, and before other groups: the weight is 0.
-            lowest = choice.masked_fill(logits == -torch.inf, torch.finfo(choice.dtype).min)
-            if self.n_groups > 1:
-                value = choice if self.group_score == "two_largest" else score
-                lowest = lowest.masked_fill(self._outside(value.detach()), -torch.inf)
-            choice = lowest
+        plain = bias is None and self.n_groups == 1
+        choice = logits if plain else self._choice(logits, bias, normalised)
         indices = _largest(choice.detach(), self.top_k, self.ties)
         picked = logits.gather(-1, indices)
         if self.weights == "softmax":

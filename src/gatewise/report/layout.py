@@ -69,6 +69,7 @@ class Section:
         note: what holds for all of them.
         legend: what is said beside the experts' colours, where the figures have no legend of their own.
         grids: tables after the figures.
+        blocks: HTML between figures and tables, from a template that escapes what it shows.
     """
 
     identifier: str
@@ -78,3 +79,4 @@ class Section:
     note: str = ""
     legend: list[str] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
+    blocks: Markup | None = None

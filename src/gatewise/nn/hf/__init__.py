@@ -8,6 +8,8 @@ try:
 except ImportError as error:
     raise ImportError("gatewise.nn.hf needs transformers and accelerate: pip install 'gatewise[hf]'") from error
 
+from gatewise.nn.hf.auxiliary import AuxiliaryLoss
+from gatewise.nn.hf.callbacks import BalanceCallback, MonitorCallback
 from gatewise.nn.hf.experts import EXPERTS_IMPLEMENTATION
 from gatewise.nn.hf.loading import load_model
 from gatewise.nn.hf.storage import load_routers, load_with_routers, save_routers
@@ -16,6 +18,9 @@ from gatewise.nn.hf.train import train_routers_only
 
 __all__ = [
     "EXPERTS_IMPLEMENTATION",
+    "AuxiliaryLoss",
+    "BalanceCallback",
+    "MonitorCallback",
     "Swapped",
     "load_model",
     "load_routers",
