@@ -14,6 +14,7 @@ from gatewise.lora.attach import RoutedModel, attach_router
 from gatewise.lora.gate_set import GateSet
 from gatewise.lora.retrieval import Retrieval
 from gatewise.lora.routers import ROUTERS, AdapterRouting, Oracle, Setting, Single
+from gatewise.lora.storage import load_and_route, load_routed, save_routed
 from gatewise.lora.training import train_gates
 
 del _peft, _transformers
@@ -28,5 +29,8 @@ __all__ = [
     "Setting",
     "Single",
     "attach_router",
+    "load_and_route",
+    "load_routed",
+    "save_routed",
     "train_gates",
 ]

@@ -57,6 +57,8 @@ class RoutedChange(Change):
     def __init__(self, place: Place, router: AdapterRouter, situation: Situation) -> None:
         super().__init__(place)
         self.router = router
+        # Parameters are changed in place by training, loading and casts: looked up once, they stay right.
+        self._factors = [place.factors(adapter) for adapter in place.adapters]
         self._situation = situation
 
     def forward(self, x: Tensor) -> Tensor | None:
@@ -69,9 +71,8 @@ class RoutedChange(Change):
             stack = self._situation.stack
             mask = stack.mask_of(x) if x.ndim == 3 else None
             self._situation.observer(place.name, logits, weights, indices, mask)
-        adapters = [place.factors(adapter) for adapter in place.adapters]
-        tokens = x.reshape(-1, x.shape[-1]).to(adapters[0].down.dtype)
-        change = adapter_sum(tokens, weights, indices, adapters)
+        tokens = x.reshape(-1, x.shape[-1]).to(self._factors[0].down.dtype)
+        change = adapter_sum(tokens, weights, indices, self._factors)
         return change.reshape(*x.shape[:-1], change.shape[-1])
 
     def collect(self, x: Tensor) -> None:

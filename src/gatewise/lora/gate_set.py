@@ -138,8 +138,8 @@ class GateSet:
         if self.checksums.get(dtype) != checksums.get(dtype):
             own, found = self.checksums.get(dtype, "none")[:12], checksums.get(dtype, "none")[:12]
             raise InputError(
-                f"the gates are not those of the adapter {name!r}: its weights have the SHA-256 {found}…, and the gates "
-                f"were trained with {own}…; train gates for it with train_gates"
+                f"the gates are not those of the adapter {name!r}: its weights have the SHA-256 {found}…, and the "
+                f"gates were trained with {own}…; train gates for it with train_gates"
             )
 
     def save_pretrained(self, folder: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_-]{0,99}")
 _CHECKED_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Factors:
     """One adapter at one place: u ↦ s·(B A u + c).
 
@@ -46,15 +46,22 @@ class Factors:
         down: A (r, d).
         up: B (out, r).
         bias: c (out,), or None.
-        scaling: s, lora_alpha/r, or lora_alpha/√r with rsLoRA.
+        name: of the adapter.
+        scales: s by adapter, lora_alpha/r, or lora_alpha/√r with rsLoRA; peft changes it in place.
         dropout: what u goes through first.
     """
 
     down: Tensor
     up: Tensor
     bias: Tensor | None
-    scaling: float
+    name: str
+    scales: Mapping[str, float]
     dropout: nn.Module
+
+    @property
+    def scaling(self) -> float:
+        """The present s."""
+        return self.scales[self.name]
 
     @property
     def rank(self) -> int:
@@ -96,9 +103,8 @@ class Place:
         """A, B, bias, scale and dropout of one adapter as they are now."""
         layer = self.layer
         up = layer.lora_B[adapter]
-        return Factors(
-            layer.lora_A[adapter].weight, up.weight, up.bias, layer.scaling[adapter], layer.lora_dropout[adapter]
-        )
+        down = layer.lora_A[adapter].weight
+        return Factors(down, up.weight, up.bias, adapter, layer.scaling, layer.lora_dropout[adapter])
 
 
 def check_model(model: object) -> PeftModel:

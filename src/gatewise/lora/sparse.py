@@ -31,16 +31,17 @@ def adapter_sum(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[
 
     Example:
         >>> from torch import nn
-        >>> one = Factors(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0]]), None, 0.5, nn.Identity())
-        >>> two = Factors(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0]]), None, 1.0, nn.Identity())
+        >>> scales = {"one": 0.5, "two": 1.0}
+        >>> one = Factors(torch.tensor([[1.0, 0.0]]), torch.tensor([[2.0]]), None, "one", scales, nn.Identity())
+        >>> two = Factors(torch.tensor([[0.0, 1.0]]), torch.tensor([[1.0]]), None, "two", scales, nn.Identity())
         >>> u, weights = torch.tensor([[3.0, 5.0]]), torch.tensor([[0.25, 0.75]])
         >>> adapter_sum(u, weights, torch.tensor([[1, 0]]), [one, two])
         tensor([[3.5000]])
     """
-    plain = all(adapter.bias is None and not _drops(adapter) for adapter in adapters)
-    ranks = sum(adapter.rank for adapter in adapters)
     if len(u) == 1 and u.device.type == "cpu":
         return _one_token(u, weights, indices, adapters)
+    plain = all(adapter.bias is None and not _drops(adapter) for adapter in adapters)
+    ranks = sum(adapter.rank for adapter in adapters)
     if plain and (ranks <= _FEW_RANKS or u.is_meta):
         return _concatenated(u, weights, indices, adapters, ranks)
     return _sorted(u, weights, indices, adapters)
@@ -48,7 +49,8 @@ def adapter_sum(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[
 
 def dense_sum(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Factors]) -> Tensor:
     """The same with every adapter's change of every token: what the others are tested against."""
-    share = weights.new_zeros(len(u), len(adapters)).scatter_add(-1, indices, weights)
+    share = weights.new_zeros(len(u), len(adapters)).scatter_add(-1, indices, weights) * _scaled(weights, adapters)
+    share = share.to(u.dtype)
     changes = [_change(u, share[:, index : index + 1], adapter) for index, adapter in enumerate(adapters)]
     return torch.stack(changes).sum(0)
 
@@ -59,32 +61,36 @@ def _drops(adapter: Factors) -> bool:
 
 
 def _change(u: Tensor, weight: Tensor, adapter: Factors) -> Tensor:
-    """W s (B A u + c) of tokens (n, d) with weights (n, 1)."""
+    """B A u + c of tokens (n, d), times weights (n, 1) in which the adapter's scale is."""
     if adapter.dropout.training:
         u = adapter.dropout(u)
-    low = functional.linear(u, adapter.down)
-    weight = (weight * adapter.scaling).to(low.dtype)
     # The weights multiply the ranks, of which there are fewer than outputs.
-    change = functional.linear(low * weight, adapter.up)
+    change = functional.linear(functional.linear(u, adapter.down) * weight, adapter.up)
     return change if adapter.bias is None else change + weight * adapter.bias
 
 
 def _one_token(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Factors]) -> Tensor:
     """The sum of a step of decoding, where nothing is to be sorted."""
-    first, *others = indices[0].tolist()
-    total = _change(u, weights[:, :1], adapters[first])
-    for slot, index in enumerate(others, 1):
-        total = total + _change(u, weights[:, slot : slot + 1], adapters[index])
+    total: Tensor | None = None
+    for index, weight in zip(indices[0].tolist(), weights.to(u.dtype).unbind(1), strict=True):
+        adapter = adapters[index]
+        change = _change(u, weight * adapter.scaling, adapter)
+        total = change if total is None else total + change
+    assert total is not None
     return total
+
+
+def _scaled(weights: Tensor, adapters: Sequence[Factors]) -> Tensor:
+    """The adapters' scales (E,)."""
+    return torch.tensor([adapter.scaling for adapter in adapters], device=weights.device, dtype=weights.dtype)
 
 
 def _concatenated(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Factors], ranks: int) -> Tensor:
     share = weights.new_zeros(len(u), len(adapters)).scatter_add(-1, indices, weights)
     sizes = torch.tensor([adapter.rank for adapter in adapters], device=u.device)
-    scales = torch.tensor([adapter.scaling for adapter in adapters], device=u.device, dtype=share.dtype)
-    share = (share * scales).repeat_interleave(sizes, -1, output_size=ranks)
+    share = (share * _scaled(weights, adapters)).to(u.dtype).repeat_interleave(sizes, -1, output_size=ranks)
     low = functional.linear(u, torch.cat([adapter.down for adapter in adapters]))
-    return functional.linear(low * share.to(low.dtype), torch.cat([adapter.up for adapter in adapters], 1))
+    return functional.linear(low * share, torch.cat([adapter.up for adapter in adapters], 1))
 
 
 def _sorted(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Factors]) -> Tensor:
@@ -93,13 +99,14 @@ def _sorted(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Fact
     counts = torch.bincount(slots, minlength=len(adapters)).tolist()
     used = [(adapter, count) for adapter, count in zip(adapters, counts, strict=True) if count]
     sizes = [count for _, count in used]
-    tokens = order.div(indices.shape[-1], rounding_mode="floor")
-    shares = weights.reshape(-1)[order].unsqueeze(-1)
+    rows = order.div(indices.shape[-1], rounding_mode="floor")
+    shares = (weights * _scaled(weights, adapters)[indices]).to(u.dtype).reshape(-1).index_select(0, order)
     total: Tensor | None = None
-    for (adapter, _), rows, share in zip(used, tokens.split(sizes), shares.split(sizes), strict=True):
-        change = _change(u[rows], share, adapter)
+    parts = zip(used, rows.split(sizes), shares.unsqueeze(1).split(sizes), strict=True)
+    for (adapter, _), mine, share in parts:
+        change = _change(u.index_select(0, mine), share, adapter)
         if total is None:
             total = change.new_zeros(len(u), change.shape[-1])
         # A token has an adapter once: no two of the rows are the same, and the bits are the same for any threads.
-        total = total.index_add_(0, rows, change)
+        total = total.index_add_(0, mine, change)
     return u.new_zeros(0, len(adapters[0].up)) if total is None else total
