@@ -1,7 +1,7 @@
 """What routing among LoRA adapters costs: `python benchmarks/adapters.py`.
 
-A Llama of two layers with random weights, adapters of rank 8 on all seven linear modules, top-2, float32, one thread, no
-gradient; 2,048 tokens in sequences of 256 (1,024 at d = 512). CPU seconds, all ways in turn in each of five rounds,
+A Llama of two layers with random weights, adapters of rank 8 on all seven linear modules, top-2, float32, one thread,
+no gradient; 2,048 tokens in sequences of 256 (1,024 at d = 512). CPU seconds, all ways in turn in each of five rounds,
 medians: the base, one adapter as peft runs it, peft's own Arrow, and PHATGOOSE here. Peak memory above the weights by
 PyTorch's profiler. Then 256 tokens generated with a KV cache.
 """

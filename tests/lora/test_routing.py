@@ -6,13 +6,13 @@ import pytest
 import torch
 from peft.tuners.lora import LoraLayer
 
+from gatewise.gates import CosineGate
 from gatewise.lora import attach_router
 from gatewise.lora.changes import ATTRIBUTE
 from gatewise.lora.places import Factors
-from gatewise.lora.scores import arrow_direction, standardised
+from gatewise.lora.scores import ArrowScores, StandardisedScores, arrow_direction, standardised
 from gatewise.lora.sparse import _concatenated, _one_token, _sorted, adapter_sum, dense_sum
 from gatewise.nn import Router, Selection
-from gatewise.gates import CosineGate
 from tests.lora.models import NAMES, gpt2, ids, llama, llama_base, logits, lora, mapped, random_gates, t5, with_adapters
 
 # Sums of a few hundred products in another order, through two layers.
@@ -218,13 +218,15 @@ def test_constant_inputs_and_gates_score_nothing():
     model = llama()
     gates = random_gates(model)
     flat = {**gates, "a": mapped(gates["a"], lambda v: torch.full_like(v, 0.1))}
-    with pytest.warns(match="have no direction"), attach_router(model, NAMES, gates=flat):
+    with pytest.warns(match="have no direction"):
+        routed = attach_router(model, NAMES, gates=flat)
+    with routed:
         router = getattr(model.get_base_model().get_submodule("model.layers.0.self_attn.q_proj"), ATTRIBUTE).router
         z = router.logits(torch.randn(5, 32))
         assert torch.equal(z[:, 0], torch.zeros(5))
         for constant in (0.0, 0.1, -7.0, 1e-30, 1e6):
             z, weights, _ = router(torch.full((1, 2, 32), constant))
-            # The mean of equal numbers is one of them up to rounding, and a standardised gate sums to 0 up to rounding.
+            # The mean of equal numbers is one of them, and the sum of a standardised gate 0, up to rounding.
             assert z.abs().max() < 1e-5
             assert torch.isfinite(weights).all()
 
@@ -242,7 +244,10 @@ def test_the_papers_eps_weighs_gates_by_their_length():
 def test_the_direction_of_arrow_is_the_first_singular_vector():
     generator = torch.Generator().manual_seed(0)
     for rank in (1, 4, 12):
-        down, up = torch.randn(rank, 10, generator=generator).double(), torch.randn(7, rank, generator=generator).double()
+        down, up = (
+            torch.randn(rank, 10, generator=generator).double(),
+            torch.randn(7, rank, generator=generator).double(),
+        )
         expected = torch.linalg.svd(up @ down).Vh[0]
         found = arrow_direction(down, up)
         assert abs(float(found @ expected)) == pytest.approx(1.0, abs=1e-12)
@@ -280,10 +285,8 @@ def test_a_module_where_a_gate_is_missing_is_routed_by_arrow():
     model, tokens = llama(), ids()
     gates = random_gates(model)
     with attach_router(model, NAMES, gates={"a": gates["a"], "b": gates["b"]}, missing="arrow") as routed:
-        assert type(getattr(routed.places["model.layers.0.self_attn.q_proj"].layer, ATTRIBUTE).router.scores).__name__ == (
-            "ArrowScores"
-        )
-        # Only `b` acts there, and it has its gate.
-        kept = getattr(routed.places["model.layers.0.self_attn.k_proj"].layer, ATTRIBUTE).router.scores
-        assert type(kept).__name__ == "StandardisedScores"
+        # Where only `b` acts, it has its gate.
+        for module, expected in (("q_proj", ArrowScores), ("k_proj", StandardisedScores)):
+            layer = routed.places[f"model.layers.0.self_attn.{module}"].layer
+            assert isinstance(getattr(layer, ATTRIBUTE).router.scores, expected)
         logits(model, tokens)

@@ -9,6 +9,7 @@ import typer
 from gatewise import __version__
 from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
+from gatewise.cli.lora import lora
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
 from gatewise.cli.streams import flush_output, open_streams, printable_output, say
@@ -36,6 +37,7 @@ _application.command("families", short_help="List the families, with formulas an
 _application.command("datasets", short_help="List the shipped data sets.")(datasets)
 _application.add_typer(theory)
 _application.add_typer(study)
+_application.add_typer(lora)
 
 
 def _show_version(wanted: bool) -> None:

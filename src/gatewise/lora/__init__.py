@@ -11,7 +11,9 @@ except ImportError as error:
     ) from error
 
 from gatewise.lora.attach import RoutedModel, attach_router
+from gatewise.lora.evaluation import Evaluation, evaluate, paired_interval
 from gatewise.lora.gate_set import GateSet
+from gatewise.lora.reading import AdapterReading, read
 from gatewise.lora.retrieval import Retrieval
 from gatewise.lora.routers import ROUTERS, AdapterRouting, Oracle, Setting, Single
 from gatewise.lora.storage import load_and_route, load_routed, save_routed
@@ -21,7 +23,9 @@ del _peft, _transformers
 
 __all__ = [
     "ROUTERS",
+    "AdapterReading",
     "AdapterRouting",
+    "Evaluation",
     "GateSet",
     "Oracle",
     "Retrieval",
@@ -29,8 +33,11 @@ __all__ = [
     "Setting",
     "Single",
     "attach_router",
+    "evaluate",
     "load_and_route",
     "load_routed",
+    "paired_interval",
+    "read",
     "save_routed",
     "train_gates",
 ]

@@ -9,8 +9,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from peft import PeftModel
+from torch import nn
 
 from gatewise.exceptions import InputError, UntrainedGateWarning
+from gatewise.lora.active import Active
 from gatewise.lora.adapter_files import check_fits, read_config
 from gatewise.lora.changes import install, uninstall
 from gatewise.lora.gate_set import GATES_FILE, GateSet
@@ -27,7 +29,7 @@ from gatewise.lora.routers import AdapterRouting, Missing, Setting, Temperature,
 from gatewise.lora.situation import BASE, Situation
 from gatewise.messages import choose, listed, shown
 
-__all__ = ["RoutedModel", "attach_router"]
+__all__ = ["RoutedModel", "attach_router", "first_adapter", "load_adapter"]
 
 Gates = Mapping[str, GateSet | None]
 
@@ -111,7 +113,7 @@ class RoutedModel:
         self.setting = setting
         self.gates: dict[str, GateSet | None] = dict(gates)
         self.reading: Any = None
-        self._before = _Active(model)
+        self._before = Active(model)
         self._places: dict[str, Place] = {}
         self._situation: Situation | None = None
         self._check_gates(self.adapters)
@@ -298,32 +300,6 @@ class RoutedModel:
             raise
 
 
-class _Active:
-    """Which adapters were active, and which parameters wanted gradients, before the router came."""
-
-    def __init__(self, model: PeftModel) -> None:
-        self._model = model
-        self._names = list(model.base_model.active_adapters)
-        self._wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
-
-    def activate(self, adapters: Sequence[str]) -> None:
-        """Make all of the pool active, which peft would also set free for training."""
-        self._set(list(adapters))
-
-    def restore(self) -> None:
-        """As it was."""
-        known = [name for name in self._names if name in self._model.peft_config]
-        self._set(known or list(self._model.peft_config)[:1])
-
-    def _set(self, names: list[str]) -> None:
-        wanted = {name: parameter.requires_grad for name, parameter in self._model.named_parameters()}
-        # Of parameters that came later, what holds now.
-        wanted |= {name: flag for name, flag in self._wanted.items() if name in wanted}
-        self._model.base_model.set_adapter(names if len(names) > 1 else names[0])
-        for name, parameter in self._model.named_parameters():
-            parameter.requires_grad_(wanted[name])
-
-
 def load_adapter(model: PeftModel, name: str, folder: str | Path) -> None:
     """Load one adapter from its folder, after looking whether it can be routed and fits the base.
 
@@ -336,3 +312,15 @@ def load_adapter(model: PeftModel, name: str, folder: str | Path) -> None:
     read_config(folder, name)
     check_fits(folder, name, model.get_base_model())
     model.load_adapter(str(folder), adapter_name=name)
+
+
+def first_adapter(base: nn.Module, folder: str | Path, name: str | None = None) -> tuple[PeftModel, str]:
+    """A base with the adapter of a folder, and the adapter's name: the folder's own by default.
+
+    Raises:
+        InputError: the adapter cannot be routed or does not fit, or the name cannot be one.
+    """
+    found = check_adapter_name(Path(folder).absolute().name if name is None else name)
+    read_config(folder, found)
+    check_fits(folder, found, base)
+    return PeftModel.from_pretrained(base, str(folder), adapter_name=found), found

@@ -36,8 +36,9 @@ class Stack:
         states = arguments.get("encoder_hidden_states")
         self.outside: Tensor | None = states if isinstance(states, Tensor) else None
         self.outside_mask = _as_mask(arguments.get("encoder_attention_mask"))
-        cache = arguments.get("past_key_values")
-        self.cache = cache if hasattr(cache, "get_seq_length") else None
+        # Models call it `past_key_values`, or `cache`.
+        self.cache_name = next((name for name, value in arguments.items() if hasattr(value, "get_seq_length")), None)
+        self.cache = None if self.cache_name is None else arguments[self.cache_name]
         self.begins = self.cache is None or int(self.cache.get_seq_length()) == 0
         self.shared: dict[bool, tuple[Tensor, Tensor]] = {}
 
@@ -183,9 +184,9 @@ class Situation:
 
     def _collect(self, module: nn.Module, arguments: dict[str, Any], stack: Stack) -> None:
         """One pass without adapters, in which all modules give their scores; with a cache of its own."""
-        mine = {name: value for name, value in arguments.items() if name not in ("labels", "past_key_values")}
-        if stack.cache is not None:
-            mine["past_key_values"] = self._twin(stack)
+        mine = {name: value for name, value in arguments.items() if name != "labels"}
+        if stack.cache_name is not None:
+            mine[stack.cache_name] = self._twin(stack)
         before, self._stack = self._stack, stack
         self.collects = True
         try:
@@ -206,8 +207,7 @@ class Situation:
             if known is cache:
                 return twin
         raise InputError(
-            "granularity='shared' needs the cache from the first call on: pass past_key_values=DynamicCache() with the "
-            "prompt"
+            "granularity='shared' needs the cache from the first call on: pass a DynamicCache() with the prompt"
         )
 
 

@@ -13,8 +13,7 @@ from torch import nn
 
 from gatewise.exceptions import InputError
 from gatewise.files import new_folder
-from gatewise.lora.adapter_files import check_fits, read_config
-from gatewise.lora.attach import RoutedModel, attach_router, load_adapter
+from gatewise.lora.attach import RoutedModel, attach_router, first_adapter, load_adapter
 from gatewise.lora.gate_set import GATES_FILE, GateSet
 from gatewise.lora.places import check_adapter_name, fingerprint_of
 from gatewise.lora.routers import AdapterRouting, router_of
@@ -67,9 +66,7 @@ def load_and_route(
     model = base if isinstance(base, PeftModel) else None
     for name, folder in zip(found, folders, strict=True):
         if model is None:
-            read_config(folder, name)
-            check_fits(folder, name, base)
-            model = PeftModel.from_pretrained(base, os.fspath(folder), adapter_name=name)
+            model, _ = first_adapter(base, os.fspath(folder), name)
         else:
             load_adapter(model, name, folder)
     assert model is not None

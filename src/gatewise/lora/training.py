@@ -10,6 +10,7 @@ from peft import PeftModel
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.lora.active import Active
 from gatewise.lora.changes import Change, install, uninstall
 from gatewise.lora.gate_set import GateSet
 from gatewise.lora.places import Place, check_adapters, check_model, fingerprint_of, places_of
@@ -110,11 +111,13 @@ def train_gates(
     checksums, _ = fingerprint_of(checked, adapter)
     places = places_of(checked, [adapter])
     situation = Situation(checked.get_base_model(), [adapter], None, shares=False)
-    wanted = [(parameter, parameter.requires_grad) for parameter in checked.parameters()]
+    active = Active(checked)
     modes = [(module, module.training) for module in checked.modules()]
     gated: dict[str, _Gated] = {}
     try:
         checked.eval()
+        # Modules that this adapter does not change must not add another one that was active.
+        active.activate([adapter])
         checked.requires_grad_(False)
         for name, place in places.items():
             change = _Gated(place, situation)
@@ -125,8 +128,7 @@ def train_gates(
         for name in gated:
             uninstall(places[name].layer)
         situation.remove()
-        for parameter, flag in wanted:
-            parameter.requires_grad_(flag)
+        active.restore()
         for module, training in modes:
             module.training = training
     unread = next((name for name, change in gated.items() if change.count == 0), None)
@@ -165,7 +167,9 @@ def _descend(
             if not isinstance(value, Tensor):
                 raise InputError("the model gives no loss for these batches: put labels into them, or pass loss=…")
             if not bool(torch.isfinite(value)):
-                raise InputError(f"the loss at step {step} is {float(value)}: look at the batch and the model's dtype")
+                raise InputError(
+                    f"the loss at step {step} is {float(value.detach())}: look at the batch and the model's dtype"
+                )
             optimiser.zero_grad()
             value.backward()
             optimiser.step()
