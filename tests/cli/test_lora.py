@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 
 import pytest
 
@@ -23,19 +24,10 @@ def adapters(project):
     return [part for name in ("low", "high") for part in ("--adapters", str(project / "adapters" / name))]
 
 
-def refused(capsys, *arguments):
-    assert main(["lora", *map(str, arguments)]) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.count("\n") == 1
-    assert captured.err.startswith("error: ")
-    return captured.err
-
-
-def test_gates_are_written_beside_the_adapter(project, capsys):
+def test_gates_are_written_beside_the_adapter(project, capsys, refused):
     options = ["--data", project / "low.jsonl", "--steps", "2"]
     command = ["gates", project / "base", project / "adapters" / "low", *options]
-    assert "it exists; choose another name or allow overwriting (--overwrite)" in refused(capsys, *command)
+    assert "it exists; choose another name or allow overwriting (--overwrite)" in refused("lora", *command)
     before = (project / "adapters" / "low" / "gatewise_gates.safetensors").read_bytes()
     again = [*command[:-1], "20", "--batch", "3", "--rate", "0.3", "--overwrite"]
     assert main(["lora", *map(str, again)]) == 0
@@ -91,7 +83,7 @@ def test_text_is_generated(project, tmp_path, capsys):
     assert isinstance(text, str)
 
 
-def test_what_is_refused(project, tmp_path, capsys):
+def test_what_is_refused(project, tmp_path, refused):
     base, low = project / "base", project / "adapters" / "low"
     data = ["--data", project / "both.jsonl"]
     (tmp_path / "bad.jsonl").write_text('{"text": "w1"}\n{"text": \n')
@@ -108,15 +100,13 @@ def test_what_is_refused(project, tmp_path, capsys):
         (["generate", base, "--adapters", low, "--prompt", "w1", "--page", tmp_path / "no" / "x"], "does not exist"),
         (["generate", base, "--adapters", low, "--prompt", "w1", "--top-k", "1", "--temperature", "0"], "temperature"),
     ]:
-        assert message in refused(capsys, *arguments)
+        assert message in refused("lora", *arguments)
     assert sorted(file.name for file in tmp_path.iterdir()) == ["bad.jsonl"]
 
 
-def test_without_the_extra(project, capsys, monkeypatch):
-    import sys
-
+def test_without_the_extra(project, refused, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("gatewise.lora")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "peft", None)
     command = ["generate", project / "base", "--adapters", project / "adapters" / "low", "--prompt", "w1"]
-    assert "pip install 'gatewise[lora]'" in refused(capsys, *command)
+    assert "pip install 'gatewise[lora]'" in refused("lora", *command)

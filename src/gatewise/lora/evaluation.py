@@ -12,7 +12,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.lora.attach import RoutedModel
-from gatewise.lora.routers import AdapterRouting, Oracle
+from gatewise.lora.routers import AdapterRouting, Oracle, Setting, router_of
 from gatewise.messages import listed
 
 if TYPE_CHECKING:
@@ -174,6 +174,11 @@ def evaluate(
     if not routers or not batches:
         raise InputError("an evaluation needs at least one router and one document")
     router_before, setting, was_training = routed.router, asdict(routed.setting), routed.model.training
+    for name, router in routers.items():
+        # What will be refused is refused before anything is computed.
+        chosen, changes = router if isinstance(router, tuple) else (router, {})
+        if name != BASE_ROUTER:
+            router_of(chosen).check(routed.adapters, Setting(**{**setting, **changes}))
     found: dict[str, Tensor] = {}
     tokens: Tensor | None = None
     routed.model.eval()
