@@ -1,12 +1,13 @@
 """How good routers among LoRA adapters are, where it can be known: `python benchmarks/adapter_study.py`.
 
 Four tasks on six letters (turn, next letter, the one after, swap pairs). A tiny model is trained on all of them with
-noisy answers; then each task has an adapter, of ranks 4, 8, 8 and 16 and partly different modules, and gates. Tests: (a) one task per sequence, which the router is not told; (b) two tasks in one sequence. Token accuracy of the answers.
+noisy answers; then each task has an adapter, of ranks 4, 8, 8 and 16 and partly different modules, and gates. Tests:
+(a) one task per sequence, which the router is not told; (b) two tasks in one sequence. Token accuracy of the answers.
 
 Designs: "mixed": each task has its own letters, and the base has seen sequences of two tasks (b4 of the prototypes);
 "never_mixed": it has not; "same_letters": all tasks share their letters and a mark tells them apart (b3). Models: a
-Llama of three layers and a T5 of two and two. Every cell, a model, a design and a seed, is a file; what is there is not made
-again. The table has means over seeds, and paired intervals over seeds for the difference to PHATGOOSE by tokens.
+Llama of three layers and a T5 of two and two. Every cell, a model, a design and a seed, is a file; what is there is not
+made again. The table has means over seeds, and paired intervals over seeds for the difference to PHATGOOSE by tokens.
 
     python benchmarks/adapter_study.py                       five seeds of everything (about an hour on two cores)
     python benchmarks/adapter_study.py --seeds 0 --cells llama:mixed

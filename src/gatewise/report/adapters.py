@@ -1,5 +1,7 @@
 """The HTML page on a router among LoRA adapters: a text coloured by adapter, and which module chose which."""
 
+from dataclasses import replace
+
 import plotly.graph_objects as go
 
 import gatewise
@@ -113,17 +115,12 @@ def _modules(reading: AdapterReading) -> Section:
     )
     name_axes(figure, "adapter", "")
     figure.update_yaxes(autorange="reversed", showgrid=False, tickfont={"size": 10})
-    table = reading.table()
+    # Over all domains.
+    table = replace(reading, domains=None).table()
     columns = [("Module", False), ("Adapter", False), ("Weight", True), ("Share of tokens", True)]
-    whole = table.groupby(["name", "adapter"], sort=False).apply(
-        lambda part: (part["tokens"] * part["weight"]).sum() / part["tokens"].sum(), include_groups=False
-    )
-    chosen = table.groupby(["name", "adapter"], sort=False).apply(
-        lambda part: (part["tokens"] * part["share"]).sum() / part["tokens"].sum(), include_groups=False
-    )
     rows = [
-        [Cell(str(name)), Cell(str(adapter)), Cell(f"{weight:.3f}"), Cell(f"{chosen[name, adapter]:.3f}")]
-        for (name, adapter), weight in whole.items()
+        [Cell(str(row["name"])), Cell(str(row["adapter"])), Cell(f"{row['weight']:.3f}"), Cell(f"{row['share']:.3f}")]
+        for row in table.to_dict("records")
     ]
     grid = Grid("Mean weight, and the share of tokens that chose the adapter.", columns, rows)
     panel = Panel("modules", figure, "Mean weight of each adapter at each module.")
@@ -161,8 +158,8 @@ def _why(reading: AdapterReading) -> Section:
         table = reading.why(row, position).sort_values("weight", ascending=False).head(12)
         columns = [("Module", False), ("Adapter", False), ("Score", True), ("Weight", True)]
         rows = [
-            [Cell(str(r.name_)), Cell(str(r.adapter)), Cell(f"{r.score:.3f}"), Cell(f"{r.weight:.3f}")]
-            for r in table.rename(columns={"name": "name_"}).itertuples()
+            [Cell(str(r["name"])), Cell(str(r["adapter"])), Cell(f"{r['score']:.3f}"), Cell(f"{r['weight']:.3f}")]
+            for r in table.to_dict("records")
         ]
         text = printable(reading.texts[row][position]).strip()
         caption = (
@@ -176,8 +173,8 @@ def _why(reading: AdapterReading) -> Section:
 
 def evaluation_page(found: Evaluation) -> TheoryPage:
     """The page on what `gatewise.lora.evaluate` found."""
-    table = found.table()
-    best = table.loc[table["loss"].idxmin(), "router"]
+    records = found.table().to_dict("records")
+    best = min(records, key=lambda row: row["loss"])["router"]
     columns = [
         ("Router", False),
         ("Perplexity", True),
@@ -187,13 +184,13 @@ def evaluation_page(found: Evaluation) -> TheoryPage:
     ]
     rows = [
         [
-            Cell(row.router, strong=row.router == best),
-            Cell(f"{row.perplexity:.2f}"),
-            Cell(f"{row.loss:.4f}"),
-            Cell("" if row.router == found.reference else f"{row.difference:+.4f}"),
-            Cell("" if row.router == found.reference else f"{row.low:+.4f} to {row.high:+.4f}"),
+            Cell(str(row["router"]), strong=row["router"] == best),
+            Cell(f"{row['perplexity']:.2f}"),
+            Cell(f"{row['loss']:.4f}"),
+            Cell("" if row["router"] == found.reference else f"{row['difference']:+.4f}"),
+            Cell("" if row["router"] == found.reference else f"{row['low']:+.4f} to {row['high']:+.4f}"),
         ]
-        for row in table.itertuples()
+        for row in records
     ]
     caption = "Paired over documents; above 0 the router is worse than the reference."
     sections = [Section("routers", "Routers", "Routers", [], grids=[Grid(caption, columns, rows)])]
@@ -202,8 +199,8 @@ def evaluation_page(found: Evaluation) -> TheoryPage:
         cells = [[Cell(str(name)), *(Cell(f"{value:.2f}") for value in row)] for name, row in wide.iterrows()]
         heads = [("Domain", False), *((name, True) for name in wide.columns)]
         sections.append(Section("domains", "Domains", "Domains", [], grids=[Grid("Perplexity.", heads, cells)]))
-    others = table[table["router"] != found.reference]
-    worse, better = int((others["low"] > 0.0).sum()), int((others["high"] < 0.0).sum())
+    others = [row for row in records if row["router"] != found.reference]
+    worse, better = sum(row["low"] > 0.0 for row in others), sum(row["high"] < 0.0 for row in others)
     verdict = (
         f"Of {len(others)} others, {worse} are worse than {found.reference} and {better} are better, by intervals "
         "without 0."
