@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -105,7 +105,7 @@ def evaluate(
     print(as_text(str(out)))
 
 
-def _router(text: str) -> "object":
+def _router(text: str) -> Any:
     """A router from its name on the command line."""
     from gatewise.lora import Single
     from gatewise.lora.routers import ROUTERS

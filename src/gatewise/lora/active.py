@@ -1,6 +1,7 @@
 """Which adapters are active, and which parameters want gradients: changed for a while, and put back."""
 
 from collections.abc import Sequence
+from typing import Any
 
 from peft import PeftModel
 
@@ -16,7 +17,8 @@ class Active:
 
     def __init__(self, model: PeftModel) -> None:
         self._model = model
-        self._names = list(model.base_model.active_adapters)
+        tuner: Any = model.base_model
+        self._names = [str(name) for name in tuner.active_adapters]
         self._wanted = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
 
     def activate(self, adapters: Sequence[str]) -> None:
@@ -32,6 +34,7 @@ class Active:
         wanted = {name: parameter.requires_grad for name, parameter in self._model.named_parameters()}
         # Of parameters that came later, what holds now.
         wanted |= {name: flag for name, flag in self._wanted.items() if name in wanted}
-        self._model.base_model.set_adapter(names if len(names) > 1 else names[0])
+        tuner: Any = self._model.base_model
+        tuner.set_adapter(names if len(names) > 1 else names[0])
         for name, parameter in self._model.named_parameters():
             parameter.requires_grad_(wanted[name])

@@ -101,5 +101,6 @@ def check_fits(folder: str | os.PathLike[str], name: str, base: nn.Module) -> No
 def _sizes(module: nn.Module) -> tuple[int, int] | None:
     """The two sizes of a module's matrix, whichever comes first; None where it is packed or there is none."""
     weight = getattr(module, "weight", None)
-    plain = isinstance(weight, Tensor) and weight.ndim == 2 and weight.is_floating_point()
-    return (int(weight.shape[0]), int(weight.shape[1])) if plain else None
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        return None
+    return int(weight.shape[0]), int(weight.shape[1])

@@ -1,5 +1,6 @@
 """A router on a model with LoRA adapters: attached, asked, changed, and taken off again."""
 
+import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -232,7 +233,7 @@ class RoutedModel:
         with self.situation.fixing(tuple(adapters)):
             yield
 
-    def add(self, name: str, folder: str | Path | None = None, gates: GateSet | None = None) -> None:
+    def add(self, name: str, folder: str | os.PathLike[str] | None = None, gates: GateSet | None = None) -> None:
         """Let one more adapter take part; the others and their gates stay as they are.
 
         Args:
@@ -300,7 +301,7 @@ class RoutedModel:
             raise
 
 
-def load_adapter(model: PeftModel, name: str, folder: str | Path) -> None:
+def load_adapter(model: PeftModel, name: str, folder: str | os.PathLike[str]) -> None:
     """Load one adapter from its folder, after looking whether it can be routed and fits the base.
 
     Raises:
@@ -311,10 +312,10 @@ def load_adapter(model: PeftModel, name: str, folder: str | Path) -> None:
         raise InputError(f"the model has an adapter {name!r} already: choose another name")
     read_config(folder, name)
     check_fits(folder, name, model.get_base_model())
-    model.load_adapter(str(folder), adapter_name=name)
+    model.load_adapter(os.fspath(folder), adapter_name=name)
 
 
-def first_adapter(base: nn.Module, folder: str | Path, name: str | None = None) -> tuple[PeftModel, str]:
+def first_adapter(base: nn.Module, folder: str | os.PathLike[str], name: str | None = None) -> tuple[PeftModel, str]:
     """A base with the adapter of a folder, and the adapter's name: the folder's own by default.
 
     Raises:
@@ -323,4 +324,4 @@ def first_adapter(base: nn.Module, folder: str | Path, name: str | None = None) 
     found = check_adapter_name(Path(folder).absolute().name if name is None else name)
     read_config(folder, found)
     check_fits(folder, found, base)
-    return PeftModel.from_pretrained(base, str(folder), adapter_name=found), found
+    return PeftModel.from_pretrained(base, os.fspath(folder), adapter_name=found), found

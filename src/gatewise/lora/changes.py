@@ -182,7 +182,7 @@ def install(layer: LoraLayer, change: Change, situation: Situation) -> None:
             "attach the router first"
         )
     setattr(layer, ATTRIBUTE, change)
-    layer.forward = _RoutedForward(layer, change, situation)
+    vars(layer)["forward"] = _RoutedForward(layer, change, situation)
 
 
 def uninstall(layer: LoraLayer) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from peft import PeftModel
@@ -86,25 +86,33 @@ class Place:
     @property
     def n_features(self) -> int:
         """d, the length of what the module reads."""
-        return int(self.layer.lora_A[self.adapters[0]].weight.shape[1])
+        return int(self._first.shape[1])
 
     @property
     def device(self) -> torch.device:
         """Where the adapters lie."""
-        return self.layer.lora_A[self.adapters[0]].weight.device
+        return self._first.device
 
     @property
     def routing_dtype(self) -> torch.dtype:
         """float64 where the adapters are in float64, else float32."""
-        double = self.layer.lora_A[self.adapters[0]].weight.dtype == torch.float64
-        return torch.float64 if double else torch.float32
+        return torch.float64 if self._first.dtype == torch.float64 else torch.float32
+
+    @property
+    def _first(self) -> Tensor:
+        """A of the first adapter."""
+        return _linear(self.layer.lora_A[self.adapters[0]]).weight
 
     def factors(self, adapter: str) -> Factors:
         """A, B, bias, scale and dropout of one adapter as they are now."""
         layer = self.layer
-        up = layer.lora_B[adapter]
-        down = layer.lora_A[adapter].weight
+        down, up = _linear(layer.lora_A[adapter]).weight, _linear(layer.lora_B[adapter])
         return Factors(down, up.weight, up.bias, adapter, layer.scaling, layer.lora_dropout[adapter])
+
+
+def _linear(module: nn.Module) -> nn.Linear:
+    """What peft keeps A and B in."""
+    return cast(nn.Linear, module)
 
 
 def check_model(model: object) -> PeftModel:

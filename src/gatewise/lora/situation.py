@@ -84,7 +84,8 @@ class Situation:
         self._twins: list[tuple[Any, Any]] = []
         self._stack: Stack | None = None
         coder = bool(getattr(getattr(base, "config", None), "is_encoder_decoder", False))
-        stacks = [base.get_encoder(), base.get_decoder()] if coder else [base]
+        model: Any = base
+        stacks: list[nn.Module] = [model.get_encoder(), model.get_decoder()] if coder else [base]
         self._handles: list[RemovableHandle] = []
         for module in stacks:
             self._handles.append(module.register_forward_pre_hook(_Before(self, chooses=not coder), with_kwargs=True))
@@ -198,7 +199,7 @@ class Situation:
 
     def _twin(self, stack: Stack) -> Any:
         """The cache of the passes without adapters that belongs to the call's cache."""
-        cache = stack.cache
+        cache: Any = stack.cache
         if stack.begins:
             self._twins = [(cache, copy.deepcopy(cache))]
             # Beams reorder the cache, and would not reorder its twin.
