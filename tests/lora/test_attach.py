@@ -15,7 +15,18 @@ from gatewise.lora.changes import ATTRIBUTE
 from gatewise.lora.sparse import dense_sum
 from gatewise.nn.balance import load
 from gatewise.nn.readers import readers_of
-from tests.lora.models import NAMES, gpt2, ids, llama, logits, random_gates, t5
+from tests.lora.models import (
+    NAMES,
+    gpt2,
+    ids,
+    llama,
+    llama_base,
+    logits,
+    mixed_configs,
+    random_gates,
+    t5,
+    with_adapters,
+)
 
 GREEDY = {"max_new_tokens": 6, "do_sample": False, "pad_token_id": 0, "eos_token_id": None}
 
@@ -430,3 +441,22 @@ def test_new_modules_of_a_new_adapter_are_routed():
         routed.add("d")
         assert "model.layers.0.self_attn.o_proj" in routed.places
         logits(model, tokens)
+
+
+def test_quantised_base_layers():
+    """On a base in eight bits, as peft supports it: skipped where bitsandbytes is not installed."""
+    pytest.importorskip("bitsandbytes")
+    import bitsandbytes
+
+    base = llama_base()
+    for name, module in list(base.named_modules()):
+        if isinstance(module, torch.nn.Linear) and "layers" in name:
+            parent, _, child = name.rpartition(".")
+            quantised = bitsandbytes.nn.Linear8bitLt(module.in_features, module.out_features, bias=False)
+            quantised.weight = bitsandbytes.nn.Int8Params(module.weight.data, requires_grad=False)
+            setattr(base.get_submodule(parent), child, quantised)
+    model = with_adapters(base, mixed_configs())
+    model.set_adapter("a")
+    plain = logits(model, ids())
+    with attach_router(model, ["a"], gates=random_gates(model, ["a"])):
+        torch.testing.assert_close(logits(model, ids()), plain, rtol=0, atol=1e-5)

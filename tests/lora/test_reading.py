@@ -11,7 +11,7 @@ import gatewise
 from gatewise.exceptions import InputError
 from gatewise.lora import Oracle, Single, attach_router, evaluate, paired_interval, read
 from gatewise.report import render_report
-from tests.lora.models import NAMES, ids, llama, logits, random_gates
+from tests.lora.models import NAMES, ids, llama, logits, random_gates, t5
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +65,19 @@ def test_a_reading_is_what_the_routers_did(routed):
     torch.testing.assert_close(weights[(1, 3)], expected)
     # Tables without domains have no such column.
     assert "domain" not in read(routed, given).table().columns
+
+
+def test_a_decoders_tokens_come_after_the_encoders():
+    model, tokens = t5(), ids(2, 5)
+    with attach_router(model, gates=random_gates(model)) as routed:
+        reading = read(routed, {"input_ids": tokens, "decoder_input_ids": ids(2, 3)})
+    positions = {name: module.tokens[:, 1].tolist()[-1] for name, module in reading.modules.items()}
+    assert positions["encoder.block.0.layer.0.SelfAttention.q"] == 4
+    assert positions["decoder.block.0.layer.0.SelfAttention.q"] == 5 + 2
+    assert positions["decoder.block.0.layer.1.EncDecAttention.v"] == 4
+    assert positions["decoder.block.0.layer.1.EncDecAttention.q"] == 7
+    assert len(reading.token_weights()) == 2 * 8
+    assert "coloured by adapter" in render_report(reading)
 
 
 def test_what_cannot_be_read(routed):

@@ -70,7 +70,7 @@ class RoutedChange(Change):
         if self._situation.observer is not None:
             stack = self._situation.stack
             mask = stack.mask_of(x) if x.ndim == 3 else None
-            self._situation.observer(place.name, logits, weights, indices, mask)
+            self._situation.observer(place.name, logits, weights, indices, mask, stack.is_input(x))
         tokens = x.reshape(-1, x.shape[-1]).to(self._factors[0].down.dtype)
         change = adapter_sum(tokens, weights, indices, self._factors)
         return change.reshape(*x.shape[:-1], change.shape[-1])

@@ -30,7 +30,8 @@ class ModuleReading:
         adapters: those of the module.
         scores: z (T, E).
         weights: w (T, E), 0 for adapters that were not chosen.
-        tokens: the tokens' places (T, 2): row and position.
+        tokens: the tokens' places (T, 2): row and position; those of a decoder that reads an encoder's states come
+            after the encoder's.
     """
 
     adapters: tuple[str, ...]
@@ -185,11 +186,15 @@ def read(
         raise InputError(f"the texts of rows {listed(wrong)} have not {ids.shape[1]} tokens, as the batch has")
     found: dict[str, ModuleReading] = {}
 
-    def observe(name: str, logits: Tensor, weights: Tensor, indices: Tensor, mask: Tensor | None) -> None:
+    def observe(
+        name: str, logits: Tensor, weights: Tensor, indices: Tensor, mask: Tensor | None, is_input: bool
+    ) -> None:
         router: AdapterRouter = routers[name].router
         wide = weights.new_zeros(len(weights), router.n_adapters).scatter_add(-1, indices, weights)
         rows = len(ids)
-        places = torch.cartesian_prod(torch.arange(rows), torch.arange(len(logits) // rows))
+        # A decoder's own tokens come after those of the encoder.
+        first = 0 if is_input else ids.shape[1]
+        places = torch.cartesian_prod(torch.arange(rows), first + torch.arange(len(logits) // rows))
         kept = torch.ones(len(logits), dtype=torch.bool) if mask is None else mask.reshape(-1).cpu()
         found[name] = ModuleReading(router.adapters, logits.float().cpu()[kept], wide.float().cpu()[kept], places[kept])
 

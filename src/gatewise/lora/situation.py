@@ -19,6 +19,7 @@ BASE = "__base__"
 
 Rows = tuple[str | None, ...]
 Chooser = Callable[[dict[str, Any]], Rows | None]
+Observer = Callable[[str, Tensor, Tensor, Tensor, Tensor | None, bool], None]
 
 
 class Stack:
@@ -41,6 +42,10 @@ class Stack:
         self.cache = None if self.cache_name is None else arguments[self.cache_name]
         self.begins = self.cache is None or int(self.cache.get_seq_length()) == 0
         self.shared: dict[bool, tuple[Tensor, Tensor]] = {}
+
+    def is_input(self, x: Tensor) -> bool:
+        """Whether x are the model's input tokens, and not those that a decoder of an encoder's states reads."""
+        return self.outside is None or self.is_outside(x)
 
     def is_outside(self, x: Tensor) -> bool:
         """Whether x are the encoder's states, and not the stack's own tokens."""
@@ -77,7 +82,7 @@ class Situation:
         self.fixed: Rows | None = None
         self.chosen: Rows | None = None
         self.collects = False
-        self.observer: Callable[[str, Tensor, Tensor, Tensor, Tensor | None], None] | None = None
+        self.observer: Observer | None = None
         self._chooser = chooser
         self._shares = shares
         self._remembered: dict[str, Tensor] = {}

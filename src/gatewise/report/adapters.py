@@ -150,6 +150,8 @@ def _why(reading: AdapterReading) -> Section:
     # The tokens with the clearest choices of different adapters.
     best: dict[int, tuple[float, tuple[int, int]]] = {}
     for key, value in weights.items():
+        if key[1] >= len(reading.texts[key[0]]):
+            continue
         index, strength = int(value.argmax()), float(value.max())
         if index not in best or strength > best[index][0]:
             best[index] = (strength, key)
