@@ -153,7 +153,12 @@ def base_model(maker: Maker) -> Any:
 
 
 def descend(
-    model: Any, parameters: list[Any], batches: Callable[[], dict[str, Tensor]], steps: int, rate: float
+    model: Any,
+    parameters: list[Any],
+    batches: Callable[[], dict[str, Tensor]],
+    steps: int,
+    rate: float,
+    clip: float | None = None,
 ) -> None:
     """AdamW on batches made one after the other."""
     optimiser = torch.optim.AdamW(parameters, lr=rate)
@@ -162,7 +167,8 @@ def descend(
         loss = model(**batches()).loss
         optimiser.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        if clip is not None:
+            torch.nn.utils.clip_grad_norm_(parameters, clip)
         optimiser.step()
     model.eval()
 
@@ -176,7 +182,7 @@ def trained(maker: Maker, design: str, effort: Effort) -> tuple[PeftModel, dict[
         order = torch.randperm(48, generator=maker.generator) if design != "never_mixed" else torch.arange(48)
         return maker.batch(tasks, tasks[order], 0.8)
 
-    descend(base, list(base.parameters()), noisy, effort.base_steps, 3e-3)
+    descend(base, list(base.parameters()), noisy, effort.base_steps, 3e-3, clip=1.0)
     names = [f"t{task}" for task in range(TASKS)]
     configs = {
         name: LoraConfig(r=rank, lora_alpha=rank, target_modules=list(modules))

@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
@@ -27,7 +28,8 @@ class Stack:
 
     Attributes:
         mask: (B, L), True where there is a token, or None.
-        outside: the states that a decoder reads from its encoder, with their own mask.
+        outside_mask: of the states that a decoder reads from its encoder.
+        cache_name: under which argument the cache came, or None.
         begins: whether the call begins its sequences, and does not go on with a cache.
         shared: the mean scores (…, E) of all modules, for tokens of the stack and for those of its encoder.
     """
@@ -35,22 +37,21 @@ class Stack:
     def __init__(self, arguments: dict[str, Any]) -> None:
         self.mask = _as_mask(arguments.get("attention_mask"))
         states = arguments.get("encoder_hidden_states")
-        self.outside: Tensor | None = states if isinstance(states, Tensor) else None
+        # Where they lie, and not they: what is known of a call outlives it.
+        self._outside = (states.data_ptr(), states.shape) if isinstance(states, Tensor) else None
         self.outside_mask = _as_mask(arguments.get("encoder_attention_mask"))
         # Models call it `past_key_values`, or `cache`.
         self.cache_name = next((name for name, value in arguments.items() if hasattr(value, "get_seq_length")), None)
-        self.cache = None if self.cache_name is None else arguments[self.cache_name]
-        self.begins = self.cache is None or int(self.cache.get_seq_length()) == 0
+        self.begins = self.cache_name is None or int(arguments[self.cache_name].get_seq_length()) == 0
         self.shared: dict[bool, tuple[Tensor, Tensor]] = {}
 
     def is_input(self, x: Tensor) -> bool:
         """Whether x are the model's input tokens, and not those that a decoder of an encoder's states reads."""
-        return self.outside is None or self.is_outside(x)
+        return self._outside is None or self.is_outside(x)
 
     def is_outside(self, x: Tensor) -> bool:
         """Whether x are the encoder's states, and not the stack's own tokens."""
-        states = self.outside
-        return states is not None and x.data_ptr() == states.data_ptr() and x.shape == states.shape
+        return self._outside == (x.data_ptr(), x.shape)
 
     def mask_of(self, x: Tensor) -> Tensor | None:
         """The mask of tokens x (B, L, d) as booleans (B, L), or None where all are tokens."""
@@ -86,7 +87,7 @@ class Situation:
         self._chooser = chooser
         self._shares = shares
         self._remembered: dict[str, Tensor] = {}
-        self._twins: list[tuple[Any, Any]] = []
+        self._twins: WeakKeyDictionary[Any, Any] = WeakKeyDictionary()
         self._stack: Stack | None = None
         coder = bool(getattr(getattr(base, "config", None), "is_encoder_decoder", False))
         model: Any = base
@@ -192,7 +193,7 @@ class Situation:
         """One pass without adapters, in which all modules give their scores; with a cache of its own."""
         mine = {name: value for name, value in arguments.items() if name != "labels"}
         if stack.cache_name is not None:
-            mine[stack.cache_name] = self._twin(stack)
+            mine[stack.cache_name] = self._twin(arguments[stack.cache_name], stack.begins)
         before, self._stack = self._stack, stack
         self.collects = True
         try:
@@ -202,19 +203,17 @@ class Situation:
             self.collects = False
             self._stack = before
 
-    def _twin(self, stack: Stack) -> Any:
+    def _twin(self, cache: Any, begins: bool) -> Any:
         """The cache of the passes without adapters that belongs to the call's cache."""
-        cache: Any = stack.cache
-        if stack.begins:
-            self._twins = [(cache, copy.deepcopy(cache))]
+        if begins:
+            self._twins[cache] = copy.deepcopy(cache)
             # Beams reorder the cache, and would not reorder its twin.
             cache.reorder_cache = _no_beams
-        for known, twin in self._twins:
-            if known is cache:
-                return twin
-        raise InputError(
-            "granularity='shared' needs the cache from the first call on: pass a DynamicCache() with the prompt"
-        )
+        if cache not in self._twins:
+            raise InputError(
+                "granularity='shared' needs the cache from the first call on: pass a DynamicCache() with the prompt"
+            )
+        return self._twins[cache]
 
 
 def _no_beams(*arguments: object) -> NoReturn:
