@@ -54,7 +54,8 @@ def files_of(domain: str) -> list[Path]:
         return sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"))
     if domain == "cpp":
         return sorted((Path(torch.__file__).parent / "include" / "ATen").glob("*.h"))
-    return sorted([*packages.glob("*.dist-info/**/LICENSE*"), *packages.glob("*.dist-info/METADATA")])
+    found = [*packages.glob("*.dist-info/**/LICENSE*"), *packages.glob("*.dist-info/METADATA")]
+    return sorted(file for file in found if file.is_file())
 
 
 def pieces(domain: str, tokenizer: Any, length: int, seed: int) -> tuple[list[list[int]], list[list[int]]]:
