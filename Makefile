@@ -41,7 +41,7 @@ lint: install
 	$(BIN)/lint-imports
 
 # All tests of adapters with the oldest and the newest peft that are supported; beside the environment, not in it.
-OLDEST_PEFT := 0.21.0
+OLDEST_PEFT := 0.20.0
 test-peft: install
 	for version in $(OLDEST_PEFT) ''; do \
 	  rm -rf $(VENV)/other-peft && \
