@@ -6,7 +6,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install demo test test-slow lint bench bench-modulus docs clean
+.PHONY: install demo test test-slow test-peft lint bench bench-modulus docs clean
 
 install: $(INSTALLED_ALL)
 
@@ -45,6 +45,15 @@ lint: install
 	$(BIN)/ruff format --check .
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
+
+# All tests of adapters with the oldest and the newest peft that are supported; beside the environment, not in it.
+OLDEST_PEFT := 0.20.0
+test-peft: install
+	for version in $(OLDEST_PEFT) ''; do \
+	  rm -rf $(VENV)/other-peft && \
+	  $(PIP) --no-deps --target $(VENV)/other-peft peft$${version:+==$$version} && \
+	  PYTHONPATH=$(VENV)/other-peft $(TEST) tests/lora tests/cli/test_lora.py || exit 1; \
+	done
 
 bench: install
 	$(BIN)/python benchmarks/fit.py

@@ -65,6 +65,7 @@ _PACKAGES = (
     "gates",
     "inference",
     "io",
+    "lora",
     "model",
     "nn",
     "ops",

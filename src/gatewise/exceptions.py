@@ -9,9 +9,11 @@ __all__ = [
     "GatewiseError",
     "GatewiseWarning",
     "InputError",
+    "MissingExtraError",
     "ModelFolderError",
     "OutputError",
     "SeparationWarning",
+    "UntrainedGateWarning",
     "WeakSearchWarning",
 ]
 
@@ -22,6 +24,10 @@ class GatewiseError(Exception):
 
 class InputError(GatewiseError, ValueError):
     """The data or the options cannot be used: the message says what is wrong, the evidence, and what to do."""
+
+
+class MissingExtraError(InputError, ImportError):
+    """A part of the library needs packages that are not installed: the message says how to install them."""
 
 
 class ModelFolderError(InputError):
@@ -50,3 +56,7 @@ class DegenerateExpertWarning(FitWarning):
 
 class WeakSearchWarning(FitWarning):
     """A maximum was found, but the search is not complete: a better one may be left."""
+
+
+class UntrainedGateWarning(GatewiseWarning):
+    """Gates of adapters have no direction, or hardly moved in their training: they choose nothing."""

@@ -50,10 +50,11 @@ def test_the_page_is_drawn_and_nothing_in_a_text_acts(watched, browser, tmp_path
     write_report(watched, path, title="<i>Routing</i>")
     figures = _check_figures(browser, path)
     assert set(figures) == {"figure-loads", "figure-domains-0", "figure-domains-1", "figure-changes", "figure-largest"}
-    spans = browser.find_elements("css selector", ".tokens span")
+    spans = browser.find_elements("css selector", ".passage span")
     assert len(spans) == 2 * len(HOSTILE)
     assert (
-        browser.execute_script("return document.querySelectorAll('.tokens script, .tokens p, .tokens b').length") == 0
+        browser.execute_script("return document.querySelectorAll('.passage script, .passage p, .passage b').length")
+        == 0
     )
     texts = [browser.execute_script("return arguments[0].firstChild.textContent", span) for span in spans[:3]]
     assert texts == ["<script>alert(1)</script>", "</p>", "\\u202eabc"]

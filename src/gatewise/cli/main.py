@@ -10,6 +10,7 @@ import typer
 from gatewise import __version__
 from gatewise.cli.datasets import datasets
 from gatewise.cli.fit import fit
+from gatewise.cli.lora import lora
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
 from gatewise.cli.routers import routers
@@ -39,6 +40,7 @@ _application.command("datasets", short_help="List the shipped data sets.")(datas
 _application.add_typer(theory)
 _application.add_typer(study)
 _application.add_typer(routers)
+_application.add_typer(lora)
 
 
 def _show_version(wanted: bool) -> None:

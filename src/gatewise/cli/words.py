@@ -14,6 +14,7 @@ OPTIONS = {
     "encoding": "--encoding",
     "expert_ridge": "--expert-ridge",
     "gate_ridge": "--gate-ridge",
+    "granularity": "--granularity",
     "level": "--level",
     "max_iter": "--max-iter",
     "missing": "--missing",
@@ -27,8 +28,11 @@ OPTIONS = {
     "scale_floor": "--scale-floor",
     "shared_scale": "--shared-scale",
     "standardise": "--standardise",
+    "steps": "--steps",
+    "temperature": "--temperature",
     "time_limit": "--time-limit",
     "tol": "--tol",
+    "top_k": "--top-k",
     "variance_prior": "--variance-prior",
 }
 """The option that sets each of Python's arguments."""

@@ -7,7 +7,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.utils import PlotlyJSONEncoder
 
-__all__ = ["Cell", "Grid", "Panel", "Section"]
+__all__ = ["Cell", "Grid", "Panel", "Passage", "Section", "Token"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,24 @@ class Grid:
 
 
 @dataclass(frozen=True)
+class Token:
+    """A piece of a text: what it says, the colour behind it, what is shown when it is pointed at, and a small mark."""
+
+    text: str
+    colour: str
+    title: str
+    mark: str = ""
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A text whose tokens are coloured, under a heading."""
+
+    heading: str
+    tokens: list[Token]
+
+
+@dataclass(frozen=True)
 class Section:
     """A heading with figures and tables.
 
@@ -69,7 +87,8 @@ class Section:
         note: what holds for all of them.
         legend: what is said beside the experts' colours, where the figures have no legend of their own.
         grids: tables after the figures.
-        blocks: HTML between figures and tables, from a template that escapes what it shows.
+        swatches: names with the colours that they have in the passages.
+        passages: texts whose tokens are coloured, before the figures.
     """
 
     identifier: str
@@ -79,4 +98,5 @@ class Section:
     note: str = ""
     legend: list[str] = field(default_factory=list)
     grids: list[Grid] = field(default_factory=list)
-    blocks: Markup | None = None
+    swatches: list[tuple[str, str]] = field(default_factory=list)
+    passages: list[Passage] = field(default_factory=list)

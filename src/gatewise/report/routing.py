@@ -3,16 +3,13 @@
 import math
 from collections.abc import Iterator
 
-from markupsafe import Markup
-
 import gatewise
 from gatewise.exceptions import InputError
 from gatewise.nn.findings import RouterFinding
 from gatewise.nn.monitor import RouterMonitor
 from gatewise.nn.probe import ProbedText
-from gatewise.report.layout import Cell, Grid, Panel, Section
-from gatewise.report.palette import expert_colour, expert_dash
-from gatewise.report.rendering import rendered
+from gatewise.report.layout import Cell, Grid, Panel, Passage, Section, Token
+from gatewise.report.palette import blend_with_white, expert_colour, expert_dash
 from gatewise.report.routing_figures import heat_map, lines_panel
 from gatewise.report.theory import TheoryPage, render_theory
 from gatewise.report.write import render_report
@@ -202,20 +199,19 @@ def _text(monitor: RouterMonitor, n_layers: int) -> Iterator[Section]:
         return
     layers = [layer for _, layer in _some([layer for layer in monitor.layers if layer in text.experts], n_layers)]
     if layers:
-        # The template has escaped the tokens.
-        blocks = Markup(rendered("tokens.html", blocks=[(layer, _coloured(text, layer)) for layer in layers]))
+        passages = [Passage(layer, _coloured(text, layer)) for layer in layers]
         note = (
             f"{len(text.tokens)} tokens, each in the colour of the expert with the largest weight; all its experts "
             "under the pointer. Seven colours serve all experts: the number tells those of one colour apart."
         )
-        yield Section("text", "Text", "Tokens and their experts", [], note, blocks=blocks)
+        yield Section("text", "Text", "Tokens and their experts", [], note, passages=passages)
 
 
-def _coloured(text: ProbedText, layer: str) -> list[tuple[str, str, str, int]]:
-    """Each token with its colour, a title and its first expert."""
+def _coloured(text: ProbedText, layer: str) -> list[Token]:
+    """Each token in the colour of its first expert, whose number is the mark."""
     experts = text.experts[layer].tolist()
     return [
-        (token, expert_colour(row[0]), f"experts {', '.join(map(str, row))}", row[0])
+        Token(token, blend_with_white(expert_colour(row[0]), 0.3), f"experts {', '.join(map(str, row))}", str(row[0]))
         for token, row in zip(text.tokens, experts, strict=True)
     ]
 

@@ -1,5 +1,6 @@
 """One self-contained HTML page on anything that has one: as text, or as a file."""
 
+import importlib
 import os
 from functools import singledispatch
 from typing import Any
@@ -9,6 +10,9 @@ from gatewise.files import check_new_file, write_file
 from gatewise.messages import shown
 
 __all__ = ["render_report", "write_report"]
+
+# Pages on what comes from packages that need an extra: they are loaded with the first subject from there.
+_LATER = {"gatewise.lora": "gatewise.report.adapters"}
 
 
 @singledispatch
@@ -35,6 +39,12 @@ def render_report(subject: Any, *arguments: Any, **options: Any) -> str:
         >>> render_report(GatedRegressor(1).fit(X, y), X, y)[:15]
         '<!DOCTYPE html>'
     """
+    later = _LATER.get(".".join(type(subject).__module__.split(".")[:2]))
+    if later is not None:
+        importlib.import_module(later)
+        found = render_report.dispatch(type(subject))
+        if found is not render_report.dispatch(object):
+            return found(subject, *arguments, **options)
     raise InputError(
         f"there is no report on {shown(subject)}, which is a {type(subject).__name__}: pass first the fit, and then "
         "the file, as write_report(regressor, 'report.html', X, y)"

@@ -25,7 +25,8 @@ def test_without_the_extra_one_sentence_says_what_to_install(missing):
     done = subprocess.run(
         [sys.executable, "-c", _BLOCKED.format(missing=missing)], capture_output=True, text=True, check=False
     )
-    assert done.stdout == "gatewise.nn.hf needs transformers and accelerate: pip install 'gatewise[hf]'\n", done.stderr
+    sentence = f"gatewise.nn.hf needs transformers and accelerate, and {missing} is not installed"
+    assert done.stdout == f"{sentence}: pip install 'gatewise[hf]'\n", done.stderr
 
 
 def test_importing_gatewise_and_the_table_does_not_import_transformers():

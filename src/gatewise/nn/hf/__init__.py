@@ -2,11 +2,16 @@
 
 from importlib import import_module
 
+from gatewise.exceptions import MissingExtraError
+
 try:
     for _name in ("transformers", "accelerate"):
         import_module(_name)
 except ImportError as error:
-    raise ImportError("gatewise.nn.hf needs transformers and accelerate: pip install 'gatewise[hf]'") from error
+    raise MissingExtraError(
+        f"gatewise.nn.hf needs transformers and accelerate, and {error.name} is not installed: "
+        "pip install 'gatewise[hf]'"
+    ) from error
 
 from gatewise.nn.hf.auxiliary import AuxiliaryLoss
 from gatewise.nn.hf.callbacks import BalanceCallback, MonitorCallback
