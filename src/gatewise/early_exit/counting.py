@@ -144,7 +144,7 @@ def _one_run(model: "EarlyExitModel", batch: Any, policy: "Policy | None", now: 
 
 
 def _decided(trace: ExitTrace, policy: "Policy | None") -> Tensor:
-    if policy is None or trace.exit in policy.skipped:
+    if policy is None or policy.needs_labels or trace.exit in policy.skipped:
         fires = trace.last.statistics[:, 0] > 0.5
     else:
         fires, _ = policy.decide(trace)

@@ -68,7 +68,8 @@ def _paper_masses(g: Tensor) -> Tensor:
 def _paper_levels(g: Tensor) -> Tensor:
     masses = _paper_masses(g)[:, :-1]
     left = 1.0 - (masses.cumsum(-1) - masses)
-    return torch.where(left > 0.0, masses / left.clamp_min(1e-12), 1.0).clamp(0.0, 1.0)
+    # Where nothing is left a level before was 1, and the sample is gone.
+    return torch.where(left > 1e-12, masses / left.clamp_min(1e-12), 1.0).clamp(0.0, 1.0)
 
 
 _MASSES: dict[str, Callable[[Tensor], Tensor]] = {"cdf": _cdf_masses, "paper": _paper_masses}

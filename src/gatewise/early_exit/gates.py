@@ -98,6 +98,8 @@ def logistic_regressions(x: Tensor, targets: Tensor, positive_weight: Tensor | N
         return (v * (nn.functional.softplus(z) - t * z)).mean(1) + (ridge * beta * beta).sum(1)
 
     best = value(beta)
+    # At the minimum the rounding of the value decides nothing.
+    slack = 1e-13
     for _ in range(_MOST_STEPS):
         p = torch.sigmoid((design @ beta.unsqueeze(-1)).squeeze(-1))
         gradient = (design.transpose(1, 2) @ (v * (p - t)).unsqueeze(-1)).squeeze(-1) / n + 2 * ridge * beta
@@ -107,11 +109,11 @@ def logistic_regressions(x: Tensor, targets: Tensor, positive_weight: Tensor | N
         for _ in range(30):
             trial = beta - size.unsqueeze(1) * step
             new = value(trial)
-            worse = new > best
+            worse = new > best + slack
             if not bool(worse.any()):
                 break
             size = torch.where(worse, size / 2, size)
-        better = value(beta - size.unsqueeze(1) * step) <= best
+        better = value(beta - size.unsqueeze(1) * step) <= best + slack
         beta = torch.where(better.unsqueeze(1), beta - size.unsqueeze(1) * step, beta)
         best = value(beta)
         if float((gradient * step).sum(1).abs().max()) < 1e-14:

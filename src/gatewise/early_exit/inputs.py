@@ -1,7 +1,7 @@
 """What a backbone is called with: one tensor, or several by place or name, with a row for each sample."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor
 
@@ -19,6 +19,7 @@ def map_tensors(value: Any, change: Callable[[str, Tensor], Tensor], path: str =
         path: where `value` itself lies.
 
     Example:
+        >>> import torch
         >>> map_tensors({"a": [torch.ones(2), 3]}, lambda path, value: value * 2)
         {'a': [tensor([2., 2.]), 3]}
     """
@@ -29,8 +30,7 @@ def map_tensors(value: Any, change: Callable[[str, Tensor], Tensor], path: str =
         if all(changed[key] is value[key] for key in changed):
             return value
         # A model output is a mapping whose class knows its fields; a batch of a tokeniser is one of its own.
-        make: Callable[[dict[Any, Any]], Any] = type(value)
-        return make(changed)
+        return cast(Callable[..., Any], type(value))(changed)
     if isinstance(value, tuple | list):
         parts = [map_tensors(part, change, f"{path}.{i}") for i, part in enumerate(value)]
         if all(new is old for new, old in zip(parts, value, strict=True)):
@@ -65,6 +65,7 @@ def rows(inputs: Any, index: Tensor) -> Any:
     """The samples at those places, (m,), of inputs of any nesting.
 
     Example:
+        >>> import torch
         >>> rows({"x": torch.arange(4)}, torch.tensor([2, 0]))
         {'x': tensor([2, 0])}
     """
