@@ -158,7 +158,7 @@ def test_what_comes_too_early_is_said():
     model = model_of()
     with pytest.raises(InputError, match="there is no policy yet: call fit"):
         model.infer(X)
-    with pytest.raises(InputError, match="nothing has been fitted yet: call model.fit first"):
+    with pytest.raises(InputError, match="nothing has been fitted yet: call model"):
         model.set_policy("jei", lam=0.1)
     with pytest.raises(InputError, match="nothing has been fitted yet"):
         evaluate(model, X, Y)
@@ -167,7 +167,7 @@ def test_what_comes_too_early_is_said():
 def test_policies_that_are_not_there(frozen, joint, digits):
     with pytest.raises(InputError, match="did you mean 'max_prob'"):
         frozen.set_policy("maxprob", budget=0.5)
-    with pytest.raises(InputError, match="no heads were trained for lam = 0.7: fitted were 0.05, 0.5, 1e"):
+    with pytest.raises(InputError, match=r"no heads were trained for lam = 0.7: fitted were 0.05, 0.5, 1e"):
         joint.set_policy("jei", lam=0.7)
     with pytest.raises(InputError, match="the margin policy has no option 'folds'"):
         frozen.set_policy("margin", budget=0.5, folds=3)
@@ -185,9 +185,7 @@ def test_losses_that_are_not_numbers_are_named(digits):
     model = model_of()
     x = digits["train"][0].clone()
     x[3] = float("nan")
-    with pytest.raises(
-        InputError, match=r"the heads' loss became nan: take a smaller learning_rate, or look for inputs"
-    ):
+    with pytest.raises(InputError, match="the heads' loss became nan: take a smaller learning_rate"):
         model.fit(x, digits["train"][1], *digits["val"], lam=0.1)
 
 
@@ -216,5 +214,5 @@ def test_a_tensor_that_was_not_there_with_the_example_is_refused():
     x, y = torch.randn(40, 3), torch.arange(40) % 2
     model.fit(x, y, x, y, lam=0.1, joint=False, warmup_epochs=2)
     model.set_policy("max_prob", setting=float(model.all_logits(x).statistics[:, 0, 0].median()))
-    with pytest.raises(InputError, match="gets a tensor.1 that it did not get with the example"):
+    with pytest.raises(InputError, match=r"gets a tensor\.1 that it did not get with the example"):
         model.infer(x)

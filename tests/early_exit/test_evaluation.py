@@ -66,7 +66,7 @@ def test_the_mean_over_batches_is_larger_than_the_pooled_error():
 
 
 def test_paired_intervals_cover_the_difference():
-    """Of 60 pairs of policies whose difference is known, at least 48 intervals of 95 % hold it; 3 fewer are expected."""
+    """Of 60 intervals of 95 % for a known difference at least 48 hold it; 57 are expected."""
     rng = np.random.default_rng(0)
     held = 0
     for draw in range(60):

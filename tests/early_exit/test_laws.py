@@ -1,5 +1,7 @@
 """What must hold of masses, targets and losses, against loops over their definitions."""
 
+import itertools
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -87,7 +89,7 @@ def test_mean_cost_of_targets_does_not_rise_with_lambda(seed):
     losses = (torch.rand(200, 5, generator=generator) * 8).round() / 8
     costs = torch.rand(5, generator=generator, dtype=torch.float64).cumsum(0)
     found = [costs[best_exits(losses, costs, lam)].mean().item() for lam in (0, 0.01, 0.1, 0.125, 0.3, 1, 3, 1e9)]
-    assert all(after <= before for before, after in zip(found, found[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(found))
 
 
 def gradient(weighting, head, x, y, masses):

@@ -108,7 +108,7 @@ def test_patience_is_the_definition(test_outputs):
     for k in (1, 2):
         exits = Patience(4, k).simulate(test_outputs, TABLE).exit_index.tolist()
         for row, found in zip(predictions, exits, strict=True):
-            agree = (l for l in range(k, 3) if len(set(row[l - k : l + 1])) == 1)
+            agree = (exit for exit in range(k, 3) if len(set(row[exit - k : exit + 1])) == 1)
             assert found == next(agree, 3)
 
 
@@ -221,7 +221,7 @@ def test_impossible_aims(aim, said):
 
 def test_budgets_that_no_setting_keeps(situation):
     for name in ("max_prob", "geometric", "optimal_stopping", "jei", "patience", "fixed"):
-        with pytest.raises(InputError, match="and the budget is 0.1"):
+        with pytest.raises(InputError, match=r"and the budget is 0\.1"):
             POLICIES[name].fitted(situation, Aim(budget=0.1))
 
 

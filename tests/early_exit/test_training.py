@@ -1,5 +1,7 @@
 """Caches, warm-up, the alternation, end to end, and how long a sweep takes."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -38,7 +40,7 @@ def test_caches_of_others_and_damaged_ones_are_refused(frozen, digits, tmp_path)
     with pytest.raises(InputError, match="are of the exits"):
         load_features(tmp_path / "cache", fewer)
     np.save(tmp_path / "cache" / "features_0.npy", np.zeros((3, 2), np.float32))
-    with pytest.raises(ModelFolderError, match="features_0.npy has 3 rows"):
+    with pytest.raises(ModelFolderError, match=r"features_0\.npy has 3 rows"):
         load_features(tmp_path / "cache", frozen)
     config = (tmp_path / "cache" / "config.json").read_text().replace("features_0", "../../x")
     (tmp_path / "cache" / "config.json").write_text(config)
@@ -109,7 +111,7 @@ def test_mean_cost_of_fitted_targets_does_not_rise(frozen):
     costs = torch.tensor(frozen.costs.relative(), dtype=torch.float64)
     losses = frozen.sweep.warm_up.validation.cross_entropies()
     found = [float(costs[best_exits(losses, costs, lam)].mean()) for lam in frozen.sweep.points]
-    assert all(after <= before for before, after in zip(found, found[1:], strict=False))
+    assert all(after <= before for before, after in itertools.pairwise(found))
 
 
 def test_end_to_end_moves_the_backbone_and_is_saved_with_it(digits, tmp_path):

@@ -8,6 +8,7 @@ import typer
 
 from gatewise import __version__
 from gatewise.cli.datasets import datasets
+from gatewise.cli.exits import exits
 from gatewise.cli.fit import fit
 from gatewise.cli.parts import experts, families, gates
 from gatewise.cli.predict import predict
@@ -36,6 +37,7 @@ _application.command("families", short_help="List the families, with formulas an
 _application.command("datasets", short_help="List the shipped data sets.")(datasets)
 _application.add_typer(theory)
 _application.add_typer(study)
+_application.add_typer(exits)
 
 
 def _show_version(wanted: bool) -> None:

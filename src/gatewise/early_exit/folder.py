@@ -24,7 +24,7 @@ from gatewise.messages import shown
 if TYPE_CHECKING:
     from gatewise.early_exit.model import EarlyExitModel
 
-__all__ = ["SCHEMA_VERSION", "WEIGHTS_NAME", "load", "read_config", "save"]
+__all__ = ["SCHEMA_VERSION", "WEIGHTS_NAME", "exit_files", "load", "read_config", "save"]
 
 SCHEMA_VERSION = 1
 WEIGHTS_NAME = "exits.safetensors"
@@ -34,6 +34,14 @@ _GATES = {True: "calibrated", False: "plain"}
 
 def save(model: "EarlyExitModel", folder: Path, overwrite: bool) -> None:
     """See `EarlyExitModel.save`."""
+    files = exit_files(model)
+    with new_folder(folder, overwrite=overwrite) as new:
+        for name, content in files.items():
+            new.write(name, content)
+
+
+def exit_files(model: "EarlyExitModel") -> dict[str, bytes]:
+    """The files of a folder of early exits, by name."""
     arrays: dict[str, Tensor] = {"temperatures": model.temperatures}
     arrays |= {f"heads.{name}": value for name, value in model.heads.state_dict().items()}
     config: dict[str, Any] = {
@@ -51,9 +59,7 @@ def save(model: "EarlyExitModel", folder: Path, overwrite: bool) -> None:
     content = safetensors.torch.save({name: value.contiguous().clone() for name, value in arrays.items()})
     config["weights_sha256"] = checksum(content)
     config["sha256"] = canonical_checksum(config)
-    with new_folder(folder, overwrite=overwrite) as new:
-        new.write(CONFIG_NAME, (json.dumps(config, indent=1) + "\n").encode())
-        new.write(WEIGHTS_NAME, content)
+    return {CONFIG_NAME: (json.dumps(config, indent=1) + "\n").encode(), WEIGHTS_NAME: content}
 
 
 def _plain_costs(costs: CostTable, arrays: dict[str, Tensor]) -> dict[str, Any]:

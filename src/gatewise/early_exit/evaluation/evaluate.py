@@ -12,7 +12,14 @@ from gatewise.early_exit.cache import cached, labels_of
 from gatewise.early_exit.choosing import choose_policy
 from gatewise.early_exit.evaluation.conformal import ConformalExits, coverage_band
 from gatewise.early_exit.evaluation.frontier import Frontier
-from gatewise.early_exit.evaluation.metrics import ECE_ESTIMATOR, ExitScores, Scores, exit_scores, scores_of
+from gatewise.early_exit.evaluation.metrics import (
+    ECE_ESTIMATOR,
+    ExitScores,
+    Scores,
+    exit_scores,
+    reliability_curve,
+    scores_of,
+)
 from gatewise.early_exit.outputs import EarlyExitOutput, ExitLogits
 from gatewise.early_exit.policies import JEI, POLICIES, Aim, FixedExit, Oracle, Patience
 from gatewise.exceptions import InputError
@@ -111,6 +118,8 @@ class Evaluation:
         conformal: rows.
         early: test samples that leave earliest at the shown setting, and how sure the answer is.
         late: those that leave last.
+        reliability: by policy, at the setting nearest to the shown cost: confidence, accuracy and number by bin.
+        shown: by policy, the place of that setting among its points.
         ece_estimator: its name.
     """
 
@@ -123,6 +132,8 @@ class Evaluation:
     conformal: list[ConformalRow]
     early: list[dict[str, Any]]
     late: list[dict[str, Any]]
+    reliability: dict[str, list[tuple[float, float, int]]]
+    shown: dict[str, int]
     ece_estimator: str = ECE_ESTIMATOR
 
     def rows(self) -> Iterator[dict[str, Any]]:
@@ -223,7 +234,16 @@ def evaluate(
         model.load_state_dict(before[1])
     if not results:
         raise InputError("no policy keeps to any of the budgets: give larger ones")
-    early, late = _samples(results, outputs, test[1], shown_cost)
+    places = {
+        name: min(range(len(result.points)), key=lambda i: abs(result.points[i].scores.cost - shown_cost))
+        for name, result in results.items()
+    }
+    chosen_outputs = {name: outputs[name][place] for name, place in places.items()}
+    early, late = _samples(*next(iter(chosen_outputs.items())), test[1])
+    reliability = {
+        name: reliability_curve(output.probabilities.max(-1).values, output.predictions == test[1])
+        for name, output in chosen_outputs.items()
+    }
     return Evaluation(
         model.names,
         len(test[1]),
@@ -234,6 +254,8 @@ def evaluate(
         conformal,
         early,
         late,
+        reliability,
+        places,
     )
 
 
@@ -253,7 +275,7 @@ def _aims(model: "EarlyExitModel", name: str, lam: Sequence[float] | None, budge
         return [Aim(setting=float(exit)) for exit in range(model.n_exits)]
     if name == Patience.name:
         return [Aim(setting=float(k)) for k in range(1, model.n_exits)]
-    if name == JEI.name and sweep is not None and (sweep.training.joint or lam is None):
+    if name == JEI.name and sweep is not None and sweep.training.joint:
         return [Aim(lam=each) for each in sweep.points]
     if name in (JEI.name, "optimal_stopping"):
         return [Aim(lam=each) for each in (LAMBDAS if lam is None else lam)]
@@ -339,12 +361,9 @@ def _conformal(
 
 
 def _samples(
-    results: dict[str, PolicyResult], outputs: dict[str, list[EarlyExitOutput]], y: Tensor, cost: float, count: int = 8
+    name: str, output: EarlyExitOutput, y: Tensor, count: int = 8
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Samples that leave first and last at the setting of the first policy that is nearest to a cost."""
-    name = next(iter(results))
-    place = min(range(len(outputs[name])), key=lambda i: abs(results[name].points[i].scores.cost - cost))
-    output = outputs[name][place]
+    """Samples that leave first and last under a policy."""
     confidence = output.probabilities.max(-1).values
     # By exit, the surest first.
     order = np.lexsort((-confidence.numpy(), output.exit_index.numpy())).tolist()

@@ -7,7 +7,15 @@ from torch import Tensor
 
 from gatewise.early_exit.outputs import EarlyExitOutput
 
-__all__ = ["ECE_ESTIMATOR", "ExitScores", "Scores", "exit_scores", "expected_calibration_error", "scores_of"]
+__all__ = [
+    "ECE_ESTIMATOR",
+    "ExitScores",
+    "Scores",
+    "exit_scores",
+    "expected_calibration_error",
+    "reliability_curve",
+    "scores_of",
+]
 
 ECE_BINS = 15
 ECE_ESTIMATOR = f"expected calibration error: {ECE_BINS} bins of equal numbers, all samples pooled, mean |gap|"
@@ -85,6 +93,17 @@ def expected_calibration_error(confidence: Tensor, correct: Tensor, bins: int = 
     order = confidence.argsort(stable=True)
     gap = (confidence.double() - correct.double())[order]
     return float(sum(abs(float(part.sum())) for part in gap.tensor_split(min(bins, n))) / n)
+
+
+def reliability_curve(confidence: Tensor, correct: Tensor, bins: int = ECE_BINS) -> list[tuple[float, float, int]]:
+    """Mean confidence, accuracy and number of samples of the bins of `expected_calibration_error`."""
+    order = confidence.argsort(stable=True)
+    parts = order.tensor_split(max(1, min(bins, len(order))))
+    return [
+        (float(confidence[part].double().mean()), float(correct[part].double().mean()), len(part))
+        for part in parts
+        if len(part)
+    ]
 
 
 def scores_of(output: EarlyExitOutput, y: Tensor) -> Scores:
