@@ -10,7 +10,7 @@ from gatewise.exceptions import InputError
 from tests.early_exit.conftest import LAMBDAS, small_network
 
 RUNNABLE = [name for name, policy in POLICIES.items() if not policy.needs_labels]
-SETTINGS = {"jei": {"lam": 0.3}, "fixed": {"setting": 2}, "patience": {"setting": 1}}
+SETTINGS = {"jei": {"lam": 2.0}, "fixed": {"setting": 2}, "patience": {"setting": 1}}
 # Rounding in float32 of batches of other sizes, in logits of size about 10.
 CLOSE = {"rtol": 0, "atol": 2e-4}
 

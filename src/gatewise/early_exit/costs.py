@@ -25,6 +25,7 @@ class StageTimes:
         heads: (L, S), pooling and head.
         decisions: (L, S), the policy's decision; 0 at the last exit.
         leaving: (L, S), cutting the batch to so many samples that go on after the exit.
+        whole: (1, S), what a batch costs besides: laying out the answers and putting them together.
     """
 
     sizes: tuple[int, ...]
@@ -32,6 +33,7 @@ class StageTimes:
     heads: np.ndarray
     decisions: np.ndarray
     leaving: np.ndarray
+    whole: np.ndarray
 
     def at(self, table: np.ndarray, exit: int, count: float) -> float:
         """The time of one part for a number of samples: straight lines between measured ones, and through 0 never."""
@@ -123,6 +125,7 @@ class CostTable:
         total = 0.0
         for batch in exit_index.split(batch_size):
             present = np.array([int((batch >= exit).sum()) for exit in range(self.n_exits + 1)])
+            total += times.at(times.whole, 0, len(batch))
             total += sum(times.at(times.blocks, exit, present[exit]) for exit in range(self.n_exits))
             for place, exit in enumerate(chosen):
                 total += times.at(times.heads, exit, present[exit])

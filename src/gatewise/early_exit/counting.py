@@ -11,6 +11,7 @@ from torch import Tensor
 from gatewise.early_exit.costs import CostTable, StageTimes
 from gatewise.early_exit.inputs import n_rows, rows
 from gatewise.early_exit.interception import Step
+from gatewise.early_exit.policies.reference import FixedExit
 from gatewise.early_exit.trace import ExitTrace
 from gatewise.exceptions import InputError
 
@@ -85,7 +86,7 @@ def measure_milliseconds(
         model: the model.
         inputs: a batch; its samples are repeated if it has too few.
         batch_size: how many samples come together; the table's costs of one sample are those at this size.
-        policy: whose decisions are measured; by default the four statistics are.
+        policy: whose decisions are measured; by default those of a threshold on the largest probability.
         repeats: runs of each size, after one that is not counted.
         clock: "wall", or "cpu" for the process's CPU time, which other programs hardly change.
         sizes: the numbers of samples to measure; by default 1, 2, 4, … up to the batch size.
@@ -99,18 +100,19 @@ def measure_milliseconds(
         raise InputError(f"clock must be one of {', '.join(map(repr, _CLOCKS))}, not {clock!r}")
     now = _CLOCKS[clock]
     chosen = tuple(usual_sizes(batch_size) if sizes is None else sorted({*sizes, batch_size}))
-    shape = (4, model.n_exits, len(chosen))
-    found = np.zeros((repeats + 1, *shape))
+    found = np.zeros((repeats + 1, 4, model.n_exits, len(chosen)))
+    whole = np.zeros((repeats + 1, len(chosen)))
     available = n_rows(inputs)
     batches = [rows(inputs, torch.arange(size) % available) for size in chosen]
     # Sizes are interleaved, so that a busy moment of the machine does not hit one of them alone.
     for repeat in range(repeats + 1):
         for place, batch in enumerate(batches):
             found[repeat, :, :, place] = _one_run(model, batch, policy, now)
-    median = np.median(found[1:], axis=0) * 1000.0
+            whole[repeat, place] = _besides(model, batch, now)
     # A part never takes less time for more samples; noise that says so is smoothed away.
-    median = np.maximum.accumulate(median, axis=-1)
-    times = StageTimes(chosen, *median)
+    median = np.maximum.accumulate(np.median(found[1:], axis=0) * 1000.0, axis=-1)
+    besides = np.maximum.accumulate(np.median(whole[1:], axis=0).clip(0.0) * 1000.0)
+    times = StageTimes(chosen, *median, whole=besides[None])
     each = median[:, :, chosen.index(batch_size)] / batch_size
     return CostTable(
         tuple(each[0].tolist()), tuple(each[1].tolist()), tuple(each[2].tolist()), "milliseconds", batch_size, times
@@ -144,16 +146,38 @@ def _one_run(model: "EarlyExitModel", batch: Any, policy: "Policy | None", now: 
 
 
 def _decided(trace: ExitTrace, policy: "Policy | None") -> Tensor:
+    """What is done at an exit whoever leaves."""
     if policy is None or policy.needs_labels or trace.exit in policy.skipped:
-        fires = trace.last.statistics[:, 0] > 0.5
+        fires, close = trace.last.confidence > 0.5, trace.last.confidence < 0.0
     else:
-        fires, _ = policy.decide(trace)
-    return (~fires).nonzero()
+        fires, close = policy.decide(trace)
+    return fires.nonzero() if not bool(close.any()) else fires
 
 
 def _ready_to_go_on(step: Step | None, trace: ExitTrace, index: Tensor) -> None:
-    """What a batch that loses samples copies, here for all of them."""
+    """What is done where some leave and some go on, here for all of them."""
     if step is not None:
         step.hidden.index_select(0, index)
     trace.select(index)
-    index.index_select(0, index)
+    places = index.index_select(0, index)
+    places[index] = trace.exit
+    trace.last.logits.index_select(0, index)
+    (~(index < 0)).nonzero().squeeze(1)
+
+
+def _besides(model: "EarlyExitModel", batch: Any, now: Callable[[], float]) -> float:
+    """What an answer of the last exit takes besides the network: a run of `infer` less the same run without it."""
+    from gatewise.early_exit.running import infer
+
+    policy = FixedExit(model.n_exits, model.n_exits - 1)
+
+    def last_only(exit: int, evaluate: Evaluate) -> None:
+        if exit == model.n_exits - 1:
+            evaluate()
+
+    with torch.no_grad():
+        begun = now()
+        infer(model, policy, batch)
+        between = now()
+        model.walk(batch, last_only)
+        return (between - begun) - (now() - between)

@@ -117,17 +117,17 @@ class Interception:
         try:
             for name in self.order:
                 module = self.backbone.get_submodule(name)
-                before = module.__dict__.get("forward")
+                replaced.append((module, module.__dict__.get("forward")))
                 inner = self.compiled.get(name, module.forward)
-                module.forward = self._entered(run, name, inner)
-                replaced.append((module, before))
+                # Past nn.Module's own attributes, which are looked through slowly: this runs for every batch.
+                module.__dict__["forward"] = self._entered(run, name, inner)
             yield
         finally:
             for module, before in reversed(replaced):
                 if before is None:
-                    del module.forward
+                    del module.__dict__["forward"]
                 else:
-                    module.forward = before  # pyright: ignore[reportAttributeAccessIssue]
+                    module.__dict__["forward"] = before
 
     def _entered(self, run: _Run, name: str, inner: Callable[..., Any]) -> Callable[..., Any]:
         def forward(*arguments: Any, **keywords: Any) -> Any:

@@ -44,7 +44,7 @@ class GeometricBudgets(Policy):
 
     def margin(self, trace: ExitTrace) -> Tensor:
         """The largest probability − t_l."""
-        return trace.last.statistics[:, 0].double() - self.thresholds[trace.exit]
+        return trace.last.confidence.double() - self.thresholds[trace.exit]
 
     @classmethod
     def fitted(cls, situation: Situation, aim: Aim, **options: Any) -> Self:
@@ -92,7 +92,7 @@ class GeometricBudgets(Policy):
         leaves = torch.full((n,), used[-1])
         left = torch.ones(n, dtype=torch.bool)
         for place, exit in enumerate(used[:-1]):
-            scores = situation.outputs.view(exit).statistics[:, 0].double()
+            scores = situation.outputs.view(exit).confidence.double()
             rest = float(shares[place:].sum())
             wanted = round(int(left.sum()) * float(shares[place]) / rest) if rest > 0.0 else 0
             self.thresholds[exit] = _threshold_for(scores[left], wanted)

@@ -138,7 +138,7 @@ class MaxProbability(_ScoreThreshold):
 
     def score(self, trace: ExitTrace) -> Tensor:
         """The largest probability."""
-        return trace.last.statistics[:, 0]
+        return trace.last.confidence
 
 
 class EntropyThreshold(_ScoreThreshold):
