@@ -44,7 +44,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "exits-study.json"
 COSTS = (0.3, 0.5, 0.7)
-THRESHOLDS = ("max_prob", "geometric", "entropy", "margin")
+BEGIN, END = "<!-- exits_study.py begins -->", "<!-- exits_study.py ends -->"
 
 
 @dataclass(frozen=True)
@@ -66,11 +66,11 @@ class Plan:
     heads: int = 20_000
     test: int = 10_000
     epochs: int = 3
-    lambdas: tuple[float, ...] = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.5, 3.0)
+    lambdas: tuple[float, ...] = (0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.5, 3.0)
     tokens: int = 64
 
 
-SMALL = Plan(seeds=2, backbone=6_000, heads=3_000, test=1_500, epochs=2, lambdas=(0.05, 0.2, 0.5, 1.5), tokens=32)
+SMALL = Plan(seeds=2, backbone=6_000, heads=3_000, test=1_500, epochs=2, lambdas=(0.01, 0.05, 0.2, 0.5, 1.5), tokens=32)
 
 
 class Attention(nn.Module):
@@ -216,29 +216,30 @@ def kept_evaluation(path: Path, found: Evaluation, seconds: float) -> None:
         **{f"{name}.cost": result.frontier.cost.astype(np.float32) for name, result in found.policies.items()},
     )
     write_file(path.with_suffix(".npz"), content.getvalue(), overwrite=True)
-    at = {
-        name: {
-            str(cost): {what: rounded(result.at(cost, what)) for what in ("accuracy", "ece", "bias")} for cost in COSTS
-        }
+    points = {
+        name: [
+            {"cost": point.scores.cost, "accuracy": point.scores.accuracy, "ece": point.scores.ece}
+            | {"bias": point.scores.bias}
+            for point in result.points
+        ]
         for name, result in found.policies.items()
     }
-    sizes = {
-        name: {strategy: [size_at(found, name, strategy, cost) for cost in COSTS] for strategy in ("pooled", "strict")}
-        for name in found.policies
-    }
+    for row in found.conformal:
+        if row.strategy == "pooled":
+            next(point for point in points[row.policy] if point["cost"] == row.cost)["set size"] = row.size
     outside = [row.policy for row in found.conformal if row.promised and not row.low <= row.coverage <= row.high]
     promised = sum(row.promised for row in found.conformal)
     near = max(point.scores.near for result in found.policies.values() for point in result.points)
-    plain = {"at": at, "sizes": sizes, "outside": outside, "promised": promised, "near": near, "seconds": seconds}
+    plain = {"points": points, "outside": outside, "promised": promised, "near": near, "seconds": seconds}
     # Written last: what has this file is finished.
     write_file(path, json.dumps(plain, indent=1).encode(), overwrite=True)
 
 
-def size_at(found: Evaluation, name: str, strategy: str, cost: float) -> float | None:
-    """The mean size of sets at a cost, on straight lines between settings."""
-    rows = sorted((row.cost, row.size) for row in found.conformal if (row.policy, row.strategy) == (name, strategy))
-    costs, values = zip(*rows, strict=True) if rows else ((), ())
-    return rounded(float(np.interp(cost, costs, values))) if rows and costs[0] <= cost <= costs[-1] else None
+def read_off(points: list[dict[str, float]], what: str, cost: float) -> float | None:
+    """A number at a cost, on straight lines between settings; beyond the dearest that one's."""
+    pairs = sorted((point["cost"], point[what]) for point in points)
+    costs, values = zip(*pairs, strict=True)
+    return float(np.interp(cost, costs, values)) if cost >= costs[0] - 1e-9 else None
 
 
 def rounded(value: float) -> float | None:
@@ -304,14 +305,13 @@ def summary(out: Path, case: str, plan: Plan) -> dict[str, Any]:
     for variant in ("frozen-calibrated", "frozen-plain", "joint-calibrated", "joint-plain"):
         plain = [json.loads((out / f"{case}-{seed}-{variant}.json").read_text()) for seed in range(plan.seeds)]
         rows: dict[str, Any] = {}
-        for policy in plain[0]["at"]:
+        for policy in plain[0]["points"]:
             rows[policy] = {
                 str(cost): {
-                    what: mean_of([each["at"][policy][str(cost)][what] for each in plain])
-                    for what in ("accuracy", "ece", "bias")
+                    what: mean_of([read_off(each["points"][policy], what, cost) for each in plain])
+                    for what in ("accuracy", "ece", "bias", "set size")
                 }
-                | {"set size": mean_of([each["sizes"][policy]["pooled"][place] for each in plain])}
-                for place, cost in enumerate(COSTS)
+                for cost in COSTS
             }
         found[variant] = {
             "rows": rows,
@@ -342,6 +342,77 @@ def mean_of(values: list[float | None]) -> float | None:
     return round(float(np.mean(present)), 5) if len(present) == len(values) else None
 
 
+def markdown(tables: dict[str, Any], plan: Plan) -> str:
+    """The tables as they stand on the page, for costs .3, .5 and .7."""
+    lines = [
+        f"{plan.seeds} seeds; {plan.heads:,} samples for heads (6/10), validation (2/10) and conformal sets (2/10), at "
+        f"most {plan.test:,} test samples; backbones of Fashion-MNIST trained on {plan.backbone:,} images for "
+        f"{plan.epochs} epochs, texts of {plan.tokens} tokens. Differences are in points against `max_prob` at equal "
+        "cost, with paired bootstrap intervals of 95 % over seeds and samples. Calibrated: one temperature for each "
+        "exit, for every policy.",
+        "",
+    ]
+    numbers = (("accuracy", 100, ""), ("ece", 100, ""), ("bias", 100, "+"), ("set size", 1, ""))
+    for case, table in tables.items():
+        for calibration in ("calibrated", "plain"):
+            lines += [
+                f"**{case}, {'calibrated' if calibration == 'calibrated' else 'not calibrated'}**",
+                "",
+                "| policy | accuracy, % | ECE, points | confidence − accuracy | set size, α = 5 % | against max_prob |",
+                "|---|---|---|---|---|---|",
+            ]
+            rows = {
+                **table[f"frozen-{calibration}"]["rows"],
+                "jei, joint": table[f"joint-{calibration}"]["rows"]["jei"],
+            }
+            versus = table[f"against max_prob, {calibration}"]
+            for policy, row in rows.items():
+                if policy == "oracle":
+                    continue
+                cells = [
+                    " / ".join(shown_number(row[str(cost)][what], scale, sign) for cost in COSTS)
+                    for what, scale, sign in numbers
+                ]
+                lines.append(f"| {policy} | {' | '.join(cells)} | {difference_cell(versus.get(policy))} |")
+            joint = difference_cell(table[f"joint against frozen, {calibration}"])
+            part = table[f"frozen-{calibration}"]
+            lines += [
+                "",
+                f"Jointly trained heads against frozen ones, both with JEI's gates: {joint}. Of {part['promised']} "
+                f"promised coverages {part['outside the band']} lie outside their 99.9 % band. At most {part['near']} "
+                "samples of a policy have a decision within 1e-6 of its threshold.",
+                "",
+            ]
+    return "\n".join(lines)
+
+
+def shown_number(value: float | None, scale: float, sign: str) -> str:
+    """With one decimal, or a dash."""
+    return "–" if value is None else f"{scale * value:{sign}.1f}"
+
+
+def difference_cell(found: list[dict[str, Any]] | None) -> str:
+    """Differences at all costs; bold where the interval leaves out 0."""
+    if found is None:
+        return ""
+    cells = []
+    for each in found:
+        if each["points"] is None or each["low"] is None:
+            cells.append("–")
+            continue
+        text = f"{each['points']:+.1f} ({each['low']:+.1f}, {each['high']:+.1f})"
+        cells.append(f"**{text}**" if each["verdict"] in ("first", "second") else text)
+    return " / ".join(cells)
+
+
+def write_page(text: str) -> None:
+    """Put the tables into the page, between its marks."""
+    page = ROOT / "docs" / "exit-policies.md"
+    before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
+    after = rest.partition(END)[2]
+    write_file(page, f"{before}{BEGIN}\n\n{text}\n{END}{after}".encode(), overwrite=True)
+
+
 def main() -> None:
     """Run what has no file yet, and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -351,6 +422,9 @@ def main() -> None:
     parser.add_argument("--minilm", default="", help="the folder of MiniLM's weights and tokeniser")
     parser.add_argument("--newsgroups", default="", help="the folder of 20newsgroups-train.tab")
     parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument(
+        "--write", action="store_true", help="put the tables of all finished cases into docs/exit-policies.md"
+    )
     options = parser.parse_args()
     plan = SMALL if options.small else Plan()
     plan = plan if options.seeds is None else replace(plan, seeds=options.seeds)
@@ -371,6 +445,8 @@ def main() -> None:
         write_file(kept, (json.dumps(tables, indent=1) + "\n").encode(), overwrite=True)
         print(json.dumps({key: tables[name][key] for key in tables[name] if "against" in key}, indent=1))
     print(kept)
+    if options.write:
+        write_page(markdown(tables, plan))
 
 
 if __name__ == "__main__":

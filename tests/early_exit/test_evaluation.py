@@ -84,9 +84,10 @@ def test_equal_policies_are_undecided_and_missing_costs_unknown():
     right = np.random.default_rng(0).random((2, 300)) < 0.7
     cost = np.stack([np.full(300, 0.3), np.full(300, 0.6)])
     same = [Frontier("a", right, cost)]
-    inside, outside = compare(same, same, costs=[0.45, 0.8], n_draws=50)
+    inside, outside = compare(same, same, costs=[0.45, 0.2], n_draws=50)
     assert (inside.estimate, inside.verdict) == (0.0, "undecided")
     assert outside.verdict == "unknown"
+    assert same[0].at(0.9) == right[1].mean()
     with pytest.raises(InputError, match="1 frontiers of the first policy and 2 of the second"):
         compare(same, [*same, *same])
 

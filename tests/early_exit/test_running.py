@@ -167,6 +167,34 @@ def test_masks_of_all_samples_are_cut_and_tuples_kept(exits):
     check(model, x, 60, 6)
 
 
+class Reusing(nn.Module):
+    """A rectifier that runs again and again, a part that gives no tensor, tokens on one axis before the first exit."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(3, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+        self.relu, self.note, self.flat = nn.ReLU(), Note(), nn.Flatten(0, 1)
+
+    def forward(self, x):
+        self.note(x)
+        x = self.flat(x[:, None]).reshape(len(x), -1)
+        return self.third(self.relu(self.second(self.relu(self.first(self.relu(x))))))
+
+
+class Note(nn.Module):
+    def forward(self, x):
+        return "noted"
+
+
+def test_modules_beside_the_exits_may_do_what_they_like():
+    torch.manual_seed(0)
+    model = EarlyExitModel(Reusing(), exits=["first", "second"], n_classes=3, example=torch.randn(4, 3))
+    x, y = torch.randn(60, 3), torch.arange(60) % 3
+    model.fit(x, y, x, y, lam=0.1, joint=False, warmup_epochs=2)
+    model.set_policy("max_prob", budget=0.9)
+    check(model, x, 60, 7)
+
+
 def test_a_list_of_stages_is_a_backbone():
     stages = [nn.Linear(3, 5), nn.ReLU(), nn.Linear(5, 5), nn.ReLU()]
     model = EarlyExitModel(stages, exits=[1, 3], n_classes=4, example=torch.zeros(2, 3))

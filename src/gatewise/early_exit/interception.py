@@ -73,6 +73,7 @@ class Interception:
     Args:
         backbone: any module.
         blocks: the names of all blocks at which to step in.
+        exits: those of them after which there is an exit: they must run once and give tensors.
         mask_name: the argument that is the padding mask (n, T), if the backbone is called by names.
         trim: whether sequences are cut to the longest that is left; only padding at the end is cut.
 
@@ -85,8 +86,11 @@ class Interception:
         InputError: from `probe`.
     """
 
-    def __init__(self, backbone: nn.Module, blocks: Sequence[str], mask_name: str, trim: bool) -> None:
+    def __init__(
+        self, backbone: nn.Module, blocks: Sequence[str], exits: Sequence[str], mask_name: str, trim: bool
+    ) -> None:
         self.backbone = backbone
+        self.exits = frozenset(exits)
         self.mask_name = mask_name
         self.trim = trim
         self.order = list(blocks)
@@ -141,6 +145,8 @@ class Interception:
             output = inner(*arguments, **keywords)
             hidden = first_tensor(output)
             if hidden is None:
+                if name not in self.exits:
+                    return output
                 raise InputError(
                     f"the block {name!r} gives {type(output).__name__}, which holds no tensor: put exits after blocks "
                     "that give tensors"
@@ -217,16 +223,18 @@ class Interception:
         more = self._shapes(batches[1])
         mask = padding_mask(example, self.mask_name)
         shorter = self._shapes(trimmed(batches[1], mask.shape[1] - 1, mask.shape[1])) if mask is not None else more
-        padded: dict[str, dict[str, Layout]] = {}
+        # Before the first exit nobody has left, and nothing is cut.
+        first = next((place for place, name in enumerate(full) if name in self.exits), len(full))
+        cut = list(full)[first:]
+        self.layouts = {name: _layouts(name, full[name], more[name], shorter[name]) for name in cut}
         if mask is not None and mask.shape[1] > 2:
+            # Without padding a mask is often left out.
             width = mask.shape[1]
             pads = [_padded(batch, self.mask_name) for batch in batches]
-            padded = _layouts(
-                self._shapes(pads[0]), self._shapes(pads[1]), self._shapes(trimmed(pads[1], width - 1, width))
-            )
-        found = _layouts(full, more, shorter)
+            shapes = [self._shapes(part) for part in (*pads, trimmed(pads[1], width - 1, width))]
+            for name in cut:
+                self.layouts[name] = {**_layouts(name, *(each[name] for each in shapes)), **self.layouts[name]}
         self.order = list(full)
-        self.layouts = {name: {**padded.get(name, {}), **found[name]} for name in full}
         return self.order
 
     def _shapes(self, inputs: Any) -> _Shapes:
@@ -249,11 +257,14 @@ class Interception:
             ) from error
         finally:
             self._learning = False
-        if again := [name for name, number in times.items() if number > 1]:
+        often = [name for name, number in times.items() if number > 1]
+        if again := [name for name in often if name in self.exits]:
             raise InputError(
                 f"the block {again[0]!r} runs {times[again[0]]} times in one pass: exits need blocks of one"
             )
-        return run.seen
+        # A module of no weights is often used again and again; between exits it needs no cutting of its own.
+        self.order = [name for name in self.order if name not in often]
+        return {name: shapes for name, shapes in run.seen.items() if name not in often}
 
 
 def _noted(shapes: dict[str, tuple[int, ...]], path: str, value: Tensor) -> Tensor:
@@ -261,26 +272,26 @@ def _noted(shapes: dict[str, tuple[int, ...]], path: str, value: Tensor) -> Tens
     return value
 
 
-def _layouts(two: _Shapes, three: _Shapes, shorter: _Shapes) -> dict[str, dict[str, Layout]]:
+def _layouts(
+    name: str,
+    two: dict[str, tuple[int, ...]],
+    three: dict[str, tuple[int, ...]],
+    shorter: dict[str, tuple[int, ...]],
+) -> dict[str, Layout]:
     return {
-        name: {
-            path: _layout(name, path, shape, three[name].get(path, shape), shorter[name].get(path))
-            for path, shape in two[name].items()
-        }
-        for name in two
+        path: _layout(name, path, shape, three.get(path, shape), shorter.get(path, three.get(path, shape)))
+        for path, shape in two.items()
     }
 
 
-def _layout(
-    name: str, path: str, two: tuple[int, ...], three: tuple[int, ...], shorter: tuple[int, ...] | None
-) -> Layout:
+def _layout(name: str, path: str, two: tuple[int, ...], three: tuple[int, ...], shorter: tuple[int, ...]) -> Layout:
     grows = [axis for axis, (small, large) in enumerate(zip(two, three, strict=True)) if small != large]
     if len(grows) > 1 or any((two[axis], three[axis]) != (2, 3) for axis in grows):
         raise InputError(
-            f"the block {name!r} has a tensor of shape {two} with two samples and {three} with three: samples must "
-            "have an axis of their own, so that some of them can leave"
+            f"the block {name!r} has a tensor ({path}) of shape {two} with two samples and {three} with three: samples "
+            "must have an axis of their own, so that some of them can leave"
         )
-    shrinks = () if shorter is None else tuple(axis for axis in range(len(three)) if three[axis] != shorter[axis])
+    shrinks = tuple(axis for axis in range(len(three)) if three[axis] != shorter[axis])
     return Layout(grows[0] if grows else None, shrinks)
 
 

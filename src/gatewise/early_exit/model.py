@@ -106,7 +106,7 @@ class EarlyExitModel(nn.Module):
         self.gate_inputs = gate_inputs
         self.n_gate_features = N_STATISTICS
         named = find_blocks(backbone, exits)
-        self.interception = Interception(backbone, siblings(backbone, named), mask, trim)
+        self.interception = Interception(backbone, siblings(backbone, named), named, mask, trim)
         order = self.interception.probe(example)
         if missing := [name for name in named if name not in order]:
             raise InputError(f"the block {missing[0]!r} does not run when the backbone does: leave it out of the exits")

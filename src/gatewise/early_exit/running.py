@@ -90,13 +90,13 @@ def exported(model: "EarlyExitModel", example: Any) -> dict[str, torch.export.Ex
     found = {}
     for name, (given, named) in arguments.items():
         module = model.backbone.get_submodule(name)
-        layouts = model.interception.layouts[name]
+        layouts = model.interception.layouts.get(name, {})
         axes: dict[int, int | None] = {}
 
         def note_axis(
             path: str, part: Tensor, axes: dict[int, int | None] = axes, layouts: dict[str, Layout] = layouts
         ) -> Tensor:
-            axes[id(part)] = layouts[path].batch
+            axes[id(part)] = layouts[path].batch if layouts else 0
             return part
 
         map_tensors(given, note_axis, "in")

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["ConformalRow", "Evaluation", "PolicyPoint", "PolicyResult", "evaluate"]
 
 BUDGETS = (0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 1.0)
-LAMBDAS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)
+LAMBDAS = (0.0, 0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.5, 0.8, 1.2, 2.0, 4.0)
 
 
 @dataclass(frozen=True)
@@ -70,11 +70,10 @@ class PolicyResult:
     frontier: Frontier
 
     def at(self, cost: float, what: str = "accuracy") -> float:
-        """A score at a mean cost, on straight lines between settings; not a number outside them."""
+        """A score at a mean cost, as `Frontier.at`: beyond the dearest setting that setting's."""
         costs = np.array([point.scores.cost for point in self.points])
         values = np.array([getattr(point.scores, what) for point in self.points])
-        inside = costs[0] - 1e-9 <= cost <= costs[-1] + 1e-9
-        return float(np.interp(cost, costs, values)) if inside else float("nan")
+        return float(np.interp(cost, costs, values)) if cost >= costs[0] - 1e-9 else float("nan")
 
 
 @dataclass(frozen=True)

@@ -28,14 +28,15 @@ class Frontier:
     cost: np.ndarray
 
     def at(self, cost: float) -> float:
-        """The accuracy at a mean cost, on straight lines between settings; not a number outside their costs.
+        """The accuracy at a mean cost, on straight lines between settings; not a number below the cheapest.
 
-        That is what drawing between two settings at random gives.
+        That is what drawing between two settings at random gives. Beyond the dearest setting it is that setting's:
+        nobody has to spend more.
 
         Example:
             >>> frontier = Frontier("a", np.array([[0, 0, 1, 1], [1, 1, 1, 1]]), np.array([[0.2] * 4, [0.6] * 4]))
-            >>> frontier.at(0.4), frontier.at(0.7)
-            (0.75, nan)
+            >>> frontier.at(0.4), frontier.at(0.7), frontier.at(0.1)
+            (0.75, 1.0, nan)
         """
         return float(_interpolated(self.cost.mean(1)[None], self.correct.mean(1)[None], cost)[0])
 
@@ -47,7 +48,7 @@ class Difference:
     Attributes:
         cost: relative.
         estimate: the mean over seeds.
-        low: lower end of the percentile interval; not a number where a frontier does not reach the cost.
+        low: lower end of the percentile interval; not a number where a frontier begins above the cost.
         high: its upper end.
         level: of the interval.
     """
@@ -117,7 +118,7 @@ def compare(
     for place, cost in enumerate(costs):
         column = draws[:, place]
         column = column[~np.isnan(column)]
-        # A frontier that often ends below the cost has no interval there.
+        # A frontier that often begins above the cost has no interval there.
         enough = len(column) > 0.9 * n_draws and not np.isnan(point[place])
         low, high = np.quantile(column, [(1 - level) / 2, (1 + level) / 2]) if enough else (np.nan, np.nan)
         differences.append(Difference(float(cost), float(point[place]), float(low), float(high), level))
@@ -133,7 +134,7 @@ def _drawn(frontier: Frontier, weights: np.ndarray, costs: Sequence[float]) -> n
 
 
 def _interpolated(spent: np.ndarray, right: np.ndarray, cost: float) -> np.ndarray:
-    """Rows of (draws, settings) read off at a cost; within a rounding of an end, the end."""
+    """Rows of (draws, settings) read off at a cost; within a rounding of the first, the first."""
     order = np.argsort(spent, axis=1, kind="stable")
     spent, right = np.take_along_axis(spent, order, 1), np.take_along_axis(right, order, 1)
     above = np.clip((spent < cost - 1e-6).sum(1), 0, spent.shape[1] - 1)
@@ -142,5 +143,4 @@ def _interpolated(spent: np.ndarray, right: np.ndarray, cost: float) -> np.ndarr
     low, high = spent[rows, below], spent[rows, above]
     share = np.where(high - low > 1e-12, (cost - low) / np.maximum(high - low, 1e-12), 1.0)
     value = right[rows, below] + np.clip(share, 0.0, 1.0) * (right[rows, above] - right[rows, below])
-    inside = (spent[:, 0] <= cost + 1e-6) & (spent[:, -1] >= cost - 1e-6)
-    return np.where(inside, value, np.nan)
+    return np.where(spent[:, 0] <= cost + 1e-6, value, np.nan)
