@@ -150,7 +150,7 @@ class Fashion:
 
 
 class MiniLM:
-    """20 Newsgroups read by MiniLM, six exits with heads of their own."""
+    """20 Newsgroups, both parts mixed, read by MiniLM: six exits with heads of their own."""
 
     def __init__(self, name: str, options: argparse.Namespace, plan: Plan, out: Path) -> None:
         self.name, self.options, self.plan, self.out = name, options, plan, out
@@ -183,7 +183,12 @@ class MiniLM:
                 loader = ((encoded([rows[i][1] for i in batch]), y[batch]) for batch in batches)
                 model.cache_features(loader, folder=folder)
             caches.append(load_features(folder, model))
-        return model, {**divided(caches[0], seed), "test": caches[1]}
+        both = [torch.cat(parts) for parts in zip(*(each.features for each in caches), strict=True)]
+        every = FeatureCache(both, None, torch.cat([each.y for each in caches]))
+        # The test part is of a later time. Mixed, as conformal sets need it; the same test samples for all seeds.
+        order = torch.randperm(len(every), generator=torch.Generator().manual_seed(0))
+        test, rest = every.select(order[: len(caches[1])]), every.select(order[len(caches[1]) :])
+        return model, {**divided(rest, seed), "test": test}
 
     def rows(self, part: str) -> list[tuple[str, str]]:
         """Class and text of each row, shuffled."""
@@ -225,8 +230,9 @@ def kept_evaluation(path: Path, found: Evaluation, seconds: float) -> None:
         for name, result in found.policies.items()
     }
     for row in found.conformal:
-        if row.strategy == "pooled":
-            next(point for point in points[row.policy] if point["cost"] == row.cost)["set size"] = row.size
+        for point in points[row.policy]:
+            if row.strategy == "pooled" and point["cost"] == row.cost:
+                point["set size"] = row.size
     outside = [row.policy for row in found.conformal if row.promised and not row.low <= row.coverage <= row.high]
     promised = sum(row.promised for row in found.conformal)
     near = max(point.scores.near for result in found.policies.values() for point in result.points)
@@ -237,7 +243,7 @@ def kept_evaluation(path: Path, found: Evaluation, seconds: float) -> None:
 
 def read_off(points: list[dict[str, float]], what: str, cost: float) -> float | None:
     """A number at a cost, on straight lines between settings; beyond the dearest that one's."""
-    pairs = sorted((point["cost"], point[what]) for point in points)
+    pairs = sorted((point["cost"], point[what]) for point in points if what in point)
     costs, values = zip(*pairs, strict=True)
     return float(np.interp(cost, costs, values)) if cost >= costs[0] - 1e-9 else None
 
@@ -436,11 +442,13 @@ def main() -> None:
         name for name in CASES if name != "minilm-newsgroups" or (options.minilm and options.newsgroups)
     ]
     kept = out / "study.json" if options.small else KEPT
-    tables = json.loads(kept.read_text()) if kept.exists() else {}
+    tables: dict[str, Any] = {}
     for name in chosen:
         case = CASES[name](name, options, plan, out)
         for seed in range(plan.seeds):
             run_seed(case, seed, plan, out)
+        # Read late: another process may run other cases.
+        tables = json.loads(kept.read_text()) if kept.exists() else {}
         tables[name] = summary(out, name, plan)
         write_file(kept, (json.dumps(tables, indent=1) + "\n").encode(), overwrite=True)
         print(json.dumps({key: tables[name][key] for key in tables[name] if "against" in key}, indent=1))

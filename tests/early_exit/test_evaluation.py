@@ -119,7 +119,7 @@ def test_promised_coverage_lies_in_its_band(kind):
     answered = policy.simulate(test, TABLE)
     pooled = ConformalExits.fit(calibration, leaves, 0.1, "pooled")
     covered = pooled.covered(answered.logits, answered.exit_index, test.labels())
-    low, high = coverage_band(1500, 800, 0.1)
+    low, high = coverage_band(1500, 800, 0.1, 0.999)
     assert low <= float(covered.double().mean()) <= high
     strict = ConformalExits.fit(calibration, leaves, 0.1, "strict")
     covered = strict.covered(answered.logits, answered.exit_index, test.labels())
@@ -127,7 +127,7 @@ def test_promised_coverage_lies_in_its_band(kind):
     for exit in range(4):
         own = answered.exit_index == exit
         if strict.promises[exit] and own.any():
-            low, high = coverage_band(int(own.sum()), strict.counts[exit], 0.1)
+            low, high = coverage_band(int(own.sum()), strict.counts[exit], 0.1, 0.999)
             assert low <= float(covered[own].double().mean()) <= high
     assert not any(ConformalExits.fit(calibration, leaves, 0.1, "per_exit").promises)
 
@@ -136,7 +136,7 @@ def test_few_calibration_samples_give_all_classes():
     outputs = ExitLogits(torch.randn(5, 2, 3), torch.zeros(5, dtype=torch.long))
     conformal = ConformalExits.fit(outputs, torch.zeros(5, dtype=torch.long), 0.05)
     assert conformal.sets(outputs.logits[:, 0], torch.zeros(5, dtype=torch.long)).all()
-    assert coverage_band(10, 5, 0.05) == (1.0, 1.0)
+    assert coverage_band(10, 5, 0.05, 0.999) == (1.0, 1.0)
 
 
 def test_drift_is_seen_where_there_is_one():

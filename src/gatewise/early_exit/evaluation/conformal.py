@@ -111,7 +111,7 @@ def _quantile(scores: Tensor, alpha: float) -> float:
     return math.inf if place > len(scores) else float(scores.sort().values[place - 1])
 
 
-def coverage_band(n_test: int, n_calibration: int, alpha: float, level: float = 0.999) -> tuple[float, float]:
+def coverage_band(n_test: int, n_calibration: int, alpha: float, level: float) -> tuple[float, float]:
     """Where the share of covered test samples lies with a probability of `level` or more.
 
     Given m calibration scores without ties the number of covered ones among n new samples is beta-binomial(n; a,
@@ -122,13 +122,13 @@ def coverage_band(n_test: int, n_calibration: int, alpha: float, level: float = 
         n_test: n.
         n_calibration: m.
         alpha: α.
-        level: of the band.
+        level: of the band, such as 0.999.
 
     Raises:
         InputError: a number below 1.
 
     Example:
-        >>> [round(edge, 3) for edge in coverage_band(1000, 500, 0.1)]
+        >>> [round(edge, 3) for edge in coverage_band(1000, 500, 0.1, 0.999)]
         [0.84, 0.947]
     """
     if n_test < 1 or n_calibration < 1:

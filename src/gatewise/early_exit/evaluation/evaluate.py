@@ -353,7 +353,7 @@ def _conformal(
         sets = conformal.sets(output.logits, output.exit_index)
         coverage = float(sets.gather(1, y[:, None]).double().mean())
         promised = strategy == "pooled"
-        low, high = coverage_band(len(y), len(held), alpha) if promised else (float("nan"), float("nan"))
+        low, high = coverage_band(len(y), len(held), alpha, 0.999) if promised else (float("nan"), float("nan"))
         size = float(sets.sum(1).double().mean())
         rows.append(ConformalRow(name, float(output.cost.mean()), strategy, alpha, size, coverage, promised, low, high))
     return rows

@@ -17,7 +17,7 @@ __all__ = ["OptimalStopping", "stopping_statistics"]
 N_STOPPING = N_STATISTICS + 3
 _PAIRS = torch.triu_indices(N_STOPPING, N_STOPPING)
 N_TERMS = 1 + N_STOPPING + _PAIRS.shape[1]
-_RIDGE = 3.0
+_RIDGES = (3.0, 30.0, 300.0)
 
 
 def stopping_statistics(trace: ExitTrace) -> Tensor:
@@ -45,8 +45,8 @@ class OptimalStopping(Policy):
     With e_l the error and s_l the statistics at exit l: J_L = e_L + λ c_L; backwards ê_l(s_l) and Ĵ_{l+1}(s_l) are
     regressions, and J_l = e_l + λ c_l where ê_l + λ c_l ≤ Ĵ_{l+1}, else J_{l+1}. The decisions inside the induction
     use predictions of regressions that did not see the sample (five folds), else J would be too good to be true.
-    Regressions are linear in 36 terms up to second order, with a ridge of 3. Dynamic programming of optimal stopping is
-    classical; this form of it is ours.
+    Regressions are linear in 36 terms up to second order, with the ridge of 3, 30 and 300 that predicts unseen samples
+    best. Dynamic programming of optimal stopping is classical; this form of it is ours.
 
     Args:
         n_exits: L.
@@ -186,20 +186,31 @@ class _Design:
         self.scale = torch.where(scale > 1e-9, scale, torch.ones_like(scale))
         self.terms = _terms((values - self.shift) / self.scale)
         self.parts = [(fold == number).nonzero().squeeze(1) for number in range(folds)]
-        ridge = torch.full((N_TERMS,), _RIDGE, dtype=torch.float64)
-        ridge[0] = 1e-9
         grams = torch.stack([self.terms[part].T @ self.terms[part] for part in self.parts])
         whole = grams.sum(0)
-        self.factor = torch.linalg.cholesky(whole + torch.diag(ridge))
-        self.factors = torch.linalg.cholesky(whole - grams + torch.diag(ridge))
+        self.factors = []
+        for size in _RIDGES:
+            ridge = torch.full((N_TERMS,), size, dtype=torch.float64)
+            # The mean is not drawn to 0.
+            ridge[0] = 1e-9
+            shift = torch.diag(ridge)
+            self.factors.append((torch.linalg.cholesky(whole + shift), torch.linalg.cholesky(whole - grams + shift)))
 
     def fit(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        """Coefficients from all samples, and for each sample the prediction of those who did not see it."""
+        """Coefficients from all samples, and for each sample the prediction of those who did not see it.
+
+        Of the ridges the one whose predictions of unseen samples have the smallest mean square.
+        """
         moments = torch.stack([self.terms[part].T @ y[part] for part in self.parts])
         whole = moments.sum(0)
-        coefficients = torch.cholesky_solve(whole[:, None], self.factor).squeeze(1)
-        others = torch.cholesky_solve((whole - moments).unsqueeze(-1), self.factors).squeeze(-1)
-        unseen = torch.empty_like(y)
-        for part, each in zip(self.parts, others, strict=True):
-            unseen[part] = self.terms[part] @ each
-        return coefficients, unseen
+        best: tuple[float, Tensor, Tensor] | None = None
+        for factor, others_factor in self.factors:
+            others = torch.cholesky_solve((whole - moments).unsqueeze(-1), others_factor).squeeze(-1)
+            unseen = torch.empty_like(y)
+            for part, each in zip(self.parts, others, strict=True):
+                unseen[part] = self.terms[part] @ each
+            error = float((y - unseen).square().mean())
+            if best is None or error < best[0]:
+                best = error, torch.cholesky_solve(whole[:, None], factor).squeeze(1), unseen
+        assert best is not None
+        return best[1], best[2]
