@@ -67,6 +67,15 @@ def test_a_sweep_goes_on_from_the_lambda_before(network, digits):
     assert not torch.equal(heads([0.1, 1.0]), heads([1.0]))
 
 
+def test_a_fit_does_not_depend_on_the_one_before(network, digits):
+    model = EarlyExitModel(network, exits=[1], n_classes=10, example=digits["train"][0][:2])
+    found = []
+    for _ in range(2):
+        model.fit(*digits["train"], *digits["val"], lam=0.1, warmup_epochs=1, joint_epochs=1)
+        found.append(model.sweep.points[0.1].heads.state["0.linear.weight"])
+    assert torch.equal(*found)
+
+
 def test_released_weighting_trains_as_the_uniform_one(network, digits):
     """The defect of the released code, through the whole training."""
     states = {}

@@ -59,6 +59,7 @@ class EarlyExitModel(nn.Module):
     Attributes:
         names: the blocks after which there are exits, in the order in which they run; "" is the backbone's own end.
         exit_of: their numbers by name.
+        first_heads: the heads' parameters before any training, with which every fit begins.
         costs: the table of costs.
         policy: the policy in use, or None.
         sweep: what `fit` has found, or None.
@@ -118,6 +119,7 @@ class EarlyExitModel(nn.Module):
         self.exit_of = {name: exit for exit, name in enumerate(self.names) if name}
         self.widths = widths(self, example)
         self.heads = make_heads(head, self.widths, n_classes)
+        self.first_heads = {name: value.clone() for name, value in self.heads.state_dict().items()}
         self.register_buffer("temperatures", torch.ones(self.n_exits))
         self.policy: Policy | None = None
         self.sweep: Sweep | None = None

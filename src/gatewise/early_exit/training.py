@@ -148,6 +148,8 @@ def fit_model(
         raise InputError(
             "x_val is missing: gates and policies are fitted to data that the heads do not see; hold out a part"
         )
+    # The same arguments give the same fit, whatever was fitted before.
+    model.heads.load_state_dict(model.first_heads)
     source = _source(model, x, y, x_val, y_val, options)
     generator = torch.Generator().manual_seed(options.seed)
     begun = time.process_time()
