@@ -56,6 +56,7 @@ _HOME = {
 
 _PACKAGES = (
     "datasets",
+    "early_exit",
     "estimators",
     "exceptions",
     "experts",

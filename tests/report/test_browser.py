@@ -12,6 +12,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
 from gatewise.report import write_report
+from tests.report.test_early_exit import small_evaluation
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 _FLAGS = (
@@ -216,3 +217,10 @@ def test_captions_stay_where_wide_tables_scroll(tone, browser, tmp_path):
     assert found["tables"] == found["described"] > 2
     assert found["outside"] == []
     assert found["page"] <= 340
+
+
+def test_a_page_on_early_exits(browser, tmp_path):
+    path = tmp_path / "exits.html"
+    write_report(small_evaluation(), path)
+    traces = _check_figures(browser, path)
+    assert len(traces) == 3

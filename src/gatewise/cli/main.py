@@ -9,6 +9,7 @@ import typer
 
 from gatewise import __version__
 from gatewise.cli.datasets import datasets
+from gatewise.cli.exits import exits
 from gatewise.cli.fit import fit
 from gatewise.cli.lora import lora
 from gatewise.cli.parts import experts, families, gates
@@ -41,6 +42,7 @@ _application.add_typer(theory)
 _application.add_typer(study)
 _application.add_typer(routers)
 _application.add_typer(lora)
+_application.add_typer(exits)
 
 
 def _show_version(wanted: bool) -> None:

@@ -171,9 +171,14 @@ class AdapterReader(RouterReader):
         return x.reshape(-1, x.shape[-1])
 
     @property
+    def gate_parameters(self) -> list[nn.Parameter]:
+        """None: gates are trained one by one, each beside its adapter, and not while they route."""
+        return list(self.module.parameters())
+
+    @property
     def correction_bias(self) -> Tensor | None:
         """None: adapters have no bias."""
         return None
 
 
-add_reader(lambda module: AdapterReader(module) if isinstance(module, AdapterRouter) else None)
+add_reader(lambda module, layer: AdapterReader(module) if isinstance(module, AdapterRouter) else None)

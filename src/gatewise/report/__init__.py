@@ -1,5 +1,6 @@
 """Reports: figures and one self-contained HTML page on what was fitted."""
 
+from gatewise.report import early_exit as early_exit
 from gatewise.report.evidence import Evidence
 from gatewise.report.page import fit_page
 from gatewise.report.routing import routing_page
