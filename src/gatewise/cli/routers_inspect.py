@@ -121,7 +121,9 @@ def _check_ids(model: "nn.Module", files: Sequence["TokenFile"]) -> None:
     for file in files:
         largest = max(int(sequence.max()) for sequence in file.sequences)
         if known is not None and largest >= known:
-            raise InputError(f"{file.name} holds the token id {largest}, and the model knows {known}, from 0 on")
+            raise InputError(
+                f"{as_text(file.name)} holds the token id {largest}, and the model knows {known}, from 0 on"
+            )
 
 
 def _longest(model: "nn.Module") -> int:
