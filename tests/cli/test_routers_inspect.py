@@ -80,6 +80,14 @@ def test_tokens_of_a_model_without_tokenizer(run, sick, tmp_path):
     assert (finding["kind"], finding["layer"], finding["experts"]) == ("collapse", "model.layers.2.mlp.gate", [2, 5])
 
 
+def test_what_to_do_is_said_once(run, folder, tmp_path):
+    (tmp_path / "few.json").write_text("[5, 6, 7, 8]", encoding="utf-8")
+    done = run("routers", "inspect", folder, "--tokens", tmp_path / "few.json", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    assert done.out.count("saw 4 tokens") == 2
+    assert done.out.count("what to do: watch 100 tokens or more") == 1
+
+
 def changed(folder, target, **changes):
     """A copy of a model's folder with another configuration."""
     shutil.copytree(folder, target)
@@ -139,7 +147,9 @@ def test_texts_and_tokens_that_are_refused(refused, folder, sick, texts, tmp_pat
     assert "is no text in UTF-8: byte 0 is 0x89" in inspect("--text", "a.png", b"\x89PNG\r\n")
     assert "holds the character NUL" in inspect("--text", "b.bin", b"abc\0def")
     assert "no such file or directory" in inspect("--text", "nowhere.txt", None)
-    assert "has no tokenizer" in inspect("--text", "c.txt", b"abc", sick)
+    assert "has no tokenizer, so that a text cannot be read: give token ids by --tokens" in inspect(
+        "--text", "c.txt", b"abc", sick
+    )
     assert "there is no such file" in inspect("--tokens", "nowhere.safetensors", None)
     assert "cannot read" in inspect("--tokens", "cut.safetensors", b"\x10\0\0\0\0\0\0\0{}")
     save_file({"ids": torch.ones(3)}, tmp_path / "named.safetensors")
@@ -149,7 +159,7 @@ def test_texts_and_tokens_that_are_refused(refused, folder, sick, texts, tmp_pat
     assert "a list of token ids" in inspect("--tokens", "c.json", b'{"a": 1}')
     assert "is empty" in inspect("--tokens", "d.json", b"[[]]")
     assert "a negative token id" in inspect("--tokens", "e.json", b"[-1]")
-    assert "the token id 4000, and the model knows 256" in inspect("--tokens", "f.json", b"[1, 4000]")
+    assert "f.json holds the token id 4000, and the model knows 256" in inspect("--tokens", "f.json", b"[1, 4000]")
 
 
 def test_options_that_are_refused(refused, folder, texts, tmp_path):

@@ -202,6 +202,22 @@ def test_domains_by_a_column_a_function_or_the_batch(model):
         model(ids)
 
 
+def test_a_column_of_domains_that_no_call_had_is_said(model):
+    ids = tokens(20, 10)
+    with RouterMonitor(model, domains="domain") as monitor:
+        assert "domains" not in [finding.kind for finding in monitor.findings()]
+        model(ids)
+        (finding,) = (finding for finding in monitor.findings() if finding.kind == "domains")
+        assert (finding.layer, finding.severity) == ("", "note")
+        assert "no call had the column 'domain'" in finding.sentence
+        model(ids, domain=[0] * 20)
+        assert "domains" not in [finding.kind for finding in monitor.findings()]
+        monitor.new_window()
+        with monitor.batch(domain="all"):
+            model(ids)
+        assert "domains" not in [finding.kind for finding in monitor.findings()]
+
+
 def test_domains_beyond_the_most_are_one(model):
     with RouterMonitor(model, most_domains=3) as monitor:
         for domain in "abcdef":
@@ -406,7 +422,8 @@ def test_what_cannot_be_watched(model):
         (lambda: RouterMonitor(model, sample=0), "sample must be a whole number"),
         (lambda: RouterMonitor(model, most_domains=1), "most_domains must be a whole number"),
         (lambda: RouterMonitor([model, 3]), "a model or a list of layers"),
-        (lambda: RouterMonitor(model).measures("third"), "there is no router 'third': there are first.router"),
+        (lambda: RouterMonitor(model).redundancy(model), r"there is no router .{1,120}: pass a name"),
+        (lambda: RouterMonitor(model).measures("third"), "no router 'third': pass a name, one of 'first.router'"),
     ):
         with pytest.raises(InputError, match=sentence):
             call()

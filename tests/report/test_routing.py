@@ -81,10 +81,15 @@ def test_verdicts():
     with RouterMonitor(model) as monitor:
         model(torch.arange(10).unsqueeze(0))
     assert routing_page(monitor).badge == "Too little seen"
+    with RouterMonitor(model, domains="domain") as monitor:
+        model(torch.randint(0, 50, (8, 60), generator=torch.Generator().manual_seed(0)))
+    page = routing_page(monitor)
+    assert (page.badge, page.severity) == ("Healthy, with notes", "caution")
+    assert "no call had the column 'domain'" in page.remarks[-1]
     with torch.no_grad():
         model.layers[1].router.gate.bias.copy_(torch.tensor([50.0, -50.0, 50.0, -50.0]))
     with RouterMonitor(model) as monitor:
         model(torch.randint(0, 50, (8, 60), generator=torch.Generator().manual_seed(0)))
     page = routing_page(monitor)
-    assert (page.badge, page.severity, page.verdict) == ("Collapsed", "severe", "1 of 2 routers need attention.")
+    assert (page.badge, page.severity, page.verdict) == ("Collapsed", "severe", "1 of 2 routers needs attention.")
     assert "experts 0 and 2 of 4 take 100 % of the slots of 480 tokens" in page.remarks[0]

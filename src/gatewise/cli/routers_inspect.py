@@ -121,7 +121,9 @@ def _check_ids(model: "nn.Module", files: Sequence["TokenFile"]) -> None:
     for file in files:
         largest = max(int(sequence.max()) for sequence in file.sequences)
         if known is not None and largest >= known:
-            raise InputError(f"{file.domain} holds the token id {largest}, and the model knows {known}, from 0 on")
+            raise InputError(
+                f"{as_text(file.name)} holds the token id {largest}, and the model knows {known}, from 0 on"
+            )
 
 
 def _longest(model: "nn.Module") -> int:
@@ -171,8 +173,12 @@ def _say(monitor: "RouterMonitor", files: Sequence["TokenFile"], out: Path, as_j
         )
     found = monitor.findings()
     print()
-    for finding in found:
-        print(f"{finding.severity}: {finding.sentence}")
+    # What is to be done is said once, after all that it is said of.
+    for remedy in dict.fromkeys(finding.remedy for finding in found):
+        for finding in found:
+            if finding.remedy == remedy:
+                print(f"{finding.severity}: {finding.message}")
+        print(f"  what to do: {remedy}")
     if not found:
         print(f"all {len(rows)} routers use all of their experts")
     distinct = len({one for file in files for sequence in file.sequences for one in sequence.unique().tolist()})

@@ -10,10 +10,11 @@ from typing import Literal
 
 from torch import Tensor
 
+from gatewise.messages import shown
 from gatewise.nn.measures import dead_experts, effective_experts
 from gatewise.nn.tallies import Tally
 
-__all__ = ["RULES", "LayerWindow", "RouterFinding", "findings_of", "strange_masks", "window_of"]
+__all__ = ["RULES", "LayerWindow", "RouterFinding", "findings_of", "lacking_domains", "strange_masks", "window_of"]
 
 Severity = Literal["warning", "note"]
 
@@ -93,7 +94,7 @@ class RouterFinding:
     Attributes:
         layer: the router's name, or "" for the model itself.
         kind: "collapse", "few_experts", "always", "dead", "ties", "not_numbers", "not_called", "small_window",
-            "masks".
+            "masks", "domains".
         severity: "warning", or "note" for what only limits what can be said.
         experts: which experts it is about.
         figures: the numbers that it rests on.
@@ -155,6 +156,18 @@ def strange_masks(n_calls: int) -> list[RouterFinding]:
     message = f"{n_calls} calls had a mask that is no table of tokens, so that padding is counted"
     remedy = "pass a mask (B, S), or make one by a function"
     return [RouterFinding("", "masks", "note", (), {"calls": float(n_calls)}, message, remedy)]
+
+
+def lacking_domains(column: str | None) -> list[RouterFinding]:
+    """The note on a column of domains that no call had; nothing for None."""
+    if column is None:
+        return []
+    message = f"no call had the column {shown(column)}, so that nothing is known of domains"
+    remedy = (
+        "pass it to the model with the other inputs; a Trainer needs remove_unused_columns=False, and a data collator "
+        "that keeps it"
+    )
+    return [RouterFinding("", "domains", "note", (), {}, message, remedy)]
 
 
 def _of(window: LayerWindow) -> Iterator[RouterFinding]:

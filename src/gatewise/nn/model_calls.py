@@ -32,6 +32,7 @@ class ModelCalls:
     Attributes:
         domains: the domains that came.
         n_strange: how many calls had a mask that is no table of tokens.
+        n_labelled: how many calls had domains.
 
     Raises:
         InputError: an argument is not what it may be.
@@ -58,6 +59,16 @@ class ModelCalls:
         self._given: tuple[Tensor | None, Labels | None] = (None, None)
         self.domains = Domains(most_domains)
         self.n_strange = 0
+        self.n_labelled = 0
+
+    @property
+    def lacking_column(self) -> str | None:
+        """The name of the column with the domains, if no call had it; None where one had, or none was named."""
+        return self._labels if isinstance(self._labels, str) and not self.n_labelled else None
+
+    def begin(self) -> None:
+        """Count calls anew."""
+        self.n_strange = self.n_labelled = 0
 
     def start(self) -> None:
         """Begin to look."""
@@ -120,6 +131,7 @@ class ModelCalls:
         elif found is not None:
             # A mask of attention for each pair of tokens, from which padding cannot be told.
             self.n_strange += 1
+        self.n_labelled += label is not None
         self._batch = Batch(_shape(named), masks, self._codes(label))
         return changed
 

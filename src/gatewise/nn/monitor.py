@@ -9,10 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.messages import listed, shown
 from gatewise.nn import measures
 from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Labels, Rows
-from gatewise.nn.findings import RouterFinding, findings_of, strange_masks, window_of
+from gatewise.nn.findings import RouterFinding, findings_of, lacking_domains, strange_masks, window_of
 from gatewise.nn.inside import Inside
 from gatewise.nn.model_calls import Arguments, ModelCalls
 from gatewise.nn.probe import MOST_SHOWN, Probe, ProbedText, run_probe
@@ -147,7 +148,7 @@ class RouterMonitor:
         for tally in self._tallies.values():
             tally.begin()
         self._inside.begin()
-        self._calls.n_strange = 0
+        self._calls.begin()
 
     @contextmanager
     def batch(self, *, mask: Tensor | None = None, domain: Labels | None = None) -> Iterator[None]:
@@ -269,7 +270,7 @@ class RouterMonitor:
 
     def _tally(self, layer: str) -> Tally:
         if layer not in self._tallies:
-            raise InputError(f"there is no router {layer!r}: there are {', '.join(self._tallies)}")
+            raise InputError(f"there is no router {shown(layer)}: pass a name, one of {listed(self._tallies)}")
         return self._tallies[layer]
 
     def loads(self) -> "pd.DataFrame":
@@ -402,7 +403,9 @@ class RouterMonitor:
     def findings(self) -> list[RouterFinding]:
         """What is wrong with the routers over the window, and what limits what can be said, layer by layer."""
         found = findings_of(window_of(name, tally) for name, tally in self._tallies.items())
-        return found + strange_masks(self._calls.n_strange)
+        seen = any(tally.n_calls for tally in self._tallies.values())
+        lacking = self._calls.lacking_column if seen else None
+        return [*found, *strange_masks(self._calls.n_strange), *lacking_domains(lacking)]
 
 
 def _is_compiled(module: nn.Module) -> bool:

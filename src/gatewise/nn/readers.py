@@ -114,5 +114,8 @@ def readers_of(model: nn.Module) -> dict[str, RouterReader]:
                 found[name] = reader
                 break
     if not found:
-        raise InputError(f"there is no router in this {type(model).__name__} that can be read")
+        raise InputError(
+            f"there is no router in this {type(model).__name__} that can be read: `gatewise routers list` shows those "
+            "of transformers that are known"
+        )
     return found

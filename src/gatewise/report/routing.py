@@ -58,14 +58,14 @@ def routing_page(
         raise InputError("this monitor has seen no token: run the model within its block, and then write the page")
     findings = monitor.findings()
     badge, severity, verdict = _verdict(monitor, findings)
-    remarks = [finding.sentence for finding in findings]
+    remarks = [finding.sentence.replace("`", "") for finding in findings]
     if len(remarks) > _SHOWN_WARNINGS:
         remarks = [*remarks[:_SHOWN_WARNINGS], f"and {len(remarks) - _SHOWN_WARNINGS} more: monitor.findings()"]
     sections = [_loads(monitor), *_domains(monitor), *_time(monitor), *_text(monitor, text_layers), _measures(monitor)]
     return TheoryPage(
         "routers",
         title,
-        subtitle or f"{len(monitor.layers)} routers, {tokens:,} tokens",
+        subtitle or f"{_routers(len(monitor.layers))}, {tokens:,} tokens",
         badge,
         severity,
         verdict,
@@ -85,13 +85,22 @@ def routing_page(
 def _verdict(monitor: RouterMonitor, findings: list[RouterFinding]) -> tuple[str, str, str]:
     wrong = [finding for finding in findings if finding.severity == "warning"]
     layers = list(dict.fromkeys(finding.layer for finding in wrong))
+    needing = f"{len(layers)} of {_routers(len(monitor.layers))} {'needs' if len(layers) == 1 else 'need'} attention."
     if any(finding.kind in ("collapse", "few_experts", "not_numbers") for finding in wrong):
-        return "Collapsed", "severe", f"{len(layers)} of {len(monitor.layers)} routers need attention."
+        return "Collapsed", "severe", needing
     if wrong:
-        return "Attention", "caution", f"{len(layers)} of {len(monitor.layers)} routers need attention."
+        return "Attention", "caution", needing
+    if findings and all(finding.kind in ("masks", "domains") for finding in findings):
+        return "Healthy, with notes", "caution", "Nothing is wrong with loads; what is noted limits what can be said."
     if findings:
         return "Too little seen", "caution", "Nothing is wrong in what was seen, and what was seen is too little."
-    return "Healthy", "good", f"All {len(monitor.layers)} routers use all of their experts."
+    n = len(monitor.layers)
+    verdict = f"All {n} routers use all of their experts." if n > 1 else "The router uses all of its experts."
+    return "Healthy", "good", verdict
+
+
+def _routers(n: int) -> str:
+    return f"{n} router" if n == 1 else f"{n} routers"
 
 
 def _even(counts: list[int]) -> list[float]:

@@ -188,6 +188,9 @@ def test_metrics_are_logged_and_only_training_is_counted(tmp_path):
         assert row["routers/model.layers.0.mlp.gate/tokens"] <= 2 * 4 * 16
         assert "routers/model.layers.0.mlp.gate/mutual_information" in row
     assert 0.0 < logged[-1]["routers/mean/selection_change"] <= 1.0
+    # What was logged last can still be looked at.
+    last = callback.monitor.metrics()
+    assert {name: logged[-1][name] for name in last} == pytest.approx(last, nan_ok=True)
     before = callback.monitor.loads()
     model.eval()(**probe)
     assert callback.monitor.loads().equals(before)

@@ -172,8 +172,9 @@ class BalanceCallback(TrainerCallback, ExportableState):
 class MonitorCallback(TrainerCallback):
     """Watches the routers while a Trainer trains, and adds `RouterMonitor.metrics` to what it logs.
 
-    Every entry of the training loss in `state.log_history` has the metrics of the steps since the one before it. For
-    loggers that the Trainer has (`report_to`) call `attach`, which puts this callback before them.
+    Every entry of the training loss in `state.log_history` has the metrics of the steps since the one before it; once
+    training has ended `monitor` still holds the steps of the last entry, for a page. For loggers that the Trainer has
+    (`report_to`) call `attach`, which puts this callback before them.
 
     Args:
         monitor: a monitor of the model; by default one is made, of calls in training mode, when training begins.
@@ -214,6 +215,7 @@ class MonitorCallback(TrainerCallback):
         self._each_layer = each_layer
         self._probe = probe
         self._every = probe_every
+        self._logged = False
 
     def attach(self, trainer: Trainer) -> None:
         """Put this callback before all others of a trainer, so that its loggers see the metrics."""
@@ -228,6 +230,15 @@ class MonitorCallback(TrainerCallback):
         if not self.monitor.is_watching:
             self.monitor.start()
         self._look(0)
+
+    def on_step_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any
+    ) -> None:
+        """Begin a new window, after an entry of the log."""
+        # Not in `on_log`: after the last entry there would be nothing left to look at.
+        if self.monitor is not None and self._logged:
+            self.monitor.new_window()
+            self._logged = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Close a step."""
@@ -247,7 +258,7 @@ class MonitorCallback(TrainerCallback):
         found = self.monitor.metrics(self._prefix, each_layer=self._each_layer)
         logs.update(found)
         state.log_history[-1].update(found)
-        self.monitor.new_window()
+        self._logged = True
 
     def on_train_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **given: Any) -> None:
         """Watch no more."""

@@ -25,11 +25,13 @@ class TokenFile:
     """The tokens of a file.
 
     Attributes:
-        domain: the file's name without its ending.
+        name: of the file.
+        domain: the name without its ending.
         sequences: token ids, each (S,).
         names: gives what is shown of some token ids.
     """
 
+    name: str
     domain: str
     sequences: tuple[Tensor, ...]
     names: Callable[[Tensor], list[str]]
@@ -81,9 +83,11 @@ def load_tokenizer(model_dir: str | Path) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"cannot read {file}: {shown(str(error))}") from None
     if isinstance(configuration, dict) and "auto_map" in configuration:
-        raise ModelFolderError(f"{file} asks for code of its own (auto_map), which is never run: pass tokens instead")
+        raise ModelFolderError(
+            f"{file} asks for code of its own (auto_map), which is never run: give token ids by --tokens"
+        )
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise ModelFolderError(f"{folder} has no tokenizer, so that a text cannot be read: pass tokens instead")
+        raise ModelFolderError(f"{folder} has no tokenizer, so that a text cannot be read: give token ids by --tokens")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - parsers of tokenizers raise a plain Exception
@@ -108,7 +112,9 @@ def read_text(path: Path, tokenizer: Any) -> TokenFile:
     ids = tokenizer(text, add_special_tokens=False, verbose=False)[_TOKENS] if text.strip() else []
     if not ids:
         raise InputError(f"{path} is empty: there is no token in it")
-    return TokenFile(path.stem, (torch.tensor(ids),), lambda some: [tokenizer.decode([one]) for one in some.tolist()])
+    return TokenFile(
+        path.name, path.stem, (torch.tensor(ids),), lambda some: [tokenizer.decode([one]) for one in some.tolist()]
+    )
 
 
 def read_tokens(path: Path) -> TokenFile:
@@ -125,7 +131,7 @@ def read_tokens(path: Path) -> TokenFile:
         raise InputError(f"{path} is empty: there is no token in it")
     if any(int(sequence.min()) < 0 for sequence in sequences):
         raise InputError(f"{path} holds a negative token id")
-    return TokenFile(path.stem, sequences, lambda some: [f"{one} " for one in some.tolist()])
+    return TokenFile(path.name, path.stem, sequences, lambda some: [f"{one} " for one in some.tolist()])
 
 
 def _content(path: Path) -> bytes:
