@@ -14,7 +14,7 @@ from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Batch, Domains, Labels, Rows
 from gatewise.nn.watching import Hook
 
-__all__ = ["Arguments", "ModelCalls"]
+__all__ = ["Arguments", "ModelCalls", "unwrapped"]
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by their names."""
@@ -103,7 +103,7 @@ class ModelCalls:
 
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Before a call: which of its tokens count. Gives other arguments where it takes a column out."""
-        parameters = inspect.signature(_within(module).forward).parameters
+        parameters = inspect.signature(unwrapped(module).forward).parameters
         named = {**dict(zip(parameters, arguments, strict=False)), **keywords}
         mask, label = self._given
         changed = None
@@ -127,12 +127,12 @@ class ModelCalls:
         self._batch = None
 
 
-def _within(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The model in what torch.compile or a distributed wrapper has put around it, whose arguments have no names."""
     for name in ("_orig_mod", "module"):
         inner = getattr(module, name, None)
         if isinstance(inner, nn.Module):
-            return _within(inner)
+            return unwrapped(inner)
     return module
 
 

@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from gatewise.nn.readers import RouterReader
 from gatewise.nn.routing import Routing
 
-__all__ = ["Call", "Hook", "is_recomputation", "unwatched", "watch"]
+__all__ = ["Call", "Hook", "is_recomputation", "is_watched", "unwatched", "watch"]
 
 _UNWATCHED: ContextVar[bool] = ContextVar("gatewise_unwatched", default=False)
 
@@ -61,6 +61,11 @@ class Hook:
             return None
         return self._act(*call)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it does something: it has not been removed, and is no copy."""
+        return self._act is not None
+
     def remove(self) -> None:
         """Do nothing any more, even where compiled code holds on to the hook."""
         self._act = None
@@ -89,6 +94,13 @@ def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = 
     hook = Hook(act, probes)
     hook.handle = reader.module.register_forward_hook(hook, with_kwargs=True)
     return hook
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a `Hook` sees the calls of a module."""
+    # There is no public list of a module's hooks.
+    hooks = module._forward_hooks.values()  # pyright: ignore[reportPrivateUsage]
+    return any(isinstance(hook, Hook) and hook.is_active for hook in hooks)
 
 
 @contextmanager

@@ -20,6 +20,8 @@ from gatewise.nn.hf.adapter import Adapter, check_is_not_offloaded
 from gatewise.nn.hf.loading import load_model
 from gatewise.nn.hf.sites import Site, refuse_recording, sites_of, swapped_in
 from gatewise.nn.hf.swap import Swapped, put_in_place
+from gatewise.nn.model_calls import unwrapped
+from gatewise.nn.readers import layer_around
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
 
@@ -50,15 +52,25 @@ def save_routers(model: nn.Module, model_dir: str | Path, *, overwrite: bool = F
         The folder that was written.
 
     Raises:
-        InputError: nothing is swapped, a gate is of a class that is not registered, or a number is not finite.
+        InputError: it is no model, nothing is swapped, something has been put around a router, a gate is of a class
+            that is not registered, or a number is not finite.
         OutputError: the folder cannot be written, or exists.
     """
+    # Names are those of the model itself, whatever compiles or distributes it.
+    model = unwrapped(model)
     adapters = swapped_in(model)
     if not adapters:
         raise InputError(f"no router of this {type(model).__name__} is swapped: there is nothing to save")
     entries: dict[str, Any] = {}
     arrays: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
+        layer = layer_around(model, name)
+        if layer is None or not adapter.stands_in(model.get_submodule(name.rpartition(".")[0])):
+            raise InputError(
+                f"something has been put around the router {name!r}, as PEFT does with modules_to_save, and no model "
+                "has a router of that name: save what is around it, or take it away first (merge_and_unload)"
+            )
+        adapter.link(layer)
         own = _arrays(adapter.router)
         for part, value in own.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -95,6 +107,7 @@ def load_routers(model: nn.Module, model_dir: str | Path) -> Swapped:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"pass a model, not {shown(model)}")
+    model = unwrapped(model)
     refuse_recording(model)
     if swapped_in(model):
         raise InputError("the model's routers are swapped already: restore_routers(model) puts the old ones back")
