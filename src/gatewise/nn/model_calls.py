@@ -3,6 +3,7 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from threading import get_ident
 from typing import Any
 
 import torch
@@ -54,7 +55,8 @@ class ModelCalls:
         self._mask = mask
         self._labels = domains
         self._hooks: list[Hook] = []
-        self._batch: Batch | None = None
+        # A stack for each thread: calls lie within calls, and replicas run beside each other.
+        self._batches: dict[int, list[Batch]] = {}
         self._given: tuple[Tensor | None, Labels | None] = (None, None)
         self.domains = Domains(most_domains)
         self.n_strange = 0
@@ -72,7 +74,7 @@ class ModelCalls:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._batch = None
+        self._batches = {}
 
     @contextmanager
     def given(self, mask: Tensor | None, domain: Labels | None) -> Iterator[None]:
@@ -91,8 +93,10 @@ class ModelCalls:
 
     def rows(self, n_tokens: int, device: torch.device) -> Rows:
         """Which of so many rows of a router count, and of which domain they are."""
-        batch = self._batch
-        if batch is None:
+        batches = self._batches.get(get_ident())
+        if batches:
+            batch = batches[-1]
+        else:
             # A router was called alone, or within a part of the model.
             mask, domain = self._given
             batch = Batch(None, [] if mask is None else [mask], self._codes(domain))
@@ -120,11 +124,23 @@ class ModelCalls:
         elif found is not None:
             # A mask of attention for each pair of tokens, from which padding cannot be told.
             self.n_strange += 1
-        self._batch = Batch(_shape(named), masks, self._codes(label))
+        self._batches.setdefault(get_ident(), []).append(self._batch(named, masks, label))
         return changed
 
     def _leave(self, *call: object) -> None:
-        self._batch = None
+        batches = self._batches.get(get_ident())
+        if batches:
+            batches.pop()
+        if not batches:
+            # Threads come and go.
+            self._batches.pop(get_ident(), None)
+
+    def _batch(self, named: Arguments, masks: list[Tensor], label: Labels | None) -> Batch:
+        """That of a call; a call that says nothing of its tokens has those of the call around it."""
+        shape, around = _shape(named), self._batches.get(get_ident())
+        if around and shape is None and not masks and label is None:
+            return around[-1]
+        return Batch(shape, masks, self._codes(label))
 
 
 def unwrapped(module: nn.Module) -> nn.Module:

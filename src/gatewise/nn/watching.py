@@ -89,7 +89,10 @@ def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = 
     """
 
     def act(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Any) -> None:
-        keep(Call(reader, arguments, keywords, outputs))
+        call = Call(reader, arguments, keywords, outputs)
+        # On the meta device shapes are passed on, and nothing is chosen.
+        if not call.routing.indices.is_meta:
+            keep(call)
 
     hook = Hook(act, probes)
     hook.handle = reader.module.register_forward_hook(hook, with_kwargs=True)
