@@ -1,10 +1,10 @@
 """The calls of a watched model: which rows of its routers count in the call that runs."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from threading import get_ident
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Batch, Domains, Labels, Rows
 from gatewise.nn.watching import Hook
 
-__all__ = ["Arguments", "ModelCalls", "unwrapped"]
+__all__ = ["Arguments", "ModelCalls", "called_modules", "unwrapped"]
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by their names."""
@@ -159,3 +159,18 @@ def _shape(named: Arguments) -> tuple[int, int] | None:
         if isinstance(value, Tensor) and value.ndim >= 2:
             return value.shape[0], value.shape[1]
     return None
+
+
+def called_modules(model: object) -> list[nn.Module]:
+    """What is called: the model itself, or each of some layers.
+
+    Raises:
+        InputError: it is neither a model nor a list of layers.
+    """
+    # A ModuleList is never called, its layers are.
+    layers = [model] if isinstance(model, nn.Module) and not isinstance(model, nn.ModuleList) else model
+    found = list(layers) if isinstance(layers, Iterable) else [layers]
+    wrong = [each for each in found if not isinstance(each, nn.Module)]
+    if wrong:
+        raise InputError(f"pass a model or a list of layers, which are torch modules, not {shown(wrong[0])}")
+    return cast(list[nn.Module], found)

@@ -1,28 +1,26 @@
 """A monitor of routers: what they do with tokens, what is wrong with it, in bounded memory."""
 
 import math
-import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.messages import shown
 from gatewise.nn import measures
 from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Labels, Rows
 from gatewise.nn.findings import RouterFinding, findings_of, strange_masks, window_of
 from gatewise.nn.inside import Inside
-from gatewise.nn.model_calls import Arguments, ModelCalls
+from gatewise.nn.model_calls import Arguments, ModelCalls, called_modules
 from gatewise.nn.probe import MOST_SHOWN, Probe, ProbedText, run_probe
 from gatewise.nn.readers import readers_of
 from gatewise.nn.routing import Routing
 from gatewise.nn.tallies import Series, Tally
-from gatewise.nn.watching import Call, Hook, watch
+from gatewise.nn.watching import Call, Hook, has_compiled, watch
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,7 +85,7 @@ class RouterMonitor:
     ) -> None:
         whole("sample", sample)
         # What is called: the model itself, or each of the layers.
-        self._called = _called(model)
+        self._called = called_modules(model)
         self._root = model if isinstance(model, nn.Module) else nn.ModuleList(self._called)
         # What torch.compile puts around a module is no part of its name.
         self._readers = {name.replace("_orig_mod.", ""): reader for name, reader in readers_of(self._root).items()}
@@ -117,7 +115,7 @@ class RouterMonitor:
         """
         if self.is_watching:
             raise InputError("this monitor watches already: stop it first, or make another one")
-        if _has_compiled():
+        if has_compiled():
             # Compiled code does not look for hooks that came later, and would be counted as no call at all. Which
             # modules it is of cannot be seen where what torch.compile made of them lies elsewhere.
             torch.compiler.reset()
@@ -409,20 +407,3 @@ class RouterMonitor:
         """What is wrong with the routers over the window, and what limits what can be said, layer by layer."""
         found = findings_of(window_of(name, tally) for name, tally in self._tallies.items())
         return found + strange_masks(self._calls.n_strange)
-
-
-def _called(model: object) -> list[nn.Module]:
-    """What is called: the model itself, or each of some layers."""
-    # A ModuleList is never called, its layers are.
-    layers = [model] if isinstance(model, nn.Module) and not isinstance(model, nn.ModuleList) else model
-    found = list(layers) if isinstance(layers, Iterable) else [layers]
-    wrong = [each for each in found if not isinstance(each, nn.Module)]
-    if wrong:
-        raise InputError(f"pass a model or a list of layers, which are torch modules, not {shown(wrong[0])}")
-    return cast(list[nn.Module], found)
-
-
-def _has_compiled() -> bool:
-    """Whether `torch.compile` has made code in this process."""
-    dynamo = sys.modules.get("torch._dynamo")
-    return dynamo is not None and bool(dynamo.utils.counters["frames"])

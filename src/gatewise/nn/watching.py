@@ -1,5 +1,6 @@
 """Hooks that see what routers do: each call once, no recomputation, no copy, no probe."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from gatewise.nn.readers import RouterReader
 from gatewise.nn.routing import Routing
 
-__all__ = ["Call", "Hook", "is_recomputation", "is_watched", "unwatched", "watch"]
+__all__ = ["Call", "Hook", "has_compiled", "is_recomputation", "is_watched", "unwatched", "watch"]
 
 _UNWATCHED: ContextVar[bool] = ContextVar("gatewise_unwatched", default=False)
 
@@ -120,3 +121,9 @@ def is_recomputation() -> bool:
     """Whether this is a forward pass within a backward pass: what checkpointing does."""
     # What `torch.utils.checkpoint` itself asks; there is no public name for it.
     return torch._C._current_graph_task_id() != -1  # pyright: ignore[reportPrivateUsage]
+
+
+def has_compiled() -> bool:
+    """Whether `torch.compile` has made code in this process."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and bool(dynamo.utils.counters["frames"])
