@@ -1,6 +1,7 @@
 """`gatewise routers inspect` and `bench`: what they write, and how they refuse."""
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -190,3 +191,40 @@ def test_bench(run, refused):
     assert "did you mean 'softmax'" in refused("routers", "bench", "--gate", "sofmax")
     assert "--top-k is 9" in refused("routers", "bench", *sizes, "--top-k", 9)
     assert "too large" in refused("routers", "bench", "--tokens", 10**9)
+
+
+def test_files_of_one_name_are_not_one_domain(run, sick, tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ids.json").write_text("[3, 4, 5]", encoding="utf-8")
+    asked = ("--tokens", tmp_path / "one" / "ids.json", "--tokens", tmp_path / "two" / "ids.json")
+    done = run("routers", "inspect", sick, *asked, "--by-domain", "--out", tmp_path / "out")
+    assert (done.code, done.out) == (2, "")
+    assert "two files are named 'ids', and would be one domain" in done.err
+    assert not (tmp_path / "out").exists()
+    # Without domains the names say nothing.
+    assert run("routers", "inspect", sick, *asked, "--out", tmp_path / "out").code == 0
+
+
+def test_every_file_is_a_domain_of_its_own_whatever_its_name(run, sick, tmp_path):
+    names = [f"{place}" for place in range(70)] + ["<b>&", "a\nb", os.fsdecode(b"gr\xff")]
+    asked = []
+    for name in names:
+        (tmp_path / f"{name}.json").write_text("[3, 4, 5]", encoding="utf-8")
+        asked += ["--tokens", tmp_path / f"{name}.json"]
+    done = run("routers", "inspect", sick, *asked, "--by-domain", "--out", tmp_path / "out")
+    assert done.code == 0, done.err
+    facts = json.loads((tmp_path / "out" / "metrics.json").read_text(encoding="utf-8"))
+    table = facts["domains"]["model.layers.1.mlp.gate"]
+    assert {name: sum(row) for name, row in table.items()} == dict.fromkeys([*names[:-1], "gr\\xff"], 6)
+    assert "<b>&" not in (tmp_path / "out" / "routing.html").read_text(encoding="utf-8")
+
+
+def test_a_mark_of_byte_order_is_no_token(run, folder, texts, tmp_path):
+    code, _ = texts
+    (tmp_path / "marked.txt").write_bytes(b"\xef\xbb\xbf" + code.read_bytes())
+    found = []
+    for name, path in (("plain", code), ("marked", tmp_path / "marked.txt")):
+        assert run("routers", "inspect", folder, "--text", path, "--out", tmp_path / name).code == 0
+        found.append((tmp_path / name / "summary.csv").read_bytes())
+    assert found[0] == found[1]

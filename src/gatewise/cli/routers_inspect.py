@@ -61,6 +61,10 @@ def inspect(
         raise InputError("there is nothing to pass through the model: give --text or --tokens")
     if by_domain and len([*(text or []), *(tokens or [])]) < 2:
         raise InputError("--by-domain compares files: give --text or --tokens twice or more")
+    names = [path.stem for path in [*(text or []), *(tokens or [])]]
+    twice = next((name for name in names if names.count(name) > 1), None)
+    if by_domain and twice is not None:
+        raise InputError(f"two files are named {as_text(twice)!r}, and would be one domain: rename one")
     try:
         # It says what is not installed.
         importlib.import_module("gatewise.nn.hf")
@@ -85,7 +89,8 @@ def _watched(
     files = [read_tokens(path) for path in tokens]
     model = load_model(folder)
     _refuse_unsupported(model)
-    monitor = RouterMonitor(model)
+    # One more than there are files: none of them is among "others".
+    monitor = RouterMonitor(model, most_domains=max(2, len(texts) + len(tokens) + 1))
     tokenizer = load_tokenizer(folder) if texts else None
     files = [*(read_text(path, tokenizer) for path in texts), *files]
     _check_ids(model, files)
@@ -93,7 +98,7 @@ def _watched(
     try:
         with monitor, torch.inference_mode():
             for file in files:
-                domain = file.domain if by_domain else None
+                domain = as_text(file.domain) if by_domain else None
                 for ids in file.batches(length, size, most):
                     with monitor.batch(domain=domain):
                         model(input_ids=ids, attention_mask=torch.ones_like(ids))

@@ -1,6 +1,7 @@
 """Which tokens of a model's call count, and of which domain each is."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from numbers import Integral
 from typing import Any, NamedTuple
 
 import torch
@@ -42,14 +43,14 @@ class Domains:
             values, places = labels.unique(return_inverse=True)
             table = torch.tensor([self._code(value) for value in values.tolist()], dtype=torch.int64)
             return table.to(labels.device)[places] if len(table) else places
-        if isinstance(labels, str | int):
+        if isinstance(labels, str | Integral) or not isinstance(labels, Iterable):
             return torch.tensor(self._code(labels))
         return torch.tensor([self._code(label) for label in labels], dtype=torch.int64)
 
     def _code(self, label: object) -> int:
         if isinstance(label, Tensor) and label.ndim == 0:
             label = label.item()
-        if not isinstance(label, str | int):
+        if not isinstance(label, str | Integral):
             raise InputError(f"domains must be whole numbers or names, not {shown(label)}")
         name = str(label)
         if name not in self._codes:

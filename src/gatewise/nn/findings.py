@@ -204,6 +204,16 @@ def _small_window(window: LayerWindow) -> Iterator[RouterFinding]:
             f"{window.name} saw {window.n_tokens} tokens, too few to judge loads",
             f"watch {LEAST_TOKENS} tokens or more",
         )
+    elif not int(window.counts.sum()):
+        yield RouterFinding(
+            window.layer,
+            "small_window",
+            "note",
+            (),
+            {"tokens": float(window.n_tokens), "slots_per_expert": 0.0},
+            f"{window.name} saw {window.n_tokens:,} tokens, and none of their slots holds an expert",
+            "nothing is said of loads that are not there",
+        )
 
 
 def _collapse(window: LayerWindow) -> Iterator[RouterFinding]:

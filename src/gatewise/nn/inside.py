@@ -12,7 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.nn import measures
 from gatewise.nn.batches import Rows
 from gatewise.nn.experts import NetworkBank
-from gatewise.nn.readers import RouterReader
+from gatewise.nn.readers import RouterReader, layer_around
 from gatewise.nn.watching import Call, Hook, watch
 
 __all__ = ["Inside"]
@@ -64,7 +64,7 @@ class Inside:
         self._representations = representations
         self._experts = experts
         paths = {module: path for path, module in root.named_modules()}
-        self._layers = {name: _layer(root, paths[reader.module]) for name, reader in readers.items()}
+        self._layers = {name: layer_around(root, paths[reader.module]) for name, reader in readers.items()}
         self._hooks: list[Hook] = []
         self.begin()
 
@@ -175,10 +175,3 @@ class Inside:
         if read is None or not len(read):
             raise InputError(f"{name or 'this router'!r} has seen no token yet")
         return bank, read
-
-
-def _layer(root: nn.Module, path: str) -> nn.Module | None:
-    """The layer of a router: the innermost module around it that has experts, or else the one that holds it."""
-    parts = path.split(".") if path else []
-    around = [root.get_submodule(".".join(parts[:depth])) for depth in reversed(range(len(parts)))]
-    return next((module for module in around if hasattr(module, "experts")), around[0] if around else None)

@@ -114,7 +114,8 @@ def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
     """The K-th less the (K + 1)-th choice score of each token (T,): how far the next expert was from being chosen.
 
     Choice scores are `Selection.choice_scores`, with the correction bias b; experts of groups that are out do not
-    count. NaN where there is no next expert, where another expert had a larger score than a chosen one, as when the
+    count. NaN where there is no next expert, where b is on the meta device (offloaded),
+    where another expert had a larger score than a chosen one, as when the
     choice is a table of token ids, and throughout where experts choose tokens.
 
     Args:
@@ -127,7 +128,8 @@ def margins(routing: Routing, bias: Tensor | None = None) -> Tensor:
         >>> margins(Routing(logits, *selection(logits), selection))
         tensor([0.2311])
     """
-    if routing.selection.method == "expert_choice" or routing.indices.shape[-1] >= routing.n_experts:
+    offloaded = bias is not None and bias.device != routing.logits.device and bias.is_meta
+    if offloaded or routing.selection.method == "expert_choice" or routing.indices.shape[-1] >= routing.n_experts:
         return routing.logits.new_full((len(routing.logits),), torch.nan)
     choice = routing.selection.choice_scores(routing.logits, bias, routing.normalised)
     least = choice.gather(-1, routing.indices).amin(-1)
@@ -203,8 +205,8 @@ def representation_collapse(x: Tensor, classes: Tensor) -> float:
 
     Σ_W is the mean of (x − μ_c)(x − μ_c)ᵀ over tokens, Σ_B that of (μ_c − μ)(μ_c − μ)ᵀ over classes, μ the mean of the
     μ_c. Small: the tokens of each expert collapse onto their mean. After Chi et al. 2022 (arXiv:2204.09179), recalled
-    and not checked: compare values of this function with each other only. NaN with fewer than two classes, or if all
-    classes have one mean.
+    and not checked: compare values of this function with each other only. NaN with fewer than two classes, if all
+    classes have one mean, or if a number is not finite.
 
     Example:
         >>> x = torch.tensor([[0.0], [2.0], [10.0], [12.0]])
@@ -213,7 +215,7 @@ def representation_collapse(x: Tensor, classes: Tensor) -> float:
     """
     x = x.double()
     found, place = classes.unique(return_inverse=True)
-    if len(found) < 2:
+    if len(found) < 2 or not bool(x.isfinite().all()):
         return math.nan
     sizes = torch.bincount(place, minlength=len(found)).double()
     means = x.new_zeros(len(found), x.shape[1]).index_add(0, place, x) / sizes.unsqueeze(1)
@@ -230,13 +232,13 @@ def representation_collapse(x: Tensor, classes: Tensor) -> float:
 def effective_rank(x: Tensor) -> float:
     """Exp H(σ²/Σσ²) of the singular values σ of x (n, d): how many directions the representations fill.
 
-    NaN without tokens, or where all are 0.
+    NaN without tokens, where all are 0, or where one is not finite.
 
     Example:
         >>> round(effective_rank(torch.eye(4)), 6)
         4.0
     """
-    if not len(x):
+    if not len(x) or not bool(x.isfinite().all()):
         return math.nan
     square = torch.linalg.svdvals(x.double()).square()
     total = float(square.sum())

@@ -1,9 +1,10 @@
 """The calls of a watched model: which rows of its routers count in the call that runs."""
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from threading import get_ident
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Batch, Domains, Labels, Rows
 from gatewise.nn.watching import Hook
 
-__all__ = ["Arguments", "ModelCalls"]
+__all__ = ["Arguments", "ModelCalls", "called_modules", "unwrapped"]
 
 Arguments = Mapping[str, Any]
 """The arguments of a call by their names."""
@@ -55,7 +56,8 @@ class ModelCalls:
         self._mask = mask
         self._labels = domains
         self._hooks: list[Hook] = []
-        self._batch: Batch | None = None
+        # A stack for each thread: calls lie within calls, and replicas run beside each other.
+        self._batches: dict[int, list[Batch]] = {}
         self._given: tuple[Tensor | None, Labels | None] = (None, None)
         self.domains = Domains(most_domains)
         self.n_strange = 0
@@ -83,7 +85,7 @@ class ModelCalls:
         for hook in self._hooks:
             hook.remove()
         self._hooks = []
-        self._batch = None
+        self._batches = {}
 
     @contextmanager
     def given(self, mask: Tensor | None, domain: Labels | None) -> Iterator[None]:
@@ -102,8 +104,10 @@ class ModelCalls:
 
     def rows(self, n_tokens: int, device: torch.device) -> Rows:
         """Which of so many rows of a router count, and of which domain they are."""
-        batch = self._batch
-        if batch is None:
+        batches = self._batches.get(get_ident())
+        if batches:
+            batch = batches[-1]
+        else:
             # A router was called alone, or within a part of the model.
             mask, domain = self._given
             batch = Batch(None, [] if mask is None else [mask], self._codes(domain))
@@ -114,7 +118,7 @@ class ModelCalls:
 
     def _enter(self, module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         """Before a call: which of its tokens count. Gives other arguments where it takes a column out."""
-        parameters = inspect.signature(_within(module).forward).parameters
+        parameters = inspect.signature(unwrapped(module).forward).parameters
         named = {**dict(zip(parameters, arguments, strict=False)), **keywords}
         mask, label = self._given
         changed = None
@@ -132,19 +136,31 @@ class ModelCalls:
             # A mask of attention for each pair of tokens, from which padding cannot be told.
             self.n_strange += 1
         self.n_labelled += label is not None
-        self._batch = Batch(_shape(named), masks, self._codes(label))
+        self._batches.setdefault(get_ident(), []).append(self._batch(named, masks, label))
         return changed
 
     def _leave(self, *call: object) -> None:
-        self._batch = None
+        batches = self._batches.get(get_ident())
+        if batches:
+            batches.pop()
+        if not batches:
+            # Threads come and go.
+            self._batches.pop(get_ident(), None)
+
+    def _batch(self, named: Arguments, masks: list[Tensor], label: Labels | None) -> Batch:
+        """That of a call; a call that says nothing of its tokens has those of the call around it."""
+        shape, around = _shape(named), self._batches.get(get_ident())
+        if around and shape is None and not masks and label is None:
+            return around[-1]
+        return Batch(shape, masks, self._codes(label))
 
 
-def _within(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The model in what torch.compile or a distributed wrapper has put around it, whose arguments have no names."""
     for name in ("_orig_mod", "module"):
         inner = getattr(module, name, None)
         if isinstance(inner, nn.Module):
-            return _within(inner)
+            return unwrapped(inner)
     return module
 
 
@@ -155,3 +171,18 @@ def _shape(named: Arguments) -> tuple[int, int] | None:
         if isinstance(value, Tensor) and value.ndim >= 2:
             return value.shape[0], value.shape[1]
     return None
+
+
+def called_modules(model: object) -> list[nn.Module]:
+    """What is called: the model itself, or each of some layers.
+
+    Raises:
+        InputError: it is neither a model nor a list of layers.
+    """
+    # A ModuleList is never called, its layers are.
+    layers = [model] if isinstance(model, nn.Module) and not isinstance(model, nn.ModuleList) else model
+    found = list(layers) if isinstance(layers, Iterable) else [layers]
+    wrong = [each for each in found if not isinstance(each, nn.Module)]
+    if wrong:
+        raise InputError(f"pass a model or a list of layers, which are torch modules, not {shown(wrong[0])}")
+    return cast(list[nn.Module], found)

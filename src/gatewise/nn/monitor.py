@@ -1,6 +1,7 @@
 """A monitor of routers: what they do with tokens, what is wrong with it, in bounded memory."""
 
 import math
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Self
@@ -15,17 +16,20 @@ from gatewise.nn.arguments import whole
 from gatewise.nn.batches import Labels, Rows
 from gatewise.nn.findings import RouterFinding, findings_of, lacking_domains, strange_masks, window_of
 from gatewise.nn.inside import Inside
-from gatewise.nn.model_calls import Arguments, ModelCalls
+from gatewise.nn.model_calls import Arguments, ModelCalls, called_modules
 from gatewise.nn.probe import MOST_SHOWN, Probe, ProbedText, run_probe
 from gatewise.nn.readers import readers_of
 from gatewise.nn.routing import Routing
 from gatewise.nn.tallies import Series, Tally
-from gatewise.nn.watching import Call, Hook, watch
+from gatewise.nn.watching import Call, Hook, has_compiled, watch
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["RouterMonitor"]
+
+# Sums are read and written by each thread of a model that runs in several, as in DataParallel.
+_COUNTING = threading.Lock()
 
 
 class RouterMonitor:
@@ -82,9 +86,7 @@ class RouterMonitor:
     ) -> None:
         whole("sample", sample)
         # What is called: the model itself, or each of the layers.
-        self._called = [model] if isinstance(model, nn.Module) else list(model)
-        if not all(isinstance(each, nn.Module) for each in self._called):
-            raise InputError("pass a model or a list of layers, which are torch modules")
+        self._called = called_modules(model)
         self._root = model if isinstance(model, nn.Module) else nn.ModuleList(self._called)
         # What torch.compile puts around a module is no part of its name.
         self._readers = {name.replace("_orig_mod.", ""): reader for name, reader in readers_of(self._root).items()}
@@ -107,15 +109,16 @@ class RouterMonitor:
         return bool(self._hooks)
 
     def start(self) -> Self:
-        """Begin to watch; what was counted before stays. A model that was compiled is compiled anew.
+        """Begin to watch; what was counted before stays. What was compiled is compiled anew.
 
         Raises:
             InputError: it watches already.
         """
         if self.is_watching:
             raise InputError("this monitor watches already: stop it first, or make another one")
-        if any(_is_compiled(module) for module in self._root.modules()):
-            # Compiled code does not look for hooks that came later, and would be counted as no call at all.
+        if has_compiled():
+            # Compiled code does not look for hooks that came later, and would be counted as no call at all. Which
+            # modules it is of cannot be seen where what torch.compile made of them lies elsewhere.
             torch.compiler.reset()
         self._calls.start()
         for name, reader in self._readers.items():
@@ -184,7 +187,8 @@ class RouterMonitor:
         if self._training_only and not call.reader.module.training:
             return
         routing, rows = self._kept(call)
-        self._tallies[name].add(routing, call.reader.correction_bias, rows.codes, rows.fit)
+        with _COUNTING:
+            self._tallies[name].add(routing, call.reader.correction_bias, rows.codes, rows.fit)
 
     def probe(self, inputs: Any, tokens: Sequence[str] | None = None, *, reset: bool = False) -> dict[str, float]:
         """Pass the same tokens again and see how many of their experts have changed: 1 − |S ∩ S′|/K of each router.
@@ -269,7 +273,7 @@ class RouterMonitor:
         return torch.nn.functional.pad(found, (0, 0, 0, len(self.domains) - len(found)))
 
     def _tally(self, layer: str) -> Tally:
-        if layer not in self._tallies:
+        if layer not in self.layers:
             raise InputError(f"there is no router {shown(layer)}: pass a name, one of {listed(self._tallies)}")
         return self._tallies[layer]
 
@@ -406,8 +410,3 @@ class RouterMonitor:
         seen = any(tally.n_calls for tally in self._tallies.values())
         lacking = self._calls.lacking_column if seen else None
         return [*found, *strange_masks(self._calls.n_strange), *lacking_domains(lacking)]
-
-
-def _is_compiled(module: nn.Module) -> bool:
-    """Whether `torch.compile` has been at a module: in place, or around it."""
-    return getattr(module, "_compiled_call_impl", None) is not None or hasattr(module, "_orig_mod")

@@ -7,10 +7,11 @@ from typing import Any
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 from gatewise.nn.router import Router
 from gatewise.nn.routing import Routing
 
-__all__ = ["RouterReader", "add_reader", "readers_of"]
+__all__ = ["OwnReader", "RouterReader", "add_reader", "layer_around", "readers_of"]
 
 
 class RouterReader(ABC):
@@ -53,61 +54,82 @@ class RouterReader(ABC):
         """The bias b (E,) that acts on the choice only, where it is kept; None where there is none."""
 
 
-class _OwnReader(RouterReader):
+class OwnReader(RouterReader):
     """Reads a `gatewise.nn.Router`."""
 
     module: Router
 
     @property
     def n_experts(self) -> int:
+        """E."""
         return self.module.n_experts
 
     def routing(self, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Any) -> Routing:
+        """What the router did, with the selection that it has now."""
         logits, weights, indices = (part.reshape(-1, part.shape[-1]) for part in outputs)
         return Routing(logits, weights, indices, self.module.selection, self.module.normalised)
 
     def tokens(self, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Tensor:
+        """What the router read, (T, d)."""
         x = arguments[0] if arguments else keywords["x"]
         return x.reshape(-1, x.shape[-1])
 
     @property
     def gate_parameters(self) -> list[nn.Parameter]:
+        """The gate's."""
         return list(self.module.gate.parameters())
 
     @property
     def correction_bias(self) -> Tensor | None:
+        """The router's own, (E,) or None."""
         return self.module.correction_bias
 
 
 Reads = Callable[[nn.Module, nn.Module | None], RouterReader | None]
 
-_READS: list[Reads] = [lambda module, layer: _OwnReader(module) if isinstance(module, Router) else None]
+_READS: list[Reads] = [lambda module, layer: OwnReader(module) if isinstance(module, Router) else None]
 
 
 def add_reader(reads: Reads) -> None:
-    """Let `readers_of` find routers of another kind.
+    """Let `readers_of` find routers of another kind. The kind that was added last is asked first.
 
     Args:
         reads: gives the reader of a module, or None where the module is no router of this kind. It is passed the
-            module, and the one that holds it, or None where there is none.
+            module and its `layer_around`, or None where there is none.
     """
-    _READS.append(reads)
+    _READS.insert(0, reads)
+
+
+def layer_around(model: nn.Module, name: str) -> nn.Module | None:
+    """The layer of a router: the innermost module around it that has experts, or else the one that holds it.
+
+    What PEFT or torch.compile put around a router is no layer.
+
+    Args:
+        model: what the name begins at.
+        name: of the router.
+    """
+    parts = name.split(".") if name else []
+    around = [model.get_submodule(".".join(parts[:depth])) for depth in reversed(range(len(parts)))]
+    return next((module for module in around if hasattr(module, "experts")), around[0] if around else None)
 
 
 def readers_of(model: nn.Module) -> dict[str, RouterReader]:
     """The readers of all routers in a model, by the routers' names, each router once.
 
     Raises:
-        InputError: there is no router that can be read.
+        InputError: it is no model, or there is no router that can be read.
 
     Example:
         >>> from gatewise.nn import SparseMoE
         >>> list(readers_of(nn.Sequential(SparseMoE(8, n_experts=4), SparseMoE(8, n_experts=4))))
         ['0.router', '1.router']
     """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"pass a model, not {shown(model)}")
     found: dict[str, RouterReader] = {}
     for name, module in model.named_modules():
-        layer = model.get_submodule(name.rpartition(".")[0]) if name else None
+        layer = layer_around(model, name)
         for reads in _READS:
             reader = reads(module, layer)
             if reader is not None:

@@ -161,13 +161,15 @@ def _sums(routing: Routing, bias: Tensor | None) -> Tensor:
     entropy = token_entropies(routing)
     margin = margins(routing, bias)
     known, settled = entropy.isfinite(), margin.isfinite()
+    # Where a bias is out of reach there is no margin, and no tie that could be seen.
+    ties = tied(routing, bias) if bias is None or bias.device == margin.device else settled.logical_not()
     parts = [
         torch.full_like(known, True).sum(),
         entropy.where(known, 0.0).double().sum(),
         known.sum(),
         margin.where(settled, 0.0).double().sum(),
         settled.sum(),
-        (settled & tied(routing, bias)).sum(),
+        (settled & ties).sum(),
     ]
     return torch.stack([part.double() for part in parts])
 

@@ -1,5 +1,6 @@
 """Hooks that see what routers do: each call once, no recomputation, no copy, no probe."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,7 +13,7 @@ from torch.utils.hooks import RemovableHandle
 from gatewise.nn.readers import RouterReader
 from gatewise.nn.routing import Routing
 
-__all__ = ["Call", "Hook", "is_recomputation", "unwatched", "watch"]
+__all__ = ["Call", "Hook", "has_compiled", "is_recomputation", "is_watched", "unwatched", "watch"]
 
 _UNWATCHED: ContextVar[bool] = ContextVar("gatewise_unwatched", default=False)
 
@@ -61,6 +62,11 @@ class Hook:
             return None
         return self._act(*call)
 
+    @property
+    def is_active(self) -> bool:
+        """Whether it does something: it has not been removed, and is no copy."""
+        return self._act is not None
+
     def remove(self) -> None:
         """Do nothing any more, even where compiled code holds on to the hook."""
         self._act = None
@@ -84,11 +90,21 @@ def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = 
     """
 
     def act(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any], outputs: Any) -> None:
-        keep(Call(reader, arguments, keywords, outputs))
+        call = Call(reader, arguments, keywords, outputs)
+        # On the meta device shapes are passed on, and nothing is chosen.
+        if not call.routing.indices.is_meta:
+            keep(call)
 
     hook = Hook(act, probes)
     hook.handle = reader.module.register_forward_hook(hook, with_kwargs=True)
     return hook
+
+
+def is_watched(module: nn.Module) -> bool:
+    """Whether a `Hook` sees the calls of a module."""
+    # There is no public list of a module's hooks.
+    hooks = module._forward_hooks.values()  # pyright: ignore[reportPrivateUsage]
+    return any(isinstance(hook, Hook) and hook.is_active for hook in hooks)
 
 
 @contextmanager
@@ -105,3 +121,9 @@ def is_recomputation() -> bool:
     """Whether this is a forward pass within a backward pass: what checkpointing does."""
     # What `torch.utils.checkpoint` itself asks; there is no public name for it.
     return torch._C._current_graph_task_id() != -1  # pyright: ignore[reportPrivateUsage]
+
+
+def has_compiled() -> bool:
+    """Whether `torch.compile` has made code in this process."""
+    dynamo = sys.modules.get("torch._dynamo")
+    return dynamo is not None and bool(dynamo.utils.counters["frames"])

@@ -179,7 +179,8 @@ def _change_panels(monitor: RouterMonitor) -> Iterator[Panel]:
         monitor.layers,
         [str(moment.last) for moment in times],
         ("step", ""),
-        largest=max(0.1, max(value for row in values for value in row if not math.isnan(value))),
+        # A probe without a token that counts has no change.
+        largest=max([0.1, *(value for row in values for value in row if not math.isnan(value))]),
         meaning="changed",
     )
 

@@ -5,11 +5,11 @@ import torch
 
 pytest.importorskip("transformers")
 
-from gatewise.nn.balance import BiasBalancer, recording, routers_of
+from gatewise.nn.balance import BiasBalancer, recording
 from gatewise.nn.hf import restore_routers, swap_routers
 from gatewise.nn.known import CONTRACTS
 from gatewise.nn.readers import readers_of
-from tests.nn.hf.tiny_models import E, tiny_model, tiny_tokens
+from tests.nn.hf.tiny_models import E, routers_of, tiny_model, tiny_tokens
 
 
 def logits_of(model, ids):

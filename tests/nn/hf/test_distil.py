@@ -7,6 +7,7 @@ pytest.importorskip("transformers")
 
 from gatewise.exceptions import InputError
 from gatewise.nn.hf import restore_routers, swap_routers
+from gatewise.nn.hf.sites import swapped_in
 from tests.nn.hf.tiny_models import tiny_model, tiny_tokens
 
 
@@ -66,3 +67,37 @@ def test_a_start_from_tokens_leaves_padding_out():
             init="data",
             data={"input_ids": ids[:1], "attention_mask": mask[:1, :] * 0 + (torch.arange(16) < 2)},
         )
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (5, "data must be batches of token ids, not 5"),
+        ([5], "a batch of data must be token ids"),
+        (torch.full((2, 12), 1000), "from 1000 to 1000, and the model knows"),
+        (torch.full((2, 12), -1), "from -1 to -1, and the model knows"),
+        (torch.zeros(2, 0, dtype=torch.int64), "there is no token in data"),
+        ({"input_ids": tiny_tokens(), "attention_mask": torch.ones(2, 1, 12, 12)}, "attention_mask of a batch"),
+        ({"input_ids": tiny_tokens(), "attention_mask": torch.ones(2, 24)}, "attention_mask of a batch"),
+        ({"input_ids": tiny_tokens(), "attention_mask": [1]}, "attention_mask of a batch"),
+    ],
+)
+def test_data_that_are_no_tokens_change_nothing(data, reason):
+    model = tiny_model("mixtral")
+    for init in ("distil", "data"):
+        with pytest.raises(InputError, match=reason):
+            swap_routers(model, "laplace", init=init, data=data, steps=1)
+    assert not swapped_in(model)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"selection": 5}, "selection must be one of 'from_old', not 5"),
+        ({"selection": None}, "selection must be one of 'from_old', not None"),
+        ({"gate_options": 5}, "gate_options must be a dictionary"),
+    ],
+)
+def test_options_that_are_none(options, reason):
+    with pytest.raises(InputError, match=reason):
+        swap_routers(tiny_model("mixtral"), **options)

@@ -11,10 +11,9 @@ pytest.importorskip("transformers")
 from gatewise.exceptions import InputError, ModelFolderError, OutputError
 from gatewise.gates import SoftmaxGate
 from gatewise.nn import Selection
-from gatewise.nn.balance import routers_of
 from gatewise.nn.hf import load_model, load_routers, load_with_routers, restore_routers, save_routers, swap_routers
 from gatewise.nn.hf.sites import swapped_in
-from tests.nn.hf.tiny_models import tiny_model, tiny_tokens
+from tests.nn.hf.tiny_models import routers_of, tiny_model, tiny_tokens
 
 
 def logits_of(model):

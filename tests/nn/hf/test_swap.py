@@ -10,11 +10,11 @@ pytest.importorskip("transformers")
 from gatewise.exceptions import InputError
 from gatewise.gates import LaplaceGate, SigmoidGate, SoftmaxGate
 from gatewise.nn import Selection, initialise_router
-from gatewise.nn.balance import balance_loss, recording, routers_of
+from gatewise.nn.balance import balance_loss, recording
 from gatewise.nn.hf import restore_routers, swap_routers, train_routers_only
 from gatewise.nn.hf.sites import swapped_in
 from gatewise.nn.readers import readers_of
-from tests.nn.hf.tiny_models import D, E, K, tiny_model, tiny_tokens
+from tests.nn.hf.tiny_models import D, E, K, routers_of, tiny_model, tiny_tokens
 
 GATES = ("cosine", "perturbed_cosine", "laplace", "sigmoid", "dense_to_sparse", "gaussian", "modified_softmax")
 

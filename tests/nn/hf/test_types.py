@@ -10,12 +10,11 @@ import torch
 
 pytest.importorskip("transformers")
 
-from gatewise.nn.balance import routers_of
 from gatewise.nn.hf import restore_routers, save_routers, swap_routers
 from gatewise.nn.hf.sites import sites_of, swapped_in
 from gatewise.nn.known import CONTRACTS
 from gatewise.nn.readers import readers_of
-from tests.nn.hf.tiny_models import MORE_TYPES, TYPES, E, tiny_model, tiny_tokens
+from tests.nn.hf.tiny_models import MORE_TYPES, TYPES, E, routers_of, tiny_model, tiny_tokens
 
 EVERY = TYPES + MORE_TYPES
 

@@ -191,3 +191,10 @@ def draw_routers(model: nn.Module, bias: float = 0.3, logits: float = 1.0) -> No
 def tiny_tokens(n_sequences: int = 2, length: int = 12, seed: int = 1) -> Tensor:
     """Token ids (n, length) that are no special ones."""
     return torch.randint(3, VOCABULARY, (n_sequences, length), generator=torch.Generator().manual_seed(seed))
+
+
+def routers_of(model: nn.Module) -> dict[str, nn.Module]:
+    """The routers of Gatewise in a model, by their names."""
+    from gatewise.nn import Router
+
+    return {name: module for name, module in model.named_modules() if isinstance(module, Router)}

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.nn.known import RouterContract
+from gatewise.nn.readers import OwnReader, RouterReader, add_reader
 from gatewise.nn.router import Router
 from gatewise.ops.log_space import log_softmax
 
@@ -40,6 +41,7 @@ class Adapter(nn.Module):
     contract: RouterContract
     # In tuples: a module or parameter in an attribute would be registered.
     _old: tuple[nn.Module]
+    _layer_class: type[nn.Module]
     _kept_bias: tuple[Tensor | None]
     _linked: tuple[Tensor | None]
 
@@ -58,6 +60,7 @@ class Adapter(nn.Module):
         self.contract = contract
         self.router = router
         self._old = (old,)
+        self._layer_class = type(layer)
         self._kept_bias = self._linked = (None,)
         bias = contract.bias
         if bias is not None and bias.place == "argument":
@@ -102,11 +105,26 @@ class Adapter(nn.Module):
             self.router.register_buffer("correction_bias", view, persistent=False)
             self._linked = (source,)
 
+    def link(self, layer: nn.Module) -> Tensor | None:
+        """The correction bias of `router`, which is the model's own tensor after this, moved and copied models too.
+
+        Args:
+            layer: the model's layer around this one.
+        """
+        bias = self.contract.bias
+        if bias is not None:
+            self._link(attrgetter(bias.path)(layer if bias.place == "argument" else self))
+        return self.router.correction_bias
+
+    def stands_in(self, layer: nn.Module | None) -> bool:
+        """Whether it is the layer's own child, with nothing put around it."""
+        return type(layer) is self._layer_class
+
     def put_back(self, layer: nn.Module) -> nn.Module:
         """The old router, with the bias as it was when this one took its place.
 
         Args:
-            layer: the module that holds this one.
+            layer: the model's layer around this one.
         """
         bias, kept = self.contract.bias, self._kept_bias[0]
         if bias is not None and bias.place == "argument" and kept is not None:
@@ -158,8 +176,9 @@ class Adapter(nn.Module):
         )
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        # The class has no name in a module by which a copy could find it.
-        return _empty, (type(self.old),), self.__dict__
+        # The class has no name in a module by which a copy could find it. A copy's bias is another tensor than its
+        # router's: a parameter's copy shares no memory with that of a view.
+        return _empty, (type(self.old),), {**self.__dict__, "_linked": (None,)}
 
     def extra_repr(self) -> str:
         """Whose place it takes."""
@@ -178,6 +197,29 @@ def adapt(old: nn.Module, layer: nn.Module, contract: RouterContract, router: Ro
     new = _empty(type(old))
     new.stand_in(old, layer, contract, router)
     return new.train(old.training)
+
+
+class _AdapterReader(OwnReader):
+    """Reads the router of an adapter, with the bias where the model keeps it."""
+
+    def __init__(self, module: Router, adapter: Adapter, layer: nn.Module) -> None:
+        super().__init__(module)
+        self._adapter = adapter
+        self._layer = layer
+
+    @property
+    def correction_bias(self) -> Tensor | None:
+        return self._adapter.link(self._layer)
+
+
+def _reads_adapters(module: nn.Module, layer: nn.Module | None) -> RouterReader | None:
+    """The reader of the router in an adapter, or None if it is in none; for `add_reader`."""
+    if not isinstance(module, Router) or layer is None:
+        return None
+    around = (each for each in layer.modules() if isinstance(each, Adapter) and each.router is module)
+    adapter = next(around, None)
+    # Where an adapter stands alone, the layer that keeps the bias is out of reach.
+    return None if adapter is None or adapter is layer else _AdapterReader(module, adapter, layer)
 
 
 def carry_hooks(source: nn.Module, target: nn.Module) -> None:
@@ -220,3 +262,6 @@ def check_is_not_offloaded(name: str, old: nn.Module, contract: RouterContract) 
             f"the weights of the router {name!r} are not in memory (offloaded, or on the meta device): load the model "
             "with a device_map that leaves the routers on a device"
         )
+
+
+add_reader(_reads_adapters)

@@ -56,9 +56,11 @@ class AuxiliaryLoss:
         self.share = 1.0
         self._last: Tensor | None = None
         self._kept: list[tuple[Routing, Tensor | None]] = []
+        # It refuses what is no model before anything watches it.
+        readers = readers_of(model)
         self._calls = ModelCalls([model], "attention_mask", None, most_domains=2)
         self._calls.start()
-        self._hooks = [watch(reader, self._keep) for reader in readers_of(model).values()]
+        self._hooks = [watch(reader, self._keep) for reader in readers.values()]
         for act, register in ((self._begin, model.register_forward_pre_hook), (self._add, model.register_forward_hook)):
             hook = Hook(act)
             hook.handle = register(hook, with_kwargs=True)

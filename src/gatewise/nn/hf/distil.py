@@ -31,9 +31,13 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
         data: batches.
 
     Raises:
-        InputError: a batch is no tensor of token ids or dictionary with them, or there is no token.
+        InputError: a batch is no tensor of token ids or dictionary with them, its mask is of another shape, the model
+            does not know a token, or there is none.
     """
-    batches: Iterable[Any] = [data] if isinstance(data, Tensor | Mapping) else data
+    batches: Any = [data] if isinstance(data, Tensor | Mapping) else data
+    if not isinstance(batches, Iterable):
+        raise InputError(f"data must be batches of token ids, not {shown(data)}")
+    known = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "num_embeddings", None)
     found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
     mask: list[Tensor | None] = [None]
     readers = readers_of(model)
@@ -52,7 +56,9 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
     try:
         with torch.no_grad():
             for batch in batches:
-                inputs = _inputs(batch, device)
+                inputs = _inputs(batch, device, known)
+                if not inputs["input_ids"].numel():
+                    continue
                 kept = inputs.get("attention_mask")
                 mask[0] = None if kept is None else kept.reshape(-1).bool()
                 model(**inputs)
@@ -69,13 +75,18 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
     return {name: torch.cat(parts)[:MOST_TOKENS] for name, parts in found.items()}
 
 
-def _inputs(batch: Batch, device: torch.device) -> dict[str, Any]:
+def _inputs(batch: Batch, device: torch.device, known: int | None) -> dict[str, Any]:
     inputs = dict(batch) if isinstance(batch, Mapping) else {"input_ids": batch}
     ids = inputs.get("input_ids")
     if not isinstance(ids, Tensor) or ids.ndim != 2 or ids.is_floating_point():
         raise InputError(
             f"a batch of data must be token ids (n, length), or a dictionary with input_ids, not {shown(batch)}"
         )
+    mask = inputs.get("attention_mask")
+    if mask is not None and (not isinstance(mask, Tensor) or mask.shape != ids.shape):
+        raise InputError(f"the attention_mask of a batch of data must be {tuple(ids.shape)} as input_ids, 0 at padding")
+    if known is not None and ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < known:
+        raise InputError(f"data holds token ids from {int(ids.min())} to {int(ids.max())}, and the model knows {known}")
     return {name: value.to(device) if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 

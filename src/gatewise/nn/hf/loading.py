@@ -4,12 +4,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import transformers
 from torch import nn
 
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import listed, shown
+from gatewise.nn.hf.contents import as_folder, check_contents
 
 __all__ = ["load_model"]
 
@@ -30,18 +30,20 @@ def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
 
     Raises:
         ModelFolderError: the folder is no model's, its configuration names code of its own or no class of transformers,
-            or its weights are missing, damaged or incomplete.
+            or asks for a kernel or an adapter from elsewhere or for more layers than its weights can fill; or its
+            weights are missing, damaged, incomplete, or outside the folder.
     """
-    folder = Path(model_dir)
+    folder = as_folder(model_dir)
     forbidden = {"trust_remote_code", "use_safetensors", "local_files_only", "output_loading_info"} & set(options)
     if forbidden:
         raise InputError(f"{sorted(forbidden)[0]} cannot be chosen here: models are read from the disk and run no code")
     cls = _class_of(folder)
+    check_contents(folder)
     try:
         model, info = cls.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, safetensors.SafetensorError) as error:
+    except Exception as error:  # noqa: BLE001 - what a configuration asks for can fail in any way
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelFolderError(f"cannot load the model in {folder}: {shown(reason)}") from None
     lacking = sorted(info["missing_keys"])

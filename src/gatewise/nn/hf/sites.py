@@ -80,7 +80,13 @@ def sites_of(model: nn.Module) -> list[Site]:
 
 
 def swapped_in(model: nn.Module) -> dict[str, Adapter]:
-    """The routers of Gatewise that stand in the place of a model's own, by their names."""
+    """The routers of Gatewise that stand in the place of a model's own, by their names.
+
+    Raises:
+        InputError: it is no model.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"pass a model, not {shown(model)}")
     return {name: module for name, module in model.named_modules() if isinstance(module, Adapter)}
 
 

@@ -17,9 +17,12 @@ from gatewise.files import new_folder
 from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import listed, shown
 from gatewise.nn.hf.adapter import Adapter, check_is_not_offloaded
+from gatewise.nn.hf.contents import as_folder
 from gatewise.nn.hf.loading import load_model
 from gatewise.nn.hf.sites import Site, refuse_recording, sites_of, swapped_in
 from gatewise.nn.hf.swap import Swapped, put_in_place
+from gatewise.nn.model_calls import unwrapped
+from gatewise.nn.readers import layer_around
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
 
@@ -50,15 +53,25 @@ def save_routers(model: nn.Module, model_dir: str | Path, *, overwrite: bool = F
         The folder that was written.
 
     Raises:
-        InputError: nothing is swapped, a gate is of a class that is not registered, or a number is not finite.
+        InputError: it is no model, nothing is swapped, something has been put around a router, a gate is of a class
+            that is not registered, or a number is not finite.
         OutputError: the folder cannot be written, or exists.
     """
+    # Names are those of the model itself, whatever compiles or distributes it.
+    model = unwrapped(model)
     adapters = swapped_in(model)
     if not adapters:
         raise InputError(f"no router of this {type(model).__name__} is swapped: there is nothing to save")
     entries: dict[str, Any] = {}
     arrays: dict[str, Tensor] = {}
     for name, adapter in adapters.items():
+        layer = layer_around(model, name)
+        if layer is None or not adapter.stands_in(model.get_submodule(name.rpartition(".")[0])):
+            raise InputError(
+                f"something has been put around the router {name!r}, as PEFT does with modules_to_save, and no model "
+                "has a router of that name: save what is around it, or take it away first (merge_and_unload)"
+            )
+        adapter.link(layer)
         own = _arrays(adapter.router)
         for part, value in own.items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
@@ -72,7 +85,7 @@ def save_routers(model: nn.Module, model_dir: str | Path, *, overwrite: bool = F
         "sha256": hashlib.sha256(numbers).hexdigest(),
         "routers": entries,
     }
-    target = Path(model_dir) / FOLDER
+    target = as_folder(model_dir) / FOLDER
     with new_folder(target, overwrite=overwrite) as folder:
         folder.write(_NUMBERS, numbers)
         folder.write(_DESCRIPTION, (json.dumps(description, indent=1, allow_nan=False) + "\n").encode())
@@ -95,10 +108,11 @@ def load_routers(model: nn.Module, model_dir: str | Path) -> Swapped:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"pass a model, not {shown(model)}")
+    model = unwrapped(model)
     refuse_recording(model)
     if swapped_in(model):
         raise InputError("the model's routers are swapped already: restore_routers(model) puts the old ones back")
-    folder = Path(model_dir) / FOLDER
+    folder = as_folder(model_dir) / FOLDER
     entries, arrays = _read(folder, _model_type(model))
     sites = {site.name: site for site in sites_of(model)}
     made = [(_site(sites, name, folder), _built(name, entry, arrays, sites, folder)) for name, entry in entries.items()]
@@ -128,7 +142,7 @@ def load_with_routers(model_dir: str | Path, **options: Any) -> nn.Module:
     Raises:
         ModelFolderError: the model or its routers are missing, damaged, or ask for code of their own.
     """
-    folder = Path(model_dir) / FOLDER
+    folder = as_folder(model_dir) / FOLDER
     if not folder.is_dir():
         raise ModelFolderError(f"there is no folder {folder}: save_routers(model, {str(model_dir)!r}) writes one")
     model = load_model(model_dir, **options)
@@ -222,6 +236,8 @@ def _built(name: str, entry: Any, arrays: dict[str, Tensor], sites: Mapping[str,
     try:
         gate = _gate(entry["gate"], weight)
         router = Router(gate, Selection(**entry["selection"]), entry["correction_bias"], entry["jitter"])
+        if not isinstance(entry["correction_bias"], bool):
+            raise InputError("correction_bias is neither true nor false")
         if entry["class"] != type(site.router).__name__:
             raise InputError(
                 f"it took the place of a {shown(entry['class'])}, and here is a {type(site.router).__name__}"

@@ -16,8 +16,10 @@ from gatewise.nn.hf.adapter import adapt, check_is_not_offloaded
 from gatewise.nn.hf.distil import Batch, distil, read_tokens
 from gatewise.nn.hf.sites import Site, chosen_sites, refuse_recording, sites_of, swapped_in
 from gatewise.nn.initialise import initialise_router
+from gatewise.nn.readers import layer_around
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
+from gatewise.nn.watching import is_watched
 
 __all__ = ["Swapped", "restore_routers", "swap_routers"]
 
@@ -88,8 +90,9 @@ def swap_routers(
         The names of what was swapped, and of hash routers, which stay.
 
     Raises:
-        InputError: a router is refused or of no known class; the model has begun to record outputs, or is swapped
-            already; the gate does not fit or is not matching; layers or data are not what is needed.
+        InputError: a router is refused, of no known class, shared by layers or being watched; the model has begun to
+            record outputs, or is swapped already; the gate does not fit or is not matching; layers or data are not what
+            is needed.
 
     Example:
         >>> from transformers import MixtralConfig, MixtralForCausalLM
@@ -102,8 +105,10 @@ def swap_routers(
     one_of("init", init, get_args(Start))
     if not isinstance(model, nn.Module):
         raise InputError(f"pass a model, not {shown(model)}")
-    if isinstance(selection, str):
+    if not isinstance(selection, Selection):
         one_of("selection", selection, ("from_old",))
+    if gate_options is not None and not isinstance(gate_options, Mapping):
+        raise InputError(f"gate_options must be a dictionary, not {shown(gate_options)}")
     if (init in ("distil", "data")) != (data is not None):
         raise InputError("pass batches of tokens as data with init='distil' or init='data', and only then")
     refuse_recording(model)
@@ -116,6 +121,8 @@ def swap_routers(
         if site.contract.skipped:
             raise InputError(f"the router {site.name!r} cannot be swapped: {site.contract.skipped}")
         check_is_not_offloaded(site.name, site.router, site.contract)
+        _refuse_watched(site.name, site.router)
+    _refuse_shared(chosen, sites)
     routers = [_router(site, gate, gate_options, selection, correction_bias) for site in chosen]
     agreement: dict[str, float] = {}
     if init == "from_old":
@@ -147,21 +154,46 @@ def restore_routers(model: nn.Module) -> tuple[str, ...]:
         The names of the routers.
 
     Raises:
-        InputError: nothing is swapped.
+        InputError: it is no model, or nothing is swapped.
     """
     found = swapped_in(model)
     if not found:
         raise InputError(f"no router of this {type(model).__name__} is swapped: there is nothing to restore")
     for name, adapter in found.items():
         parent, _, attribute = name.rpartition(".")
-        layer = model.get_submodule(parent)
-        setattr(layer, attribute, adapter.put_back(layer))
+        layer = layer_around(model, name)
+        assert layer is not None
+        setattr(model.get_submodule(parent), attribute, adapter.put_back(layer))
     return tuple(found)
+
+
+def _refuse_watched(name: str, router: nn.Module) -> None:
+    """Refuse to take away a router whose calls are counted: those of the other one would not be, silently.
+
+    Raises:
+        InputError: a monitor, a balancer or a loss watches it.
+    """
+    if is_watched(router):
+        raise InputError(
+            f"the router {name!r} is being watched, by a monitor, a balancer or a loss, which would see nothing of the "
+            "one in its place: stop or remove that first, and make it anew afterwards"
+        )
 
 
 def put_in_place(site: Site, router: Router) -> None:
     """Let a router take the place of the model's own."""
     setattr(site.layer, site.attribute, adapt(site.router, site.layer, site.contract, router))
+
+
+def _refuse_shared(chosen: list[Site], sites: list[Site]) -> None:
+    """Refuse a router that several layers share: each would get one of its own."""
+    for site in chosen:
+        others = [other.name for other in sites if other.router is site.router and other.name != site.name]
+        if others:
+            raise InputError(
+                f"the router {site.name!r} is shared with {others[0]!r}, and swapping would part them: give each "
+                "layer a router of its own first"
+            )
 
 
 def _refuse_swapped(model: nn.Module, sites: list[Site], layers: Sequence[int | str] | None) -> None:

@@ -103,7 +103,7 @@ def read_text(path: Path, tokenizer: Any) -> TokenFile:
     """
     content = _content(path)
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is no text in UTF-8: byte {error.start} is {content[error.start]:#04x}") from None
     if "\0" in text:
