@@ -148,7 +148,7 @@ def test_texts_and_tokens_that_are_refused(refused, folder, sick, texts, tmp_pat
     assert "is no text in UTF-8: byte 0 is 0x89" in inspect("--text", "a.png", b"\x89PNG\r\n")
     assert "holds the character NUL" in inspect("--text", "b.bin", b"abc\0def")
     assert "no such file or directory" in inspect("--text", "nowhere.txt", None)
-    assert "has no tokenizer, so that a text cannot be read: give token ids by --tokens" in inspect(
+    assert "has no tokenizer, so that a text cannot be read: give token ids (--tokens FILE" in inspect(
         "--text", "c.txt", b"abc", sick
     )
     assert "there is no such file" in inspect("--tokens", "nowhere.safetensors", None)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from gatewise.cli.common import as_text, ends_on_interrupt
-from gatewise.exceptions import InputError
+from gatewise.exceptions import InputError, ModelFolderError
 
 if TYPE_CHECKING:
     from torch import nn
@@ -91,7 +91,10 @@ def _watched(
     _refuse_unsupported(model)
     # One more than there are files: none of them is among "others".
     monitor = RouterMonitor(model, most_domains=max(2, len(texts) + len(tokens) + 1))
-    tokenizer = load_tokenizer(folder) if texts else None
+    try:
+        tokenizer = load_tokenizer(folder) if texts else None
+    except ModelFolderError as error:
+        raise ModelFolderError(f"{error} (--tokens FILE in the place of --text takes token ids)") from None
     files = [*(read_text(path, tokenizer) for path in texts), *files]
     _check_ids(model, files)
     length = min(length, _longest(model))

@@ -83,11 +83,9 @@ def load_tokenizer(model_dir: str | Path) -> Any:
     except (OSError, ValueError, RecursionError) as error:
         raise ModelFolderError(f"cannot read {file}: {shown(str(error))}") from None
     if isinstance(configuration, dict) and "auto_map" in configuration:
-        raise ModelFolderError(
-            f"{file} asks for code of its own (auto_map), which is never run: give token ids by --tokens"
-        )
+        raise ModelFolderError(f"{file} asks for code of its own (auto_map), which is never run: give token ids")
     if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
-        raise ModelFolderError(f"{folder} has no tokenizer, so that a text cannot be read: give token ids by --tokens")
+        raise ModelFolderError(f"{folder} has no tokenizer, so that a text cannot be read: give token ids")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
     except Exception as error:  # noqa: BLE001 - parsers of tokenizers raise a plain Exception
