@@ -4,7 +4,8 @@ BIN := $(VENV)/bin
 # What the demonstration runs, and what the tests and linters need beside it.
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
-PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# Python compiles what is imported; compiling all that is installed takes a minute.
+PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
 
 .PHONY: install demo test test-slow test-peft lint bench bench-modulus docs clean
 
