@@ -1,4 +1,4 @@
-"""Writes a tiny mixture of experts to a folder, with a tokenizer of bytes: `python examples/tiny_mixture.py DIR`.
+"""Writes a tiny mixture of experts to a folder, with a tokenizer of bytes: `python examples/tiny_mixture.py [DIR]`.
 
 A Mixtral of two layers and eight experts, drawn at random, so that there is something to inspect without a download:
 `gatewise routers inspect DIR --text FILE --out routing`.
@@ -46,6 +46,4 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit(__doc__)
-    write(sys.argv[1])
+    write(sys.argv[1] if len(sys.argv) > 1 else "tiny-mixture")
