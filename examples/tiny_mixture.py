@@ -46,4 +46,6 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 if __name__ == "__main__":
-    write(sys.argv[1] if len(sys.argv) > 1 else "tiny-mixture")
+    folder = sys.argv[1] if len(sys.argv) > 1 else "tiny-mixture"
+    write(folder)
+    print(f"a tiny mixture, drawn at random: {folder}")

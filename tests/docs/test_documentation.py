@@ -3,6 +3,7 @@
 import re
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,6 +102,7 @@ def test_pictures_are_all_used():
 def test_example_runs(path, tmp_path, monkeypatch, capsys):
     copy = Path(shutil.copy(path, tmp_path))
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [str(copy)])
     runpy.run_path(str(copy), run_name="__main__")
     assert capsys.readouterr().out
 
