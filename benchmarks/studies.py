@@ -53,6 +53,8 @@ PLANS: dict[str, dict[str, Any]] = {
     "multinomial-modified-regime-2": {},
     "gaussian-gate-model-1": {},
     "gaussian-gate-model-2": {},
+    "gaussian-gate-model-3": {},
+    "gaussian-gate-model-4": {},
 }
 """The studies in the order in which they are run, and what is changed in their designs: {} for nothing."""
 
