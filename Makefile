@@ -23,13 +23,12 @@ $(INSTALLED_ALL): $(INSTALLED)
 
 # Two cores: what does not need each other runs side by side.
 demo: $(INSTALLED)
-	$(BIN)/python examples/tiny_mixture.py demo-mixture & \
+	{ $(BIN)/python examples/tiny_mixture.py demo-mixture && $(BIN)/gatewise routers inspect demo-mixture \
+	    --text README.md --text Makefile --by-domain --out demo-routing --overwrite; } & \
 	    $(BIN)/gatewise fit tone --target tuned --features stretchratio --experts 2 --seed 0 --out demo-output --overwrite \
 	    && wait $$!
 	$(BIN)/gatewise study run quick --out demo-study --jobs 2
-	$(BIN)/gatewise study report demo-study --overwrite & \
-	    $(BIN)/gatewise routers inspect demo-mixture --text README.md --text Makefile --by-domain --out demo-routing --overwrite \
-	    && wait $$!
+	$(BIN)/gatewise study report demo-study --overwrite
 
 # One thread in each of two workers; a file stays in one worker, since its tests share fitted models.
 TEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --dist loadfile
