@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Self, get_args
@@ -190,19 +191,19 @@ def _lambdas(lam: float | Sequence[float]) -> list[float]:
     return sorted({float(each) for each in asked})
 
 
-class _Source:
+class _Source(ABC):
     """Training and validation data, cached or run through the backbone at every step."""
 
     def __init__(self, model: "EarlyExitModel", y: Tensor, y_val: Tensor) -> None:
         self.model, self.y, self.y_val = model, y, y_val
 
+    @abstractmethod
     def logits(self, index: Tensor) -> Tensor:
         """Logits (m, L, C) of some training samples, with gradients."""
-        raise NotImplementedError
 
+    @abstractmethod
     def outputs(self, training: bool = False) -> ExitLogits:
         """Logits of all samples now, without gradients: of the validation data, or of the training data."""
-        raise NotImplementedError
 
     def parameters(self, options: ExitTraining, rate: float) -> list[dict[str, Any]]:
         """What the optimiser moves."""

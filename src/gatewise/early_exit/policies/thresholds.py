@@ -1,5 +1,6 @@
 """Policies that hold one score against one threshold: probability, entropy, margin, learned failure prediction."""
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -45,9 +46,9 @@ class _ScoreThreshold(Policy):
         """T."""
         return self.threshold
 
+    @abstractmethod
     def score(self, trace: ExitTrace) -> Tensor:
         """(n,), larger where a sample should rather leave."""
-        raise NotImplementedError
 
     def margin(self, trace: ExitTrace) -> Tensor:
         """Score − t."""
