@@ -8,14 +8,14 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gatewise.kernels.channels import channel_hessian
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, weighted_gram
+from gatewise.kernels.density_pass import categorical_derivatives, poisson_derivatives
+from gatewise.kernels.expectation import expectation_sums, gate_derivatives
+from gatewise.kernels.joint_pass import joint_pass, joint_rows
+from gatewise.kernels.linear_pass import LinearPass
+from gatewise.kernels.selection_lines import best_on_line
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.channels import channel_hessian
-from gatewise.ops.curvature import linear_hessian, linear_responsibilities, weighted_gram
-from gatewise.ops.density_pass import categorical_derivatives, poisson_derivatives
-from gatewise.ops.expectation import expectation_sums, gate_derivatives
-from gatewise.ops.joint_pass import joint_pass, joint_rows
-from gatewise.ops.linear_pass import LinearPass
-from gatewise.ops.selection_lines import best_on_line
 from gatewise.theory import MixingMeasure, voronoi_loss
 
 ROW = np.ones((1, 4))

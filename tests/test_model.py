@@ -10,8 +10,8 @@ from gatewise.experts import EXPERTS, ConstantExperts, LinearExperts
 from gatewise.families import FAMILIES, Categorical, Gaussian
 from gatewise.gates import GATES, SoftmaxGate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import prefixed
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.parameters import prefixed
+from gatewise.parts.standardiser import Standardiser
 from tests.helpers import brute_force_log_likelihood, mixture
 from tests.mixture_reference import FAMILY_CASES, ORDERED, expert_distributions, inputs, random_mixture, targets
 

@@ -29,6 +29,14 @@ def test_packages_are_loaded_when_they_are_used():
     subprocess.run([sys.executable, "-c", program], check=True)
 
 
+def test_parts_and_models_of_them_need_no_compiler():
+    program = (
+        "import sys, gatewise.gates, gatewise.experts, gatewise.families, gatewise.model\n"
+        "assert not {'numba', 'llvmlite', 'pandas', 'sklearn'} & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)
+
+
 def test_what_is_not_there():
     for package in (gatewise, gatewise.io, gatewise.theory):
         assert not hasattr(package, "nothing")

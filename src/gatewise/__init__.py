@@ -7,6 +7,8 @@ start quickly. `dir(gatewise)` lists them all.
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from gatewise._version import __version__ as __version__
+
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
     from gatewise.experts import ConstantExperts, LinearExperts
@@ -17,8 +19,6 @@ if TYPE_CHECKING:
     from gatewise.io import load_model, save_model
     from gatewise.model import MixtureOfExperts
     from gatewise.report import write_report
-
-__version__ = "0.1.0"
 
 __all__ = [
     "ConstantExperts",
@@ -66,10 +66,12 @@ _PACKAGES = (
     "gates",
     "inference",
     "io",
+    "kernels",
     "lora",
     "model",
     "nn",
     "ops",
+    "parts",
     "report",
     "study",
     "theory",

@@ -15,7 +15,7 @@ from gatewise.gates import Gate, build_gate
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax, logsumexp
 from gatewise.ops.mixture_quantile import continuous_quantile, discrete_quantile
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.standardiser import Standardiser
 
 __all__ = ["Atoms", "MixtureOfExperts"]
 

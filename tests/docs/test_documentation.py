@@ -10,7 +10,7 @@ import pytest
 
 from gatewise.experts import callable as functions
 from gatewise.gates import GATES
-from gatewise.ops import activations
+from gatewise.parts import activations
 from tests.docs.runner import PAGES, ROOT, agrees, blocks, run_page
 
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))

@@ -10,7 +10,7 @@ from gatewise.experts import CallableExperts, LinearExperts, build_experts, func
 from gatewise.families import Gaussian
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Quantity, Symmetry
+from gatewise.parts.parameters import Quantity, Symmetry
 from tests.experts.helpers import CHECKS, check_identified, check_null_space, check_symmetries, inputs, randomise
 
 

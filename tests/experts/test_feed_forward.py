@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from gatewise.exceptions import InputError
 from gatewise.experts import FeedForwardExperts, build_experts
-from gatewise.ops.activations import activation_names, register_activation
+from gatewise.parts.activations import activation_names, register_activation
 from tests.experts.helpers import (
     assert_close,
     check_identified,

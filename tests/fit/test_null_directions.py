@@ -17,7 +17,7 @@ from gatewise.gates import Gate, SoftmaxGate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.inference import Names, parameter_table, quantity_covariance
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Quantity
+from gatewise.parts.parameters import Quantity
 
 N = 1500
 

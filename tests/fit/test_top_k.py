@@ -18,8 +18,8 @@ from gatewise.fit.monitor import Monitor
 from gatewise.fit.rows import checked_rows
 from gatewise.gates import LaplaceGate, SoftmaxGate, TopKGate, build_gate
 from gatewise.inference import Names, parameter_table
+from gatewise.kernels.selection_lines import best_on_line, crossings, line_values
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.selection_lines import best_on_line, crossings, line_values
 
 NAMES = Names(["a", "b"], ["a", "b"], "y")
 

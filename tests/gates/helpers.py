@@ -13,7 +13,7 @@ from torch.func import functional_call, grad, hessian, jacrev
 
 from gatewise.exceptions import InputError
 from gatewise.gates import GATES, build_gate
-from gatewise.ops.parameters import Quantity
+from gatewise.parts.parameters import Quantity
 
 INVARIANCE = 1e-10
 """Largest change of a log-weight that counts as none."""

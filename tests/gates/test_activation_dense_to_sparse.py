@@ -7,7 +7,7 @@ from scipy.special import erf, expit
 
 from gatewise.exceptions import InputError
 from gatewise.gates import ActivationDenseToSparseGate, DenseToSparseGate
-from gatewise.ops import activations
+from gatewise.parts import activations
 from tests.gates.helpers import (
     check_all,
     check_finite,

@@ -4,7 +4,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.gates import ModifiedSoftmaxGate, SoftmaxGate
-from gatewise.ops import activations
+from gatewise.parts import activations
 from tests.gates.helpers import check_all, check_finite, features, inputs, randomise
 
 TRANSFORMS = {

@@ -12,7 +12,7 @@ from gatewise.fit import FitOptions, FitResult, fit
 from gatewise.gates import Gate
 from gatewise.inference import quantity_covariance
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 from tests.recovery.truths import NOISE, Truth
 
 # A group of discrete symmetries with more elements than this would be none of ours.

@@ -11,7 +11,7 @@ from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.gates import CosineGate, HierarchicalGate, LaplaceGate, SoftmaxGate, TopKGate, build_gate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.standardiser import Standardiser
 from gatewise.theory import MixingMeasure, voronoi_loss
 from tests.theory.measures import gaussian_linear
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from gatewise import __version__
+from gatewise._version import __version__
 from gatewise.cli.datasets import datasets
 from gatewise.cli.exits import exits
 from gatewise.cli.fit import fit

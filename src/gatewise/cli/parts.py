@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from gatewise.ops.registry import Registry
+    from gatewise.parts.registry import Registry
 
 __all__ = ["experts", "families", "gates"]
 

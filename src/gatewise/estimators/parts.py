@@ -14,7 +14,7 @@ from gatewise.families import FAMILIES, Family
 from gatewise.gates import GATES, Gate
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component, of_possible_size
+from gatewise.parts.component import Component, of_possible_size
 
 __all__ = ["REQUIRED", "build_prototype", "linear_coefficients", "named_family", "part_options"]
 

@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
-from gatewise.ops.component import Component, of_possible_size, true_or_false
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
-from gatewise.ops.registry import Registry
+from gatewise.parts.component import Component, of_possible_size, true_or_false
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.registry import Registry
 
 __all__ = ["EXPERTS", "Experts", "OutputChange", "build_experts", "expert_quantities", "refuse_shift", "whole_number"]
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.experts.base import EXPERTS, Experts
 from gatewise.messages import shown
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 __all__ = ["CallableExperts", "ExpertFunction", "function_names", "register_function"]
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @EXPERTS.register

@@ -20,9 +20,9 @@ from gatewise.experts.hidden_units import (
     swaps,
 )
 from gatewise.experts.monomials import Monomials
-from gatewise.ops.activations import activation as activation_named
-from gatewise.ops.component import true_or_false
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.activations import activation as activation_named
+from gatewise.parts.component import true_or_false
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 _MOST_HIDDEN = 1_000_000
 _GOLDEN = 0.6180339887498949
@@ -64,7 +64,7 @@ class FeedForwardExperts(Experts):
         n_experts: k.
         shared_scale: one σ for all experts.
         hidden: H.
-        activation: φ by name, one that `gatewise.ops.activations` knows.
+        activation: φ by name, one that `gatewise.parts.activations` knows.
         output_bias: whether there is a c.
         n_outputs: m.
         n_dispersion: s.

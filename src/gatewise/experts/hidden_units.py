@@ -10,7 +10,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-from gatewise.ops.parameters import Parameters, Symmetry
+from gatewise.parts.parameters import Parameters, Symmetry
 
 __all__ = ["HOMOGENEITY", "POLYNOMIAL_DEGREE", "REFLECTIONS", "half_turn", "mixing", "reflection", "scaling", "swaps"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, OutputChange, expert_quantities, refuse_shift, whole_number
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 _HIGHEST_POWER = 100
 

@@ -10,7 +10,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts.affine import affine_basis, affine_values
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities, whole_number
 from gatewise.experts.monomials import Monomials, count_monomials
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 _MOST_MONOMIALS = 10_000
 

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
-from gatewise.ops.registry import Registry
-from gatewise.ops.spread import Spread
+from gatewise.parts.registry import Registry
+from gatewise.parts.spread import Spread
 
 __all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family"]
 

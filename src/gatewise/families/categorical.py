@@ -12,7 +12,6 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
-from gatewise.ops.density_pass import categorical_derivatives
 
 
 @FAMILIES.register
@@ -128,6 +127,9 @@ class Categorical(Family):
         self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Derivatives 1[y = j] − pⱼ and pⱼpₗ − 1[j = l] pⱼ by h."""
+        # Only fits need it, and a model without numba starts faster.
+        from gatewise.kernels.density_pass import categorical_derivatives
+
         logits = (location.unsqueeze(-1) if self.n_classes == 2 else location).detach()
         value, first, second = categorical_derivatives(y.numpy(), logits.numpy(), with_second)
         return (

@@ -16,8 +16,7 @@ from gatewise.families.smooth import (
 )
 from gatewise.families.starts import weighted_mean
 from gatewise.families.targets import as_column, refuse
-from gatewise.ops.gamma_pass import gamma_derivatives
-from gatewise.ops.spread import Spread, coefficient_of_variation
+from gatewise.parts.spread import Spread, coefficient_of_variation
 
 _LOG_SHAPES = (-7.0, 20.0)
 
@@ -78,6 +77,9 @@ class Gamma(Family):
         self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Derivatives by h and s = log a, those of `gamma_derivatives` with S = log Γ(a) − a log a + a."""
+        # Only fits need it, and a model without numba starts faster.
+        from gatewise.kernels.gamma_pass import gamma_derivatives
+
         bound = largest_log(location.dtype)
         shape = torch.exp(bounded_log(log_scale))
         slope, curvature = stirling_slopes(shape.numpy())

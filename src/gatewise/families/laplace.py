@@ -9,7 +9,7 @@ from gatewise.families.base import FAMILIES, Family
 from gatewise.families.elementwise import uniform
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import check_finite
-from gatewise.ops.spread import Spread
+from gatewise.parts.spread import Spread
 
 
 @FAMILIES.register

@@ -12,7 +12,7 @@ from gatewise.families.base import FAMILIES, Family
 from gatewise.families.starts import one_where_zero, weighted_mean
 from gatewise.families.targets import check_finite, whole_number
 from gatewise.messages import shown
-from gatewise.ops.spread import Spread
+from gatewise.parts.spread import Spread
 
 
 @FAMILIES.register

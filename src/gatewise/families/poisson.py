@@ -12,7 +12,6 @@ from gatewise.families.elementwise import gamma_below, poisson_draws, smallest_c
 from gatewise.families.smooth import exp_or_tangent, largest_log
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
-from gatewise.ops.density_pass import poisson_derivatives
 
 
 @FAMILIES.register
@@ -81,6 +80,9 @@ class Poisson(Family):
         self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Derivatives y − μ and −μ by h."""
+        # Only fits need it, and a model without numba starts faster.
+        from gatewise.kernels.density_pass import poisson_derivatives
+
         value, first, second = poisson_derivatives(
             y.numpy(), location.detach().numpy(), largest_log(location.dtype), with_second
         )

@@ -13,7 +13,7 @@ from gatewise.families.elementwise import gamma_quantile, through_numpy, uniform
 from gatewise.families.smooth import bounded_log, log_gamma_increment
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import as_column, check_finite, positive_number
-from gatewise.ops.spread import Spread
+from gatewise.parts.spread import Spread
 
 _START = 5.0
 

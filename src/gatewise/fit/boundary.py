@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from gatewise.fit.entry_names import named_entry
 from gatewise.fit.result import BoundaryInterval
 from gatewise.gates import TopKGate
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["boundary_intervals"]
 

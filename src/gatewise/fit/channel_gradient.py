@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.families import Family
+from gatewise.kernels.joint_pass import joint_pass
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.channels_torch import channel_derivatives
-from gatewise.ops.joint_pass import joint_pass
 from gatewise.ops.log_space import log_softmax
 
 __all__ = ["ChannelGradient", "Channels", "channel_gradient", "family_derivatives"]

@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from gatewise.ops.parameters import Quantity
+from gatewise.parts.parameters import Quantity
 
 __all__ = ["Coordinates", "Layout", "LinearCoordinates", "Standardisation"]
 

@@ -20,10 +20,10 @@ from gatewise.experts import Experts
 from gatewise.fit.channel_gradient import family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.gates.base import GateLogits
-from gatewise.ops.component import Component
+from gatewise.kernels.joint_pass import joint_rows
 from gatewise.ops.derivatives import hessian, jacobian
-from gatewise.ops.joint_pass import joint_rows
-from gatewise.ops.parameters import Parameters, prefixed, within
+from gatewise.parts.component import Component
+from gatewise.parts.parameters import Parameters, prefixed, within
 
 __all__ = ["CurvedChannels"]
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.fit.problem import StartRows
-from gatewise.ops.component import Component
+from gatewise.parts.component import Component
 
 __all__ = ["Draws", "entry_order"]
 

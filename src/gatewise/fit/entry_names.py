@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from gatewise.ops.component import Component
+from gatewise.parts.component import Component
 
 __all__ = ["named_entry"]
 

@@ -9,7 +9,7 @@ import torch
 
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import within
+from gatewise.parts.parameters import within
 
 __all__ = ["ConstrainedExperts", "ExpertOrders", "FreeExperts"]
 

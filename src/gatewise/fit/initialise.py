@@ -28,10 +28,10 @@ from gatewise.gates import (
     SigmoidGate,
     TopKGate,
 )
-from gatewise.ops.activations import activation
-from gatewise.ops.expectation import gate_derivatives, gate_expectation
+from gatewise.kernels.expectation import gate_derivatives, gate_expectation
 from gatewise.ops.linalg import solve_symmetric
-from gatewise.ops.parameters import Parameters, prefixed
+from gatewise.parts.activations import activation
+from gatewise.parts.parameters import Parameters, prefixed
 
 __all__ = ["initial_experts", "initial_gate"]
 

@@ -8,9 +8,9 @@ from torch import Tensor
 
 from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.ops.channels import channel_hessian
-from gatewise.ops.joint_pass import joint_rows
-from gatewise.ops.parameters import within
+from gatewise.kernels.channels import channel_hessian
+from gatewise.kernels.joint_pass import joint_rows
+from gatewise.parts.parameters import within
 
 __all__ = ["LinearChannels"]
 

@@ -21,9 +21,9 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.spreads import FloorEntry, RelativeSpread
 from gatewise.gates import SoftmaxGate
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
+from gatewise.kernels.linear_pass import LinearPass
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.curvature import linear_hessian, linear_responsibilities
-from gatewise.ops.linear_pass import LinearPass
 from gatewise.ops.linear_torch import TorchLinearPass
 from gatewise.ops.separation import separating_direction
 

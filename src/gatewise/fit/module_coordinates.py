@@ -19,10 +19,10 @@ from gatewise.fit.entry_names import named_entry
 from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
 from gatewise.ops.derivatives import differentiable
-from gatewise.ops.parameters import Parameters, Quantity, prefixed, within
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.component import Component
+from gatewise.parts.parameters import Parameters, Quantity, prefixed, within
+from gatewise.parts.standardiser import Standardiser
 
 __all__ = ["InternalUnits", "ModuleCoordinates", "internal_units"]
 

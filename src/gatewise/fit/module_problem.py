@@ -34,7 +34,7 @@ from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["ModuleProblem"]
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from gatewise.families import Family
 from gatewise.fit.coordinates import Coordinates
-from gatewise.ops.parameters import Quantity
+from gatewise.parts.parameters import Quantity
 
 __all__ = ["Names"]
 

@@ -20,7 +20,7 @@ from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate, TopKGate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian
-from gatewise.ops.parameters import within
+from gatewise.parts.parameters import within
 
 __all__ = ["PartitionedProblem", "PartitionedSquares", "selects"]
 

@@ -7,7 +7,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.fit.options import FitOptions
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["log_prior"]
 

@@ -9,8 +9,8 @@ from torch import Tensor
 
 from gatewise.fit.bounds import Bounds
 from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.ops.parameters import Parameters, within
-from gatewise.ops.spread import Spread
+from gatewise.parts.parameters import Parameters, within
+from gatewise.parts.spread import Spread
 
 __all__ = ["FloorEntry", "RelativeSpread", "SpreadsOfModel"]
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from gatewise.fit.null_space import orthonormal_rows
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters, within
+from gatewise.parts.parameters import Parameters, within
 
 __all__ = ["declared_tangents", "span"]
 

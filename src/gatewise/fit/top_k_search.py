@@ -20,7 +20,7 @@ from gatewise.fit.partition import PartitionedProblem
 from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.some_entries import EntriesMonitor, SomeEntries
 from gatewise.fit.status import FitStatus
-from gatewise.ops.selection_lines import best_on_line, crossings, interval_middles
+from gatewise.kernels.selection_lines import best_on_line, crossings, interval_middles
 
 __all__ = ["top_k_search"]
 

@@ -11,8 +11,8 @@ from gatewise.gates.base import GATES
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import anything, exchange, scale
 from gatewise.gates.temperature import TemperedGate
-from gatewise.ops import activations
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts import activations
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 # What is known of the built-in activations σ. Of any other nothing is assumed.
 # σ(cz) = c^degree σ(z) for c > 0.

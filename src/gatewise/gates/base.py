@@ -8,11 +8,11 @@ import numpy as np
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.ops.component import Component, of_possible_size
 from gatewise.ops.log_space import log_softmax
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
-from gatewise.ops.registry import Registry
-from gatewise.ops.spread import Spread
+from gatewise.parts.component import Component, of_possible_size
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.registry import Registry
+from gatewise.parts.spread import Spread
 
 __all__ = ["GATES", "Gate", "GateLogits", "Normaliser", "build_gate"]
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 __all__ = ["contrast_quantities", "contrasts", "translation"]
 

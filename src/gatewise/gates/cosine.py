@@ -12,7 +12,7 @@ from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.directions import along, direction_scales, distinct_rows, reflection, shared_shift, unit
 from gatewise.gates.invariances import anything, scale
 from gatewise.gates.temperature import positive_temperature
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

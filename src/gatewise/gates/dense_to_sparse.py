@@ -10,7 +10,7 @@ from gatewise.gates.base import GATES
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import scale
 from gatewise.gates.temperature import TemperedGate
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

@@ -6,7 +6,7 @@ Written for the gates whose logits are uᵢᵀ g(x) + bᵢ with unit vectors u�
 import torch
 from torch import Tensor
 
-from gatewise.ops.parameters import Parameters, Symmetry
+from gatewise.parts.parameters import Parameters, Symmetry
 
 __all__ = ["along", "direction_scales", "distinct_rows", "length", "reflection", "shared_shift", "unit"]
 

@@ -12,10 +12,10 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomials, to_matrix
 from gatewise.messages import shown
-from gatewise.ops.component import true_or_false
 from gatewise.ops.log_space import log_softmax
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
-from gatewise.ops.spread import Spread
+from gatewise.parts.component import true_or_false
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.spread import Spread
 
 Covariance = Literal["full", "diagonal"]
 

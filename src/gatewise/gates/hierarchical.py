@@ -12,7 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
 
 @GATES.register

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from gatewise.ops.parameters import Parameters, Symmetry
+from gatewise.parts.parameters import Parameters, Symmetry
 
 __all__ = ["anything", "exchange", "scale"]
 

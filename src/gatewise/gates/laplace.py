@@ -9,7 +9,7 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import anything
 from gatewise.ops.distance import distance
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

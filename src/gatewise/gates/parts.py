@@ -8,7 +8,7 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.messages import shown
-from gatewise.ops.parameters import Parameters, Symmetry, prefixed, within
+from gatewise.parts.parameters import Parameters, Symmetry, prefixed, within
 
 __all__ = ["build_part", "part_symmetry"]
 

@@ -12,7 +12,7 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.directions import along, direction_scales, distinct_rows, length, reflection, shared_shift, unit
 from gatewise.gates.invariances import anything
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import from_matrix, monomial_names, monomials, n_monomials, to_matrix
-from gatewise.ops.component import true_or_false
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.component import true_or_false
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

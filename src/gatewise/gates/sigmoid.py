@@ -10,8 +10,8 @@ from torch.nn.functional import logsigmoid
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate, Normaliser
 from gatewise.gates.invariances import anything
-from gatewise.ops.component import true_or_false
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.component import true_or_false
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

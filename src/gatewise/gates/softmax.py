@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
 @GATES.register

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import Gate
-from gatewise.ops.component import true_or_false
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.component import true_or_false
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["TemperedGate", "positive_temperature"]
 

@@ -13,8 +13,8 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
-from gatewise.ops.parameters import Parameters, Quantity, Symmetry, prefixed, within
 from gatewise.ops.readable import readable
+from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
 Selection = Literal["slope", "logit"]
 

@@ -17,7 +17,7 @@ from gatewise.inference.latex import latex
 from gatewise.inference.page import page_of
 from gatewise.inference.parameters import parameter_table
 from gatewise.inference.rivals import rivals_table
-from gatewise.ops.component import Component
+from gatewise.parts.component import Component
 
 __all__ = ["Summary", "summarise"]
 

@@ -13,8 +13,8 @@ from gatewise.experts import EXPERTS, Experts
 from gatewise.families import FAMILIES, Family
 from gatewise.gates import GATES, Gate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import LARGEST_SIZE, Component
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.component import LARGEST_SIZE, Component
+from gatewise.parts.standardiser import Standardiser
 
 __all__ = [
     "ExpertsConfig",

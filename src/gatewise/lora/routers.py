@@ -25,7 +25,7 @@ from gatewise.lora.situation import BASE, Rows, Situation
 from gatewise.messages import choose, shown
 from gatewise.nn import Selection
 from gatewise.nn.arguments import one_of, positive, whole
-from gatewise.ops.registry import Registry
+from gatewise.parts.registry import Registry
 
 __all__ = ["ROUTERS", "AdapterRouting", "Oracle", "Setting", "Single", "Temperature", "router_of"]
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.nn.arguments import whole
-from gatewise.ops.activations import activation as activation_of
+from gatewise.parts.activations import activation as activation_of
 
 __all__ = ["GLUBank", "MLPBank", "NetworkBank"]
 

@@ -1,1 +1,1 @@
-"""Array mathematics without classes of the library: log-space primitives, the fused mixture pass, linear algebra."""
+"""Mathematics on arrays and tensors: log-space primitives, derivatives, mixtures on tensors, linear algebra."""

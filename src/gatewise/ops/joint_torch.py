@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from gatewise.ops.joint_pass import joint_pass
+from gatewise.kernels.joint_pass import joint_pass
 from gatewise.ops.log_space import log_softmax, logsumexp
 
 __all__ = ["fused_log_mixture", "log_mixture_rows", "plain_log_mixture"]

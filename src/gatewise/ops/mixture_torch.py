@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.kernels.mixture_pass import BLOCK, mixture_block
 from gatewise.ops.log_space import log_softmax, logsumexp
-from gatewise.ops.mixture_pass import BLOCK, mixture_block
 
 __all__ = ["fused_log_likelihood", "plain_log_likelihood"]
 

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import plotly.graph_objects as go
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.exceptions import InputError
 from gatewise.lora import RoutedModel
 from gatewise.lora.evaluation import Evaluation
@@ -64,7 +64,7 @@ def adapter_page(reading: AdapterReading) -> TheoryPage:
             "A router gives parts to adapters; it does not say which of them would answer best.",
         ],
         [_text(reading), _modules(reading), *_domains(reading), _why(reading)],
-        [("Gatewise", gatewise.__version__), ("router", reading.router), ("adapters", ", ".join(reading.adapters))],
+        [("Gatewise", __version__), ("router", reading.router), ("adapters", ", ".join(reading.adapters))],
         "reading = gatewise.lora.read(routed, batch)",
     )
 
@@ -217,6 +217,6 @@ def evaluation_page(found: Evaluation) -> TheoryPage:
         verdict,
         ["Intervals are of single comparisons; many of them together are less certain than each."],
         sections,
-        [("Gatewise", gatewise.__version__), ("documents", str(n))],
+        [("Gatewise", __version__), ("documents", str(n))],
         "gatewise.lora.evaluate(routed, batches, routers)",
     )

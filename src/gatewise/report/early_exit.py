@@ -6,7 +6,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.early_exit.evaluation import Evaluation
 from gatewise.early_exit.evaluation.evaluate import PolicyPoint
 from gatewise.report.layout import Cell, Grid, Panel, Section
@@ -55,7 +55,7 @@ def exits_page(evaluation: Evaluation) -> TheoryPage:
         else "No policy is within half a point of the whole network for less than its cost.",
         remarks,
         list(_sections(evaluation)),
-        [("Gatewise", gatewise.__version__), ("test samples", f"{evaluation.n:,}"), ("policies", ", ".join(names))],
+        [("Gatewise", __version__), ("test samples", f"{evaluation.n:,}"), ("policies", ", ".join(names))],
         "gatewise.early_exit.evaluation.evaluate(model, x, y)",
     )
 

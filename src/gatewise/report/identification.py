@@ -7,7 +7,7 @@ import numpy as np
 from gatewise.fit.names import Names
 from gatewise.fit.result import FitResult
 from gatewise.fit.status import FitStatus
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.standardiser import Standardiser
 from gatewise.report.evidence import Evidence
 from gatewise.report.tables import number, separated_experts
 

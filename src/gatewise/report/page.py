@@ -5,7 +5,7 @@ from typing import Any
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.estimators.base import GatedEstimator
 from gatewise.report import identification, tables, wording
 from gatewise.report.evidence import Evidence
@@ -61,7 +61,7 @@ def fit_page(
         directions = []
     return rendered(
         "report.html",
-        version=gatewise.__version__,
+        version=__version__,
         title=title or wording.title(evidence),
         subtitle=wording.subtitle(evidence, data_name),
         status=result.status,

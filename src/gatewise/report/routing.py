@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.exceptions import InputError
 from gatewise.nn.findings import RouterFinding
 from gatewise.nn.monitor import RouterMonitor
@@ -72,7 +72,7 @@ def routing_page(
         remarks,
         sections,
         [
-            ("Gatewise", gatewise.__version__),
+            ("Gatewise", __version__),
             ("routers", str(len(monitor.layers))),
             ("tokens", f"{tokens:,}"),
             ("steps", f"{monitor.n_steps:,}"),

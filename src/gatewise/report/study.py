@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.report.layout import Cell, Grid, Section
 from gatewise.report.palette import expert_colour
 from gatewise.report.study_figures import measure_panel, seconds_panel
@@ -82,7 +82,7 @@ def study_page(
         list(_remarks(found)),
         sections,
         [
-            ("Gatewise", gatewise.__version__),
+            ("Gatewise", __version__),
             ("digest of the design", design.digest()),
             ("seed", str(design.seed)),
             *((each, _shown(value)) for each, value in (versions or {}).items()),

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.fit.result import FitResult, Optimum
 from gatewise.fit.status import FitStatus
 from gatewise.inference.page import errors_of_scales
@@ -284,7 +284,7 @@ def reproducibility(evidence: Evidence, data_name: str | None) -> list[tuple[str
         (
             "Versions",
             ", ".join(
-                [f"gatewise {gatewise.__version__}", f"Python {platform.python_version()}"]
+                [f"gatewise {__version__}", f"Python {platform.python_version()}"]
                 + [f"{package} {version(package)}" for package in packages]
             ),
         ),

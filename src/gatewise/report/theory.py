@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.files import write_file
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
@@ -57,7 +57,7 @@ def render_theory(page: TheoryPage) -> str:
     has_figures = any(section.panels for section in page.sections)
     return rendered(
         "theory.html",
-        version=gatewise.__version__,
+        version=__version__,
         page=page,
         has_figures=has_figures,
         plotly=Markup(get_plotlyjs()) if has_figures else "",
@@ -111,7 +111,7 @@ def identity_page(found: Identifiability) -> TheoryPage:
         f"{_capital(squares.sentence)}. This criterion is ours, not a published one.",
         remarks,
         sections,
-        [("Gatewise", gatewise.__version__), ("digits", str(found.digits)), *(("note", note) for note in found.notes)],
+        [("Gatewise", __version__), ("digits", str(found.digits)), *(("note", note) for note in found.notes)],
         f"gatewise.theory.{found.call}",
     )
 

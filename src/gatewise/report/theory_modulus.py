@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import plotly.graph_objects as go
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.model import MixtureOfExperts
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, expert_dash, label, name_axes
@@ -136,7 +136,7 @@ def modulus_page(title: str, truth: MixtureOfExperts, groups: Sequence[MeasuredG
         verdict,
         list(_remarks(groups, lines)),
         [*sections, _truth(truth)],
-        [("Gatewise", gatewise.__version__), *_designs(groups)],
+        [("Gatewise", __version__), *_designs(groups)],
         call,
     )
 

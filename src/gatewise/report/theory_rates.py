@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import numpy as np
 import plotly.graph_objects as go
 
-import gatewise
+from gatewise._version import __version__
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
 from gatewise.report.theory import TheoryPage
@@ -64,7 +64,7 @@ def rates_page(found: ProvedRates, *, other: ProvedRates | None = None, error: f
             *([found.message] if found.message and found.theorems else []),
         ],
         sections,
-        [("Gatewise", gatewise.__version__), ("theorems in the table", str(len(rate_table().theorems)))],
+        [("Gatewise", __version__), ("theorems in the table", str(len(rate_table().theorems)))],
         f"gatewise.theory.proved_rates({given})",
     )
 

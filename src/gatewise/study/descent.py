@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
 from gatewise.ops.derivatives import differentiable
+from gatewise.parts.component import Component
 from gatewise.study.tables import Descent
 
 __all__ = ["descend", "objective_at"]

@@ -14,7 +14,7 @@ from gatewise.fit import Constraints
 from gatewise.gates import HierarchicalGate, TopKGate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
+from gatewise.parts.component import Component
 from gatewise.study.design import StudyDesign
 from gatewise.study.tables import Method, Starts
 from gatewise.theory.modulus.case import Part, assign_values

@@ -18,7 +18,7 @@ from torch.func import functional_call
 from gatewise.experts import Experts
 from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["GlobalCopy", "copies_of", "copies_text", "global_copies"]
 

@@ -16,7 +16,7 @@ from gatewise.experts import Experts
 from gatewise.gates import Gate, HierarchicalGate, TopKGate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.standardiser import Standardiser
 
 __all__ = ["MixingMeasure"]
 

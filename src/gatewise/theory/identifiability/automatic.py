@@ -13,8 +13,8 @@ from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.gates import Gate
 from gatewise.messages import shown
-from gatewise.ops.component import Component
-from gatewise.ops.parameters import Parameters, prefixed
+from gatewise.parts.component import Component
+from gatewise.parts.parameters import Parameters, prefixed
 from gatewise.theory.identifiability.expressions import TheoryParameter
 from gatewise.theory.identifiability.parts import Derivatives, Numbers
 

@@ -36,7 +36,7 @@ def ridge(n_features: int, activation: str = "tanh") -> Formula:
 
     Args:
         n_features: d, at least 1.
-        activation: φ, one of `gatewise.ops.activations`' own names.
+        activation: φ, one of `gatewise.parts.activations`' own names.
 
     Raises:
         InputError: there is no such activation, or no feature.

@@ -154,4 +154,4 @@ ACTIVATIONS: dict[str, Callable[[Expr], Expr]] = {
     "cos": lambda z: sympy.cos(z),
     "cube": lambda z: z**3,
 }
-"""The activations of `gatewise.ops.activations` as formulas; the derivatives of relu are those beside its kink."""
+"""The activations of `gatewise.parts.activations` as formulas; the derivatives of relu are those beside its kink."""

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from gatewise.exceptions import InputError
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.component import Component
+from gatewise.parts.component import Component
 from gatewise.theory.modulus.design import ModulusDesign, problem_of, read_toml
 from gatewise.theory.modulus.given_copy import verified_copy
 from gatewise.theory.modulus.measure import modulus

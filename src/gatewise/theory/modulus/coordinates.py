@@ -7,7 +7,7 @@ import numpy as np
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.weights import WeightBlock
 

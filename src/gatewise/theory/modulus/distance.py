@@ -11,7 +11,7 @@ from torch.func import functional_call
 
 from gatewise.exceptions import InputError
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 from gatewise.theory.modulus.coordinates import Coordinates
 from gatewise.theory.modulus.design import ModulusDesign
 from gatewise.theory.modulus.inputs import InputRule

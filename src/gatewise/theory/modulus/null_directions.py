@@ -7,7 +7,7 @@ import numpy as np
 from scipy import linalg
 
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.parameters import Symmetry
+from gatewise.parts.parameters import Symmetry
 from gatewise.theory.modulus.coordinates import Coordinates
 from gatewise.theory.modulus.special import LONG
 

@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from gatewise.kernels.compiled import compiled
 
 __all__ = [
     "FIXED",
@@ -64,7 +65,7 @@ class Problem(NamedTuple):
     top: int
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def cells_at(problem: Problem, t: np.ndarray) -> np.ndarray:
     """The nearest true atom of each atom at the translation t (T,), ties to the lowest index: (k,)."""
     k, true_k = problem.distance.shape
@@ -82,7 +83,7 @@ def cells_at(problem: Problem, t: np.ndarray) -> np.ndarray:
     return labels
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def parts(problem: Problem, labels: np.ndarray, t: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Parameter terms, weights and numbers of atoms of the cells, (k*,) each; t of length 0 leaves out what t moves."""
     true_k = len(problem.masses)
@@ -109,7 +110,7 @@ def parts(problem: Problem, labels: np.ndarray, t: np.ndarray) -> tuple[np.ndarr
     return terms, mass, size
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def scaled_total(problem: Problem, tau: float, terms: np.ndarray, mass: np.ndarray, size: np.ndarray) -> float:
     """The loss of these cells with all weights of the truth, or of the estimate, multiplied by τ."""
     true_k = len(mass)
@@ -128,7 +129,7 @@ def scaled_total(problem: Problem, tau: float, terms: np.ndarray, mass: np.ndarr
     return cells.sum()
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def total(problem: Problem, terms: np.ndarray, mass: np.ndarray, size: np.ndarray) -> tuple[float, float]:
     """The loss of these cells at the best scale, and that scale τ.
 
@@ -169,13 +170,13 @@ def total(problem: Problem, terms: np.ndarray, mass: np.ndarray, size: np.ndarra
     return best, scale
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _value(problem: Problem, labels: np.ndarray, t: np.ndarray) -> float:
     terms, mass, size = parts(problem, labels, t)
     return total(problem, terms, mass, size)[0]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def still_values(problem: Problem, assignments: np.ndarray) -> np.ndarray:
     """For each assignment (N, k) the loss without the terms that t moves (N,): no t has a smaller one."""
     found, nothing = np.empty(len(assignments)), np.zeros(0)
@@ -184,7 +185,7 @@ def still_values(problem: Problem, assignments: np.ndarray) -> np.ndarray:
     return found
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _slope(problem: Problem, labels: np.ndarray, mass: np.ndarray, size: np.ndarray, t: float) -> float:
     """Derivative of the sum of all parameter terms by the only translation."""
     slope = 0.0
@@ -203,7 +204,7 @@ def _slope(problem: Problem, labels: np.ndarray, mass: np.ndarray, size: np.ndar
     return slope
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _golden(problem: Problem, labels: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """An interval of rounding's length around the minimiser of a convex function, by golden sections."""
     ratio = 0.5 * (np.sqrt(5.0) - 1.0)
@@ -229,7 +230,7 @@ def _golden(problem: Problem, labels: np.ndarray, low: float, high: float) -> tu
     return low, high
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _convex_minimum(problem: Problem, labels: np.ndarray, low: float, high: float) -> tuple[float, float]:
     """The least loss of fixed cells for low ≤ t ≤ high, and where."""
     t = np.empty(1)
@@ -261,7 +262,7 @@ def _convex_minimum(problem: Problem, labels: np.ndarray, low: float, high: floa
     return best, at
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _breakpoints(problem: Problem) -> np.ndarray:
     """Sorted t at which an atom is as near to one true atom as to another, between −∞ and ∞.
 
@@ -283,7 +284,7 @@ def _breakpoints(problem: Problem) -> np.ndarray:
     return np.sort(found[: n + 1])
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def line_minimum(problem: Problem) -> tuple[float, float, np.ndarray]:
     """The least loss over one translation t ∈ R, with the cells of every t: the loss, t, and the labels (k,).
 

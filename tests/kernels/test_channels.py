@@ -8,14 +8,14 @@ import torch
 from torch.func import hessian, vmap
 
 from gatewise.exceptions import InputError
-from gatewise.ops import channels
-from gatewise.ops.channels import channel_hessian, fisher_gram
+from gatewise.kernels import channels
+from gatewise.kernels.channels import channel_hessian, fisher_gram
+from gatewise.kernels.curvature import linear_hessian
+from gatewise.kernels.joint_pass import joint_rows
+from gatewise.kernels.linear_pass import LinearPass
+from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.ops.channels_torch import channel_derivatives
-from gatewise.ops.curvature import linear_hessian
-from gatewise.ops.joint_pass import joint_rows
 from gatewise.ops.joint_torch import plain_log_mixture
-from gatewise.ops.linear_pass import LinearPass
-from gatewise.ops.mixture_pass import BLOCK
 
 HALF_LOG_2_PI = 0.5 * math.log(2.0 * math.pi)
 

@@ -12,10 +12,10 @@ designs for each pair of channels. (Checked against automatic differentiation.)
 """
 
 import numpy as np
-from numba import njit
 
 from gatewise.exceptions import InputError
-from gatewise.ops.curvature import (
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.curvature import (
     clear_rows,
     copy_rows,
     row_products,
@@ -23,8 +23,8 @@ from gatewise.ops.curvature import (
     unpack_symmetric,
     weighted_gram,
 )
-from gatewise.ops.joint_pass import load_rows
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE
+from gatewise.kernels.joint_pass import load_rows
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE
 
 __all__ = ["channel_hessian", "fisher_gram"]
 
@@ -33,7 +33,7 @@ _ROOM = 4_000_000
 _SMALLEST_BLOCK = 16
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _weigh_scores(
     weight: np.ndarray, share: np.ndarray, m: int, n_channels: int, first: np.ndarray, second: np.ndarray
 ) -> None:
@@ -52,7 +52,7 @@ def _weigh_scores(
                 curvature[r] = 0.0 if mass == 0.0 else mass * curvature[r]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _gate_pairs(
     weight: np.ndarray, weights: np.ndarray, share: np.ndarray, normalised: bool, m: int, out: np.ndarray
 ) -> None:
@@ -77,7 +77,7 @@ def _gate_pairs(
             row += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _gate_expert_pairs(
     weight: np.ndarray,
     share: np.ndarray,
@@ -104,7 +104,7 @@ def _gate_expert_pairs(
                 row += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _expert_pairs(
     weight: np.ndarray,
     share: np.ndarray,
@@ -142,14 +142,14 @@ def _expert_pairs(
                     row += 1
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _add_products(channels: np.ndarray, products: np.ndarray, m: int, total: np.ndarray) -> None:
     """total[a, b] += Σ_{r<m} channels[a, r] products[b, r]."""
     clear_rows(channels, m)
     total += np.dot(channels, products.T)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _channel_sums(
     gate_design: np.ndarray,
     design: np.ndarray,

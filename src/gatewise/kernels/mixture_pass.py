@@ -15,9 +15,9 @@ whatever the number of threads.
 import math
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["BLOCK", "dot_rows", "mixture_block", "weighted_sum"]
 
@@ -31,7 +31,7 @@ REDUCTION = {"contract", "reassoc"}
 
 # Arrays are passed whole with a range of rows: a slice of a two-dimensional array has strides that the compiler cannot
 # know, and a loop over unknown strides does not become vector instructions. A single row of one does.
-@njit(cache=True, nogil=True, fastmath=REDUCTION)
+@compiled(fastmath=REDUCTION)
 def dot_rows(channels: np.ndarray, design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
     """out[i, j] = Σ_{r<m} channels[i, r] design[j, low + r], four channels at a time to load the design once."""
     k = channels.shape[0]
@@ -57,7 +57,7 @@ def dot_rows(channels: np.ndarray, design: np.ndarray, low: int, m: int, out: np
             i += 1
 
 
-@njit(cache=True, nogil=True, fastmath=REDUCTION)
+@compiled(fastmath=REDUCTION)
 def weighted_sum(weight: np.ndarray, values: np.ndarray, m: int) -> float:
     """Σ_{r<m} weight_r values_r."""
     total = 0.0
@@ -66,7 +66,7 @@ def weighted_sum(weight: np.ndarray, values: np.ndarray, m: int) -> float:
     return total
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def mixture_block(
     logits: np.ndarray,
     location: np.ndarray,

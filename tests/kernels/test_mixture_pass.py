@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.ops.curvature import linear_hessian, linear_responsibilities, weighted_gram
-from gatewise.ops.linear_pass import LinearPass
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, weighted_gram
+from gatewise.kernels.linear_pass import LinearPass
+from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.ops.linear_torch import TorchLinearPass
-from gatewise.ops.mixture_pass import BLOCK
 from gatewise.ops.mixture_torch import fused_log_likelihood, plain_log_likelihood
 from tests.helpers import brute_force_log_likelihood
 

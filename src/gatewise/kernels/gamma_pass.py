@@ -6,12 +6,13 @@ It is what `families.Gamma` says by formula. What depends on the shape alone is 
 import math
 
 import numpy as np
-from numba import njit
+
+from gatewise.kernels.compiled import compiled
 
 __all__ = ["gamma_derivatives"]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _rows(
     log_y: np.ndarray,
     location: np.ndarray,

@@ -7,9 +7,9 @@ and constant for K = 1.
 """
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["best_on_line", "crossings", "interval_middles", "line_values"]
 
@@ -18,7 +18,7 @@ _EXACT = 12
 _BEST = 6
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _rank(score: np.ndarray, i: int) -> int:
     """How many experts come before expert i: those with a larger score, and those of a lower index with the same."""
     rank = 0
@@ -28,7 +28,7 @@ def _rank(score: np.ndarray, i: int) -> int:
     return rank
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _log_mixture(logit: np.ndarray, density: np.ndarray, chosen: np.ndarray) -> float:
     """Log Σ exp(γ + l) − log Σ exp γ over the chosen experts."""
     top, joint_top = -np.inf, -np.inf
@@ -46,7 +46,7 @@ def _log_mixture(logit: np.ndarray, density: np.ndarray, chosen: np.ndarray) -> 
     return joint_top + log(joint_total) - top - log(total)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def line_values(
     score: np.ndarray,
     score_step: np.ndarray,
@@ -92,7 +92,7 @@ def line_values(
     return values
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def crossings(
     score: np.ndarray,
     score_step: np.ndarray,

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.ops.joint_pass import joint_pass, joint_rows
+from gatewise.kernels.joint_pass import joint_pass, joint_rows
+from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
-from gatewise.ops.mixture_pass import BLOCK
 
 INFINITY = np.inf
 BOTH = pytest.mark.parametrize("normalised", [True, False], ids=["normalised", "joint"])

@@ -8,12 +8,12 @@ products of design columns with several channels is one small matrix product per
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.curvature import clear_rows, copy_rows, row_products, unpack_columns, unpack_symmetric
-from gatewise.ops.linear_pass import linear_channels
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, mixture_block, weighted_sum
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.curvature import clear_rows, copy_rows, row_products, unpack_columns, unpack_symmetric
+from gatewise.kernels.linear_pass import linear_channels
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, mixture_block, weighted_sum
+from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["ExpectationSums", "expectation_sums", "gate_derivatives", "gate_expectation"]
 
@@ -41,7 +41,7 @@ class ExpectationSums:
     gate_information: np.ndarray
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _gate_pairs(weight: np.ndarray, weights: np.ndarray, m: int, pairs: np.ndarray) -> None:
     """Write pairs ← w (δⱼₗ πⱼ − πⱼ πₗ) for l ≤ j < k − 1."""
     row = 0
@@ -57,7 +57,7 @@ def _gate_pairs(weight: np.ndarray, weights: np.ndarray, m: int, pairs: np.ndarr
             row += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _expectation_channels(
     weight: np.ndarray,
     scale: np.ndarray,
@@ -81,7 +81,7 @@ def _expectation_channels(
             square[r] = share[r] * e * e
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _expectation_pass(
     gate_design: np.ndarray,
     design: np.ndarray,
@@ -170,7 +170,7 @@ def expectation_sums(
     )
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _gate_block(logits: np.ndarray, shares: np.ndarray, low: int, m: int, terms: np.ndarray) -> None:
     """In place: logits ← π; terms ← Σᵢ shareᵢ log πᵢ."""
     top, total, mass = logits[0].copy(), np.zeros(m), np.zeros(m)
@@ -198,7 +198,7 @@ def _gate_block(logits: np.ndarray, shares: np.ndarray, low: int, m: int, terms:
             logit[r] *= total[r]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _gate_pass(
     design: np.ndarray, shares: np.ndarray, weight: np.ndarray, gate_coefficients: np.ndarray, value_only: bool
 ) -> tuple[float, np.ndarray, np.ndarray]:

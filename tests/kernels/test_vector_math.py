@@ -2,8 +2,8 @@ import mpmath
 import numpy as np
 from numba import njit
 
-from gatewise.ops.mixture_pass import ELEMENTWISE
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.mixture_pass import ELEMENTWISE
+from gatewise.kernels.vector_math import exp, log
 
 
 @njit(fastmath=ELEMENTWISE, error_model="numpy")

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
-from gatewise.ops.parameters import Parameters
+from gatewise.parts.parameters import Parameters
 
 __all__ = ["LARGEST_SIZE", "Component", "of_possible_size", "true_or_false"]
 

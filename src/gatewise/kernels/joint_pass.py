@@ -22,17 +22,17 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
 from gatewise.exceptions import InputError
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, REDUCTION
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, REDUCTION
+from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["joint_pass", "joint_rows", "load_rows"]
 
 
 # Up to four experts a strided loop over rows is a few vector shuffles; with more, walking through memory is faster.
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def load_rows(rows: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
     """out[i, r] = rows[low + r, i] for r < m."""
     k = out.shape[0]
@@ -48,7 +48,7 @@ def load_rows(rows: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
                 out[i, r] = flat[r * k + i]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _store_rows(channels: np.ndarray, low: int, m: int, rows: np.ndarray) -> None:
     """rows[low + r, i] = channels[i, r] for r < m."""
     k = channels.shape[0]
@@ -64,7 +64,7 @@ def _store_rows(channels: np.ndarray, low: int, m: int, rows: np.ndarray) -> Non
                 flat[r * k + i] = channels[i, r]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _tops(channels: np.ndarray, m: int, top: np.ndarray) -> bool:
     """top[r] = maxᵢ channels[i, r] for r < m; returns whether all of them are finite."""
     first = channels[0]
@@ -80,7 +80,7 @@ def _tops(channels: np.ndarray, m: int, top: np.ndarray) -> bool:
     return odd == 0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _share_equally(channels: np.ndarray, m: int, top: np.ndarray) -> None:
     """In rows whose top is infinite: entries equal to it ↦ 0, smaller ones ↦ −∞, NaN stays; top ↦ 0."""
     for r in range(m):
@@ -93,7 +93,7 @@ def _share_equally(channels: np.ndarray, m: int, top: np.ndarray) -> None:
             top[r] = 0.0
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _powers(channels: np.ndarray, m: int, top: np.ndarray, out: np.ndarray, total: np.ndarray) -> None:
     """out[i, r] = exp(channels[i, r] − top[r]) and their sum over i."""
     total[:m] = 0.0
@@ -105,7 +105,7 @@ def _powers(channels: np.ndarray, m: int, top: np.ndarray, out: np.ndarray, tota
             total[r] += value
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _joint_block(
     logits: np.ndarray,
     joint: np.ndarray,
@@ -183,7 +183,7 @@ def _joint_block(
                         responsibilities[i, r] = weights[i, r]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _weigh(weight: np.ndarray, normalised: bool, m: int, weights: np.ndarray, responsibilities: np.ndarray) -> None:
     """In place: responsibilities ← w r, and if normalised weights ← w (r − π)."""
     for i in range(responsibilities.shape[0]):
@@ -196,7 +196,7 @@ def _weigh(weight: np.ndarray, normalised: bool, m: int, weights: np.ndarray, re
                 gate[r] = share[r] - weight[r] * gate[r]
 
 
-@njit(cache=True, nogil=True, fastmath=REDUCTION)
+@compiled(fastmath=REDUCTION)
 def _weighted_sum(weight: np.ndarray, values: np.ndarray, m: int) -> float:
     """Σ_{r<m} weight_r values_r over the rows whose weight is not 0."""
     total = 0.0
@@ -205,7 +205,7 @@ def _weighted_sum(weight: np.ndarray, values: np.ndarray, m: int) -> float:
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _gradient_blocks(
     first: int,
     last: int,
@@ -233,7 +233,7 @@ def _gradient_blocks(
         _store_rows(share, low, m, density_gradient)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _row_blocks(
     first: int,
     last: int,

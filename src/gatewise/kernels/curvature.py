@@ -17,10 +17,10 @@ evaluation costs a few matrix products.
 from functools import lru_cache
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.linear_pass import LinearPass, linear_channels
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, mixture_block
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.linear_pass import LinearPass, linear_channels
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, mixture_block
 
 __all__ = [
     "clear_rows",
@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _evaluate_rows(
     gate_design: np.ndarray,
     design: np.ndarray,
@@ -103,7 +103,7 @@ def linear_responsibilities(
     return weights, responsibilities, residual, log_prob
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def row_products(left: np.ndarray, right: np.ndarray, low: int, m: int, symmetric: bool, out: np.ndarray) -> None:
     """Products of design columns: out[(i, j), r] = left[i, low + r] right[j, low + r], j ≤ i only if symmetric."""
     row = 0
@@ -117,7 +117,7 @@ def row_products(left: np.ndarray, right: np.ndarray, low: int, m: int, symmetri
             row += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _pair_channels(
     weight: np.ndarray,
     weights: np.ndarray,
@@ -216,7 +216,7 @@ def unpack_symmetric(sums: np.ndarray, channels: int, columns: int) -> np.ndarra
     return blocks.transpose(0, 2, 1, 3).reshape(channels * columns, channels * columns)
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def copy_rows(design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
     """out[j, r] = design[j, low + r] for r < m."""
     for j in range(design.shape[0]):
@@ -225,7 +225,7 @@ def copy_rows(design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
             target[r] = source[r]
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def clear_rows(channels: np.ndarray, m: int) -> None:
     """channels[i, r] = 0 for r ≥ m."""
     for i in range(channels.shape[0]):
@@ -234,7 +234,7 @@ def clear_rows(channels: np.ndarray, m: int) -> None:
             channel[r] = 0.0
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _hessian_sums(
     gate_design: np.ndarray,
     design: np.ndarray,
@@ -356,7 +356,7 @@ def linear_hessian(
     return hessian
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _gram_sums(design: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
     p, n = design.shape
     products = np.zeros((p * (p + 1) // 2, BLOCK))

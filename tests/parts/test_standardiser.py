@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.ops.standardiser import Standardiser
+from gatewise.parts.standardiser import Standardiser
 
 
 def test_columns_are_shifted_and_divided():

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.ops.curvature import linear_hessian, linear_responsibilities
-from gatewise.ops.expectation import expectation_sums, gate_derivatives, gate_expectation
-from gatewise.ops.linear_pass import LinearPass
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
+from gatewise.kernels.expectation import expectation_sums, gate_derivatives, gate_expectation
+from gatewise.kernels.linear_pass import LinearPass
+from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.ops.linear_torch import TorchLinearPass
-from gatewise.ops.mixture_pass import BLOCK
 
 SIZES = (1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17)
 

@@ -7,10 +7,10 @@ which allocate and walk through memory once per operation.
 import math
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE
-from gatewise.ops.vector_math import exp, log
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE
+from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["categorical_derivatives", "poisson_derivatives"]
 
@@ -18,7 +18,7 @@ __all__ = ["categorical_derivatives", "poisson_derivatives"]
 _LOG_FACTORIALS = np.array([math.lgamma(count + 1.0) for count in range(256)])
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _poisson_block(
     count: np.ndarray,
     constant: np.ndarray,
@@ -41,7 +41,7 @@ def _poisson_block(
         second[r] = 0.0 if above else -slope
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _poisson_rows(
     y: np.ndarray,
     location: np.ndarray,
@@ -104,7 +104,7 @@ def poisson_derivatives(
     return value, first, second if with_second else None
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _class_block(
     code: np.ndarray, powers: np.ndarray, m: int, own: np.ndarray, others: np.ndarray, total: np.ndarray
 ) -> None:
@@ -138,7 +138,7 @@ def _class_block(
             power[r] = value
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _log_shares(own: np.ndarray, others: np.ndarray, total: np.ndarray, m: int, out: np.ndarray) -> None:
     """log(exp(own) / total) for m rows, exact in both tails; total ← 1 / total."""
     for r in range(m):
@@ -152,7 +152,7 @@ def _log_shares(own: np.ndarray, others: np.ndarray, total: np.ndarray, m: int, 
         total[r] = 1.0 / total[r]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _class_curvatures(
     code: np.ndarray,
     powers: np.ndarray,
@@ -188,7 +188,7 @@ def _class_curvatures(
                 second[low + r, expert, other, j] = entry
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _categorical_rows(
     y: np.ndarray,
     location: np.ndarray,

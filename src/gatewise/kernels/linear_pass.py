@@ -9,14 +9,14 @@ import itertools
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from numba import njit
 
-from gatewise.ops.mixture_pass import BLOCK, ELEMENTWISE, REDUCTION, dot_rows, mixture_block, weighted_sum
+from gatewise.kernels.compiled import compiled
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, REDUCTION, dot_rows, mixture_block, weighted_sum
 
 __all__ = ["LinearPass", "linear_channels"]
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def linear_channels(coefficients: np.ndarray, design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
     """out[i, r] = Σ_j coefficients[i, j] design[j, low + r] for r < m, four terms at a time."""
     k, p = coefficients.shape
@@ -43,7 +43,7 @@ def linear_channels(coefficients: np.ndarray, design: np.ndarray, low: int, m: i
             j += 1
 
 
-@njit(cache=True, nogil=True, fastmath=ELEMENTWISE, error_model="numpy")
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
 def _scores(
     weight: np.ndarray,
     inverse_scale: np.ndarray,
@@ -64,7 +64,7 @@ def _scores(
             scale_score[r] = share * (z * z - 1.0)
 
 
-@njit(cache=True, nogil=True, fastmath=REDUCTION)
+@compiled(fastmath=REDUCTION)
 def _row_sums(channels: np.ndarray, m: int, out: np.ndarray) -> None:
     for i in range(channels.shape[0]):
         channel = channels[i]
@@ -74,7 +74,7 @@ def _row_sums(channels: np.ndarray, m: int, out: np.ndarray) -> None:
         out[i] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _evaluate_blocks(
     first: int,
     last: int,

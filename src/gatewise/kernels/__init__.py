@@ -1,0 +1,1 @@
+"""Compiled passes over the rows, from arrays to arrays."""
