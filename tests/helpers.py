@@ -6,6 +6,8 @@ import numpy as np
 
 from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.families import Gaussian
+from gatewise.fit.linear_data import linear_data
+from gatewise.fit.rows import checked_rows
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 
@@ -15,6 +17,11 @@ def mixture(n_features, n_gate_features, n_experts, shared_scale=False, constant
     return MixtureOfExperts(
         SoftmaxGate(n_gate_features, n_experts), experts(n_features, n_experts, shared_scale), Gaussian()
     )
+
+
+def linear_rows(model, x, y, weight=None):
+    """What a linear Gaussian objective is made of: checked rows in internal units."""
+    return linear_data(model, checked_rows(model, x, y, None, weight))
 
 
 def brute_force_log_likelihood(gate, coefficients, log_scale, gate_design, design, y, weight):

@@ -4,18 +4,18 @@ import pytest
 from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.linear_data import prepare
 from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.options import FitOptions
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
+from tests.helpers import linear_rows
 
 
 def objective_and_start(generator, n=400, k=3, options=None, shared_scale=False):
     x = generator.uniform(-1.0, 1.0, size=(n, 2))
     y = np.where(x[:, 0] > 0.2, 2.0 * x[:, 1], 1.0 - x[:, 0]) + 0.2 * generator.normal(size=n)
     model = MixtureOfExperts(SoftmaxGate(2, k), LinearExperts(2, k, shared_scale), Gaussian())
-    objective = LinearObjective(prepare(model, x, y, None, None), options or FitOptions())
+    objective = LinearObjective(linear_rows(model, x, y), options or FitOptions())
     responsibilities = generator.dirichlet(np.ones(k), size=n).T
     theta = maximise_expectation(objective, responsibilities, np.zeros(objective.layout.size), gate_steps=3)
     return objective, theta

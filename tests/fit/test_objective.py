@@ -7,10 +7,9 @@ import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.linear_data import prepare
 from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
-from tests.helpers import mixture, simulate
+from tests.helpers import linear_rows, mixture, simulate
 
 GATE = np.array([[0.5, 3.0, -1.0], [-0.5, -2.0, 0.0], [0.0, 0.0, 0.0]])
 EXPERTS = np.array([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0], [0.0, -2.0, -2.0]])
@@ -32,7 +31,7 @@ def table():
 def objective_on(table, shared_scale=False, **options):
     x, y = table
     weight = 0.5 + np.random.default_rng(8).uniform(size=len(y))
-    return LinearObjective(prepare(mixture(2, 2, 3, shared_scale), x, y, None, weight), FitOptions(**options))
+    return LinearObjective(linear_rows(mixture(2, 2, 3, shared_scale), x, y, weight), FitOptions(**options))
 
 
 @pytest.mark.parametrize("shared_scale", [False, True])
@@ -150,13 +149,11 @@ def test_starts_depend_on_content_not_on_order_or_repetition(table, name):
     repeated = np.repeat(np.arange(len(y)), 1 + np.arange(len(y)) % 3)
     weight = 1.0 + np.arange(len(y)) % 3
     options = (name, 0, 7)
-    original = responsibilities_of_start(prepare(mixture(2, 2, 3), x, y, None, weight).start_rows, *options)
+    original = responsibilities_of_start(linear_rows(mixture(2, 2, 3), x, y, weight).start_rows, *options)
     permuted = responsibilities_of_start(
-        prepare(mixture(2, 2, 3), x[order], y[order], None, weight[order]).start_rows, *options
+        linear_rows(mixture(2, 2, 3), x[order], y[order], weight[order]).start_rows, *options
     )
-    duplicated = responsibilities_of_start(
-        prepare(mixture(2, 2, 3), x[repeated], y[repeated], None, None).start_rows, *options
-    )
+    duplicated = responsibilities_of_start(linear_rows(mixture(2, 2, 3), x[repeated], y[repeated]).start_rows, *options)
     np.testing.assert_array_equal(permuted, original[:, order])
     np.testing.assert_array_equal(duplicated, original[:, repeated])
     assert (original.sum(axis=1) > 0).sum() >= 2

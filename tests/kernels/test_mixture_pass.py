@@ -8,7 +8,6 @@ from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, 
 from gatewise.kernels.linear_pass import LinearPass
 from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.ops.linear_torch import TorchLinearPass
-from gatewise.ops.mixture_torch import fused_log_likelihood, plain_log_likelihood
 from tests.helpers import brute_force_log_likelihood
 
 HARD = (
@@ -137,26 +136,6 @@ def test_impossible_rows_are_minus_infinity_with_the_gate_as_responsibility():
     assert log_prob[1] == -np.inf
     assert np.isfinite(log_prob[[0, 2, 3]]).all()
     np.testing.assert_array_equal(responsibilities[:, 1], weights[:, 1])
-
-
-def test_fused_autograd_function_has_the_plain_gradients():
-    g = torch.Generator().manual_seed(3)
-    tensors = [torch.randn(2 * BLOCK + 9, 3, dtype=torch.float64, generator=g) for _ in range(2)]
-    tensors.append(torch.randn(3, dtype=torch.float64, generator=g))
-    y, weight = torch.randn(2, 2 * BLOCK + 9, dtype=torch.float64, generator=g)
-    gradients = []
-    for function in (fused_log_likelihood, plain_log_likelihood):
-        arguments = [tensor.clone().requires_grad_() for tensor in tensors]
-        value = function(*arguments, y, weight.abs())
-        gradients.append((value.detach(), *torch.autograd.grad(3.0 * value, arguments)))
-    for ours, theirs in zip(*gradients, strict=True):
-        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
-
-
-def test_fused_function_refuses_what_only_the_plain_path_can_do():
-    zero = torch.zeros(2, 2)
-    with pytest.raises(TypeError, match=r"float64 on the CPU, not torch\.float32"):
-        fused_log_likelihood(zero, zero, zero[0], zero[0], zero[0])
 
 
 def test_gram_equals_einsum(generator):

@@ -41,27 +41,10 @@ class FreeMap:
         full[kept] = free[self.column[kept]]
         return full
 
-    def collapse(self, full: np.ndarray) -> np.ndarray:
-        """The free vector (F,) of a full one (N,): the mean of each group of tied entries; frozen ones are left out.
-
-        It is the least-squares solution of E · free = full − base, and exact where the full vector obeys the ties.
-        """
-        counts = self.reduce_gradient(np.ones(len(self.column)))
-        return self.reduce_gradient(np.asarray(full, dtype=float)) / counts
-
     def reduce_gradient(self, gradient: np.ndarray) -> np.ndarray:
         """Eᵀ g (F,): derivatives by the free numbers from those by all entries (N,), summed over ties."""
         kept = self.column >= 0
         return np.bincount(self.column[kept], weights=gradient[kept], minlength=self.n_free)
-
-    def reduce_hessian(self, hessian: np.ndarray) -> np.ndarray:
-        """Eᵀ H E (F, F) from second derivatives by all entries (N, N)."""
-        kept = self.column >= 0
-        rows = np.zeros((self.n_free, len(self.column)))
-        np.add.at(rows, self.column[kept], hessian[kept])
-        reduced = np.zeros((self.n_free, self.n_free))
-        np.add.at(reduced.T, self.column[kept], rows[:, kept].T)
-        return reduced
 
     def matrix(self) -> np.ndarray:
         """E (N, F): the derivatives of the full vector by the free one."""
@@ -141,15 +124,6 @@ class Constraints:
         column = np.full(len(values), -1)
         column[~held] = np.searchsorted(first, leader[~held])
         return FreeMap(np.where(held, values, 0.0), column, len(first))
-
-    def starting_point(self, model: MixtureOfExperts) -> np.ndarray:
-        """The free vector (F,) of the model's present parameters, tied ones by their mean.
-
-        Raises:
-            InputError: as `free_map`.
-        """
-        values = [value.detach().cpu().double().reshape(-1).numpy() for value in model.parameters()]
-        return self.free_map(model).collapse(np.concatenate(values))
 
     def _held(self, named: Mapping[str, np.ndarray]) -> np.ndarray:
         """Which entries of the full vector are frozen."""

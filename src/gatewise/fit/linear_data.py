@@ -9,16 +9,15 @@ import numpy as np
 from gatewise.exceptions import InputError
 from gatewise.experts import ConstantExperts
 from gatewise.fit.coordinates import Layout, LinearCoordinates, Standardisation
-from gatewise.fit.names import Names
 from gatewise.fit.problem import StartRows
 from gatewise.fit.result import Baseline
-from gatewise.fit.rows import EPSILON, FitRows, check_columns, checked_rows
+from gatewise.fit.rows import EPSILON, FitRows, check_columns
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import weighted_least_squares
 
-__all__ = ["LinearData", "linear_data", "prepare"]
+__all__ = ["LinearData", "linear_data"]
 
 
 @dataclass(frozen=True)
@@ -76,18 +75,6 @@ class LinearData:
         model = self.prototype
         constant = isinstance(model.experts, ConstantExperts)
         return working_start_rows(model.family, self.rows, model.n_experts, constant, with_gate=False)
-
-
-def prepare(
-    model: MixtureOfExperts,
-    x: np.ndarray,
-    y: np.ndarray,
-    gate_x: np.ndarray | None,
-    sample_weight: np.ndarray | None,
-    names: Names | None = None,
-) -> LinearData:
-    """`linear_data` of `checked_rows`."""
-    return linear_data(model, checked_rows(model, x, y, gate_x, sample_weight, names=names))
 
 
 def linear_data(model: MixtureOfExperts, rows: FitRows) -> LinearData:

@@ -1,13 +1,29 @@
 """The pass for linear channels on tensors: any device and dtype, derivatives by automatic differentiation."""
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.ops.log_space import log_softmax
-from gatewise.ops.mixture_torch import plain_log_likelihood
+from gatewise.ops.log_space import log_softmax, logsumexp
 
-__all__ = ["TorchLinearPass"]
+__all__ = ["TorchLinearPass", "plain_log_likelihood"]
+
+
+def plain_log_likelihood(logits: Tensor, location: Tensor, log_scale: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """Σ_r w_r ℓ_r by the formula, differentiable to any order.
+
+    Args:
+        logits: γ (n, k).
+        location: μ (n, k).
+        log_scale: log σ (k,).
+        y: targets (n,).
+        weight: row weights (n,).
+    """
+    residual = (y.unsqueeze(-1) - location) * torch.exp(-log_scale)
+    log_density = -0.5 * residual * residual - log_scale - 0.5 * math.log(2.0 * math.pi)
+    return (weight * logsumexp(log_softmax(logits) + log_density)).sum()
 
 
 class TorchLinearPass:

@@ -205,7 +205,7 @@ def _remarks(groups: Sequence[MeasuredGroup], lines: Sequence[Sequence[_Line]]) 
                 f"{line.row.verdict()}.{note}"
             )
         if not all(line.row.is_exact for line in own):
-            yield f"{group.title}: some operations have no 80-bit form, and the rounding floor is that of doubles."
+            yield f"{group.title}: some operations have no 80-bit form here, and the rounding floor is that of doubles."
 
 
 def _section(place: int, group: MeasuredGroup, lines: Sequence[_Line]) -> Section:

@@ -9,6 +9,7 @@ from torch.func import functional_call, jacfwd
 from gatewise.exceptions import InputError
 from gatewise.experts import build_experts
 from gatewise.gates import GATES, build_gate
+from gatewise.theory.modulus import program as program_module
 from gatewise.theory.modulus.program import derivative_program, value_program
 from gatewise.theory.modulus.special import LONG, error_function
 
@@ -88,3 +89,15 @@ def test_writes_into_parts_are_recorded_as_values():
 def test_an_unknown_operation_is_named():
     with pytest.raises(InputError, match="bessel_j0"):
         value_program(torch.special.bessel_j0, np.ones(1))
+
+
+def test_nothing_is_exact_where_the_platform_has_no_80_bit_floats(monkeypatch):
+    theta, x = np.ones(2), np.ones((3, 2))
+
+    def call(point, inputs):
+        return inputs @ point
+
+    assert value_program(call, theta, x).is_exact
+    monkeypatch.setattr(program_module, "IS_EXTENDED", False)
+    assert not value_program(call, theta, x).is_exact
+    assert not derivative_program(call, theta, x).is_exact

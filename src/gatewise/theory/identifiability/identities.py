@@ -18,7 +18,7 @@ from gatewise.theory.identifiability.parts import Number, Numbers
 from gatewise.theory.identifiability.rank import Span, circuits, null_vector, tolerance
 from gatewise.theory.identifiability.sampling import Study
 
-__all__ = ["Identity", "find_identities", "grouped", "same_functions"]
+__all__ = ["Identity", "find_identities", "grouped"]
 
 _CHECKS = 4
 _MOST_TRIED = 40
@@ -275,11 +275,6 @@ def _with_numbers(names: Sequence[str], values: Sequence[Number]) -> str:
         sign = " − " if value < 0 and right else "−" if value < 0 else " + " if right else ""
         right += f"{sign}{mpmath.nstr(abs(value), 4)} {name}"
     return f"{names[-1]} = {right} (numbers at one point)"
-
-
-def same_functions(identities: Sequence[Identity]) -> int:
-    """How many functions of a family are repetitions of others: the identities of two equal functions."""
-    return sum(identity.kind == "same function" for identity in identities)
 
 
 def grouped(identities: Sequence[Identity]) -> list[Identity]:

@@ -16,6 +16,7 @@ from gatewise.exceptions import InputError
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.theory.modulus.aten import ONLY_DOUBLE, OPERATIONS
+from gatewise.theory.modulus.special import IS_EXTENDED
 
 __all__ = ["Program", "derivative_program", "value_program"]
 
@@ -27,11 +28,11 @@ class Program:
     Python code decides by the values of its arguments was recorded with one outcome of that decision.
 
     Attributes:
-        is_exact: whether all operations exist in 80-bit floats.
+        is_exact: whether all operations exist in 80-bit floats, on this machine.
     """
 
     def __init__(self, module: GraphModule) -> None:
-        self.is_exact = True
+        self.is_exact = IS_EXTENDED
         self._steps: list[_Step] = []
         self._constants: dict[int, Any] = {}
         places: dict[Node, int] = {}
