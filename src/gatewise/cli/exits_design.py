@@ -11,7 +11,7 @@ from gatewise.early_exit import EarlyExitModel
 from gatewise.early_exit.data import LOADERS, load_images
 from gatewise.early_exit.networks import conv_network
 from gatewise.exceptions import InputError
-from gatewise.theory.modulus.design import problem_of, read_toml
+from gatewise.spec.toml import problem_of, read_toml
 
 __all__ = ["ExitsDesign", "Parts", "parts_of", "read_design"]
 

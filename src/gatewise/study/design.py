@@ -11,6 +11,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
+from gatewise.spec.model import MOST_FEATURES
+from gatewise.spec.toml import problem_of, read_toml
 from gatewise.study.tables import (
     MOST_NUMBERS,
     Covariates,
@@ -23,8 +25,6 @@ from gatewise.study.tables import (
     Table,
     Truth,
 )
-from gatewise.theory.modulus.case import MOST_FEATURES
-from gatewise.theory.modulus.design import problem_of, read_toml
 
 __all__ = ["StudyDesign", "catalogue", "read_design", "text_of"]
 

@@ -1,6 +1,7 @@
 """The models of a study: its truth, what a method fits, and where a fit starts."""
 
 import copy
+import functools
 import re
 import zlib
 from collections.abc import Mapping, Sequence
@@ -15,10 +16,10 @@ from gatewise.gates import HierarchicalGate, TopKGate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.component import Component
+from gatewise.spec.model import Part, build
 from gatewise.study.design import StudyDesign
 from gatewise.study.tables import Method, Starts
-from gatewise.theory.modulus.case import Part, assign_values
-from gatewise.theory.modulus.problem import fitted_at_truth
+from gatewise.theory.splitting import fitted_at_truth
 
 __all__ = ["allocation", "at_truth", "constraints_of", "holds", "near", "prototype", "true_model"]
 
@@ -50,19 +51,9 @@ def prototype(design: StudyDesign, method: Method) -> MixtureOfExperts:
 
 
 def _built(design: StudyDesign, gate: Part, experts: Part, n_experts: int) -> MixtureOfExperts:
-    model = MixtureOfExperts.build(
-        gate.name,
-        experts.name,
-        design.truth.family.name,
-        n_features=design.n_features,
-        n_experts=n_experts,
-        gate_options=gate.options,
-        expert_options=experts.options,
-        family_options=design.truth.family.options,
-    ).double()
-    assign_values("gate", model.gate, _drawn(design.seed, "gate", model.gate, gate.parameters))
-    assign_values("experts", model.experts, _drawn(design.seed, "experts", model.experts, experts.parameters))
-    return model.requires_grad_(False)
+    return build(
+        gate, experts, design.truth.family, design.n_features, n_experts, functools.partial(_drawn, design.seed)
+    )
 
 
 def _drawn(seed: int, what: str, module: Component, values: Mapping[str, Any]) -> dict[str, Any]:

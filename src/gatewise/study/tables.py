@@ -3,9 +3,10 @@
 from typing import Annotated, Any, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
-from gatewise.theory.modulus.case import MOST_EXPERTS, Part
+from gatewise.spec.model import MOST_EXPERTS, Part
+from gatewise.spec.toml import Table
 
 __all__ = [
     "DISTANCES",
@@ -19,7 +20,6 @@ __all__ = [
     "SizeGrid",
     "SlopeRule",
     "Starts",
-    "Table",
     "Truth",
 ]
 
@@ -30,12 +30,6 @@ MOST_NUMBERS = 100_000_000
 """The most numbers that the inputs of one data set may have: 800 MB."""
 
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,39}$")]
-
-
-class Table(BaseModel):
-    """A table without unknown keys."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Covariates(Table):
@@ -228,8 +222,8 @@ class Method(Table):
     experts: Part | None = None
     objective: Literal["likelihood", "least_squares"] = "likelihood"
     starts: Starts = Starts()
-    hold: list[str] = []
-    options: dict[str, Any] = {}
+    hold: list[str] = Field(default_factory=list)
+    options: dict[str, Any] = Field(default_factory=dict)
     descent: Descent | None = None
 
     @model_validator(mode="after")

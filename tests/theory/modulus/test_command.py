@@ -6,8 +6,9 @@ import pytest
 
 from gatewise.cli import main
 from gatewise.theory.modulus.case import Expected, case_names, compare, read_case
-from gatewise.theory.modulus.problem import Problem, fitted_at_truth
+from gatewise.theory.modulus.problem import Problem
 from gatewise.theory.modulus.result import CoordinateModulus
+from gatewise.theory.splitting import fitted_at_truth
 
 CASE = """
 title = "A small one"

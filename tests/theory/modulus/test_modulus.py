@@ -9,9 +9,10 @@ from scipy import stats
 
 from gatewise.exceptions import InputError
 from gatewise.theory.modulus import BoxInputs, CoordinateModulus, ModulusDesign, Search, TargetGrid, modulus
-from gatewise.theory.modulus.problem import Problem, fitted_at_truth
+from gatewise.theory.modulus.problem import Problem
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.store import read_row, write_row
+from gatewise.theory.splitting import fitted_at_truth
 from tests.theory.modulus.helpers import LINE, SLOPE, mixture, quick
 
 

@@ -1,63 +1,36 @@
 """Cases in TOML: a truth, what is measured of it, and what the literature says about that."""
 
 import importlib.resources
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from gatewise.exceptions import InputError
-from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
-from gatewise.parts.component import Component
-from gatewise.theory.modulus.design import ModulusDesign, problem_of, read_toml
+from gatewise.spec.model import MOST_EXPERTS, MOST_FEATURES, Part, build
+from gatewise.spec.toml import Table, problem_of, read_toml
+from gatewise.theory.modulus.design import ModulusDesign
 from gatewise.theory.modulus.given_copy import verified_copy
 from gatewise.theory.modulus.measure import modulus
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult
 
 __all__ = [
-    "MOST_EXPERTS",
-    "MOST_FEATURES",
     "Case",
     "Expected",
     "Group",
-    "Part",
-    "assign_values",
     "case_names",
     "compare",
     "read_case",
     "run_group",
 ]
 
-MOST_FEATURES = 10_000
-MOST_EXPERTS = 1_000
-"""Losses and moduli compare each expert with each."""
-
 _AGREES = 0.1
 _TOO_WIDE = 0.6
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Part(_Table):
-    """A gate, a bank of experts or a family.
-
-    Attributes:
-        name: as registered.
-        options: plain data.
-        parameters: values by parameter name; those that are left out stay as they are built.
-    """
-
-    name: str
-    options: dict[str, Any] = {}
-    parameters: dict[str, Any] = {}
-
-
-class Expected(_Table):
+class Expected(Table):
     """One coordinate, and what is said about it.
 
     Attributes:
@@ -76,7 +49,7 @@ class Expected(_Table):
     note: str = ""
 
 
-class Group(_Table):
+class Group(Table):
     """Coordinates of one allocation.
 
     Attributes:
@@ -93,15 +66,15 @@ class Group(_Table):
 
     title: str
     cells: list[int] | None = None
-    hold: list[str] = []
+    hold: list[str] = Field(default_factory=list)
     fitted_gate: Part | None = None
     fitted_experts: Part | None = None
     is_copy: bool = Field(default=False, alias="copy")
-    design: dict[str, Any] = {}
+    design: dict[str, Any] = Field(default_factory=dict)
     rows: list[Expected] = Field(min_length=1)
 
 
-class Case(_Table):
+class Case(Table):
     """A truth with what is measured of it.
 
     Attributes:
@@ -121,7 +94,7 @@ class Case(_Table):
     gate: Part
     experts: Part
     family: Part = Part(name="gaussian")
-    design: dict[str, Any] = {}
+    design: dict[str, Any] = Field(default_factory=dict)
     groups: list[Group] = Field(min_length=1)
 
     @classmethod
@@ -165,19 +138,7 @@ class Case(_Table):
         return self._mixture(group.fitted_gate or _repeated(self.gate, group.cells), experts, len(group.cells))
 
     def _mixture(self, gate: Part, experts: Part, n_experts: int) -> MixtureOfExperts:
-        model = MixtureOfExperts.build(
-            gate.name,
-            experts.name,
-            self.family.name,
-            n_features=self.n_features,
-            n_experts=n_experts,
-            gate_options=gate.options,
-            expert_options=experts.options,
-            family_options=self.family.options,
-        ).double()
-        assign_values("gate", model.gate, gate.parameters)
-        assign_values("experts", model.experts, experts.parameters)
-        return model
+        return build(gate, experts, self.family, self.n_features, n_experts)
 
 
 def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
@@ -191,23 +152,6 @@ def _merged(lower: dict[str, Any], upper: dict[str, Any]) -> dict[str, Any]:
 def _repeated(part: Part, cells: Sequence[int]) -> Part:
     parameters = {name: [value[cell] for cell in cells] for name, value in part.parameters.items()}
     return part.model_copy(update={"parameters": parameters})
-
-
-def assign_values(what: str, module: Component, values: Mapping[str, Any]) -> None:
-    """Set the parameters that are named, leave the others as they are.
-
-    Raises:
-        InputError: a name is unknown, or a value is no array of its parameter's shape.
-    """
-    own = module.own_parameters()
-    unknown = sorted(set(values) - set(own))
-    if unknown:
-        raise InputError(f"the {what} has no parameter {shown(unknown[0])}: {choose(unknown[0], own, 'it has')}")
-    try:
-        found = {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
-    except (TypeError, ValueError) as error:
-        raise InputError(f"the parameters of the {what} must be arrays of numbers: {error}") from None
-    module.assign_parameters({**own, **found})
 
 
 def case_names() -> list[str]:

@@ -9,7 +9,7 @@ from gatewise.exceptions import InputError
 from gatewise.messages import shown
 from gatewise.parts.parameters import Parameters
 from gatewise.theory.modulus.special import LONG
-from gatewise.theory.modulus.weights import WeightBlock
+from gatewise.theory.weights import WeightBlock
 
 __all__ = ["Coordinates", "Label"]
 

@@ -1,13 +1,13 @@
 """What is fixed before a modulus is measured: window, box, search, extrapolation and quadrature."""
 
-import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from gatewise.exceptions import InputError
+from gatewise.spec.toml import Table, problem_of, read_toml
 
 __all__ = [
     "MOST_NODES",
@@ -19,19 +19,12 @@ __all__ = [
     "Search",
     "TargetGrid",
     "Window",
-    "problem_of",
-    "read_toml",
 ]
 
-_DEEPEST = 32
 MOST_NODES = 1_000_000
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Window(_Table):
+class Window(Table):
     """The displacements δ: a geometric grid, largest first.
 
     Attributes:
@@ -56,7 +49,7 @@ class Window(_Table):
         return [float(delta) for delta in np.geomspace(self.largest, self.smallest, count + 1)]
 
 
-class Locality(_Table):
+class Locality(Table):
     """The neighbourhood of the truth over which the minimum is taken.
 
     Attributes:
@@ -76,7 +69,7 @@ class Locality(_Table):
     reach: float = Field(default=1.0, gt=0)
 
 
-class Search(_Table):
+class Search(Table):
     """How hard the minimum is looked for.
 
     Attributes:
@@ -94,7 +87,7 @@ class Search(_Table):
     seed: int = 0
 
 
-class Extrapolation(_Table):
+class Extrapolation(Table):
     """How the exponent at δ → 0 is taken from the slopes of log w against log δ.
 
     Attributes:
@@ -110,7 +103,7 @@ class Extrapolation(_Table):
     least_band: float = Field(default=0.02, ge=0)
 
 
-class BoxInputs(_Table):
+class BoxInputs(Table):
     """Inputs uniform on a box, by a Gauss–Legendre rule; or the volume itself for a joint density of x and y.
 
     Attributes:
@@ -133,7 +126,7 @@ class BoxInputs(_Table):
         return self
 
 
-class BallInputs(_Table):
+class BallInputs(Table):
     """Inputs uniform on a ball, by a rule in polar coordinates whose radii crowd at the centre.
 
     Attributes:
@@ -161,7 +154,7 @@ class BallInputs(_Table):
         return self
 
 
-class TargetGrid(_Table):
+class TargetGrid(Table):
     """Nodes of the target for the Hellinger distance; classes are enumerated.
 
     Attributes:
@@ -175,7 +168,7 @@ class TargetGrid(_Table):
     high: float | None = None
 
 
-class ModulusDesign(_Table):
+class ModulusDesign(Table):
     """All that is fixed before a modulus is measured.
 
     Attributes:
@@ -216,42 +209,3 @@ class ModulusDesign(_Table):
             raise InputError(f"{path} is not UTF-8 text") from None
         except ValidationError as error:
             raise InputError(f"{path}: {problem_of(error)}") from None
-
-
-def read_toml(text: str, name: str) -> dict[str, Any]:
-    """What a TOML text says.
-
-    Args:
-        text: the text.
-        name: what messages call it.
-
-    Raises:
-        InputError: it is no TOML, or nested deeper than anything here.
-    """
-    try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{name} is no TOML: {error}") from None
-    except ValueError as error:
-        # A number of more digits than Python reads.
-        raise InputError(f"{name} cannot be read: {error}") from None
-    except RecursionError:
-        raise InputError(f"{name} is nested more than {_DEEPEST} deep: nothing in it may be") from None
-    level: list[Any] = [found]
-    for _ in range(_DEEPEST):
-        level = [
-            inner
-            for outer in level
-            for inner in (outer.values() if isinstance(outer, dict) else outer)
-            if isinstance(inner, dict | list)
-        ]
-    if level:
-        raise InputError(f"{name} is nested more than {_DEEPEST} deep: nothing in it may be")
-    return found
-
-
-def problem_of(error: ValidationError) -> str:
-    """The first thing that is wrong, in one line."""
-    first = error.errors()[0]
-    place = ".".join(str(part) for part in first["loc"])
-    return f"{place or 'the table'}: {first['msg']}"

@@ -10,9 +10,10 @@ from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.global_copies import copies_of
 from gatewise.theory.modulus.design import ModulusDesign
-from gatewise.theory.modulus.problem import Problem, fitted_at_truth
+from gatewise.theory.modulus.problem import Problem
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult, Witness
 from gatewise.theory.modulus.special import LONG
+from gatewise.theory.splitting import fitted_at_truth
 
 __all__ = ["verified_copy"]
 

@@ -25,11 +25,12 @@ from gatewise.theory.modulus.exponent import Exponent, fit_exponent
 from gatewise.theory.modulus.kinks import Places
 from gatewise.theory.modulus.minimise import minimise
 from gatewise.theory.modulus.null_directions import Orbit
-from gatewise.theory.modulus.problem import Problem, allocations, fitted_at_truth
+from gatewise.theory.modulus.problem import Problem
 from gatewise.theory.modulus.profile import Profile, Space, profile
 from gatewise.theory.modulus.result import CoordinateModulus, ModulusResult, Witness
 from gatewise.theory.modulus.special import LONG
 from gatewise.theory.modulus.store import read_row, write_row
+from gatewise.theory.splitting import allocations, fitted_at_truth
 
 __all__ = ["measure_coordinate", "modulus", "refitted"]
 
