@@ -29,3 +29,16 @@ def test_as_json(run):
     for entry in entries:
         assert set(entry) == {"model_type", "router", "formula", "selection", "correction_bias", "skipped", "refused"}
         assert (entry["formula"] is None) == (entry["refused"] is not None)
+
+
+def test_some_of_the_list(run):
+    outcome = run("routers", "list", "mixtral", "deepseek_v3")
+    types = [line for line in outcome.out.splitlines() if not line.startswith(" ")]
+    assert (outcome.code, sorted(types)) == (0, ["deepseek_v3", "mixtral"])
+    assert [entry["model_type"] for entry in json.loads(run("routers", "list", "mixtral", "--json").out)] == ["mixtral"]
+
+
+def test_a_model_type_that_is_not_known(run):
+    outcome = run("routers", "list", "mixtrall")
+    assert (outcome.code, outcome.out) == (2, "")
+    assert "no router of 'mixtrall' is known: did you mean 'mixtral'?" in outcome.err

@@ -7,6 +7,8 @@ import typer
 
 from gatewise.cli.routers_bench import bench
 from gatewise.cli.routers_inspect import inspect
+from gatewise.exceptions import InputError
+from gatewise.messages import choose, shown
 
 __all__ = ["routers"]
 
@@ -25,11 +27,22 @@ def _routers() -> None:
 
 
 @routers.command("list", short_help="List the model types whose routers are known.")
-def list_routers(as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False) -> None:
+def list_routers(
+    model_types: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODEL_TYPE]...", help="Only these, as config.json names them.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the list as JSON.")] = False,
+) -> None:
     """List the model types of transformers whose routers are known: formula, selection, where the bias is kept."""
     from gatewise.nn.known import described
 
     entries = described()
+    if model_types:
+        known = list(dict.fromkeys(entry["model_type"] for entry in entries))
+        for model_type in model_types:
+            if model_type not in known:
+                raise InputError(f"no router of {shown(model_type)} is known: {choose(model_type, known, 'there are')}")
+        entries = [entry for entry in entries if entry["model_type"] in model_types]
     if as_json:
         print(json.dumps(entries, ensure_ascii=False, indent=1))
         return
