@@ -9,12 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.experts import Experts, build_experts
+from gatewise.experts import EXPERTS, Experts, build_experts
 from gatewise.families import Family, build_family
 from gatewise.gates import Gate, build_gate
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax, logsumexp
 from gatewise.ops.mixture_quantile import continuous_quantile, discrete_quantile
+from gatewise.parts.options import checked_options, given_or_named
 from gatewise.parts.standardiser import Standardiser
 
 __all__ = ["Atoms", "MixtureOfExperts"]
@@ -141,21 +142,19 @@ class MixtureOfExperts(nn.Module):
             >>> MixtureOfExperts.build("softmax", "linear", "gaussian", n_features=1, n_experts=2).n_experts
             2
         """
-        options = {"gate": gate_options, "experts": expert_options, "family": family_options}
-        for what, part in (("gate", gate), ("experts", experts), ("family", family)):
-            if not isinstance(part, str) and options[what]:
-                raise InputError(
-                    f"options go with a name: {shown(part)} is built already, give it its options when built"
-                )
         d_gate = n_features if n_gate_features is None else n_gate_features
-        if isinstance(family, str):
-            family = build_family(family, **(family_options or {}))
-        if isinstance(gate, str):
-            gate = build_gate(gate, d_gate, n_experts, **(gate_options or {}))
-        if isinstance(experts, str):
-            sizes = {"n_outputs": family.n_outputs, "n_dispersion": family.n_dispersion}
-            own = {**(expert_options or {}), "shared_scale": shared_scale, **sizes}
-            experts = build_experts(experts, n_features, n_experts, **own)
+        family = given_or_named("family", family, Family, family_options, build_family)
+
+        def gate_of(name: str, **options: Any) -> Gate:
+            return build_gate(name, d_gate, n_experts, **options)
+
+        def experts_of(name: str, **options: Any) -> Experts:
+            own = checked_options("expert", EXPERTS[name], options)
+            sizes = {"shared_scale": shared_scale, "n_outputs": family.n_outputs, "n_dispersion": family.n_dispersion}
+            return build_experts(name, n_features, n_experts, **sizes, **own)
+
+        gate = given_or_named("gate", gate, Gate, gate_options, gate_of)
+        experts = given_or_named("expert", experts, Experts, expert_options, experts_of)
         asked = ((gate, d_gate, gate.n_experts), (experts, n_features, experts.n_experts))
         for part, d, k in asked:
             if (part.n_features, k) != (d, n_experts):

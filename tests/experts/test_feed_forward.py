@@ -277,7 +277,7 @@ def test_banks_can_be_copied_and_sent_to_other_processes(activation):
         ({"hidden": 2.0}, "hidden units must be a whole number"),
         ({"activation": "step"}, "unknown activation 'step': choose one of"),
         ({"activation": ["relu"]}, "unknown activation"),
-        ({"output_bias": 1}, "output_bias must be true or false, not 1"),
+        ({"output_bias": 1}, "the option 'output_bias' of the expert 'feed_forward' is true or false, not 1"),
         ({"n_features": 0}, "at least one feature: take constant experts"),
     ],
 )

@@ -19,7 +19,7 @@ from gatewise.gates import build_gate
 )
 @pytest.mark.parametrize("value", ["no", 0, 1, None])
 def test_a_gate_takes_no_text_for_a_boolean(name, option, value):
-    with pytest.raises(InputError, match=f"{option} must be true or false, not {value!r}"):
+    with pytest.raises(InputError, match=f"the option '{option}' of the gate '{name}' is true or false, not {value!r}"):
         build_gate(name, 2, 2, **{option: value})
 
 

@@ -5,11 +5,11 @@ import math
 import pytest
 from pydantic import ValidationError
 
-from gatewise.estimators.parts import part_options
 from gatewise.exceptions import InputError
 from gatewise.experts import EXPERTS
 from gatewise.families import FAMILIES
 from gatewise.gates import GATES
+from gatewise.parts.options import part_options
 from gatewise.theory.polynomials import r_bar
 from gatewise.theory.rate_table import RateTable, Theorem, rate_table
 from gatewise.theory.rates import proved_rates

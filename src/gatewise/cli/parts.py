@@ -51,7 +51,7 @@ def _print(registry: "Registry[Any]", as_json: bool) -> None:
 
 def _described(registry: "Registry[Any]") -> Iterator[dict[str, Any]]:
     """Name, formula, options and source of each entry, as JSON has them."""
-    from gatewise.estimators.parts import REQUIRED, part_options
+    from gatewise.parts.options import REQUIRED, part_options
 
     for name in registry:
         cls = registry[name]

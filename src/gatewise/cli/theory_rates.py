@@ -93,8 +93,8 @@ def rates(
 
 
 def _require_options(gate: str, options: dict[str, Any]) -> None:
-    from gatewise.estimators.parts import part_options
     from gatewise.gates import GATES
+    from gatewise.parts.options import part_options
 
     known = part_options(GATES[gate])
     if known is not None and (unknown := sorted(set(options) - set(known))):

@@ -17,17 +17,17 @@ from gatewise.estimators.inputs import (
     target_columns,
     target_vector,
 )
-from gatewise.estimators.parts import named_family
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
-from gatewise.families import Categorical, Family, MultivariateGaussian
+from gatewise.families import Categorical, Family, MultivariateGaussian, build_family
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
 from gatewise.gates import Gate
 from gatewise.io import check_level
 from gatewise.messages import shown
+from gatewise.parts.options import given_or_named
 
 __all__ = ["GatedRegressor"]
 
@@ -348,7 +348,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         unsized = isinstance(self.family, str) and self.family == MultivariateGaussian.name
         if unsized and "n_targets" not in (options or {}):
             options = {**(options or {}), "n_targets": target_columns(y)[0].shape[1]}
-        return named_family(self.family, options)
+        return given_or_named("family", self.family, Family, options, build_family)
 
     def _target(self, y: Any, family: Family) -> Target:
         if not family.event_size:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
 from gatewise.parts.component import Component, of_possible_size, true_or_false
+from gatewise.parts.options import SIZES, with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 
@@ -107,13 +108,17 @@ EXPERTS: Registry[type[Experts]] = Registry("expert")
 
 
 def build_experts(name: str, n_features: int, n_experts: int, **options: Any) -> Experts:
-    """A bank of experts by its registered name, with options that are plain data.
+    """A bank of experts by its registered name, with sizes and options that are plain data.
 
     Raises:
         InputError: the name or an option is unknown.
     """
     cls = EXPERTS[name]
-    return of_possible_size(lambda: cls.of(n_features, n_experts, **options))
+    sizes = {name: value for name, value in options.items() if name in SIZES}
+    own = {name: value for name, value in options.items() if name not in SIZES}
+    return with_options(
+        "expert", cls, own, lambda given: of_possible_size(lambda: cls.of(n_features, n_experts, **sizes, **given))
+    )
 
 
 def expert_quantities(n_experts: int, outputs: Sequence[str], terms: Sequence[str]) -> list[Quantity]:

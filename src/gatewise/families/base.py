@@ -8,6 +8,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
+from gatewise.parts.options import with_options
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
 
@@ -223,4 +224,5 @@ def build_family(name: str, **options: Any) -> Family:
     Raises:
         InputError: the name or an option is unknown.
     """
-    return FAMILIES[name].of(**options)
+    cls = FAMILIES[name]
+    return with_options("family", cls, options, lambda given: cls.of(**given))

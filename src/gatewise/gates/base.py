@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Component, of_possible_size
+from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
@@ -164,4 +165,6 @@ def build_gate(name: str, n_features: int, n_experts: int, **options: Any) -> Ga
         SoftmaxGate(n_features=2, n_experts=3)
     """
     cls = GATES[name]
-    return of_possible_size(lambda: cls.of(n_features, n_experts, **options))
+    return with_options(
+        "gate", cls, options, lambda given: of_possible_size(lambda: cls.of(n_features, n_experts, **given))
+    )
