@@ -53,19 +53,6 @@ def test_no_command_shows_the_help(run):
     assert "Usage: gatewise" in outcome.out + outcome.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["fit", "--help"], ["fit", "--nonsense"], ["--version"]])
-def test_help_and_usage_errors_do_not_wait_for_heavy_imports(arguments):
-    script = (
-        "import sys\n"
-        "from gatewise.cli import main\n"
-        f"main({arguments!r})\n"
-        "heavy = {'torch', 'numba', 'plotly', 'pandas', 'pyarrow', 'sklearn', 'scipy', 'numpy'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
 def test_the_module_can_be_run_as_a_script():
     script = "import sys; from gatewise.cli import main; sys.exit(main())"
     done = subprocess.run(

@@ -1,8 +1,6 @@
 """`gatewise theory`: proved rates and r̄ on the command line."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 
@@ -154,34 +152,3 @@ def test_advice_as_json(run):
 )
 def test_advice_that_there_is_not(refused, arguments, message):
     assert message in refused("theory", "advise", *arguments)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["rates", "--gate", "softmax", "--family", "gaussian", "--true-k", "2", "--fit-k", "3", "--error", "0.1"],
-        ["advise"],
-    ],
-)
-def test_a_look_up_does_not_wait_for_torch(arguments):
-    script = (
-        "import sys\n"
-        "from gatewise.cli import main\n"
-        f"code = main(['theory', *{arguments!r}])\n"
-        "heavy = {'torch', 'numba', 'pandas', 'sklearn', 'sympy', 'scipy'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else code)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_help_does_not_wait_for_compiled_code():
-    script = (
-        "import sys\n"
-        "from gatewise.cli import main\n"
-        "main(['theory', 'rates', '--help'])\n"
-        "heavy = {'torch', 'numba', 'pandas', 'sklearn', 'numpy', 'sympy'} & set(sys.modules)\n"
-        "sys.exit(f'imported {heavy}' if heavy else 0)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr

@@ -182,7 +182,13 @@ def test_solvers_stop_at_bounds_on_either_side(solver):
 # --- few rows
 
 
-@pytest.mark.parametrize("family", FLOORED.values(), ids=FLOORED.keys())
+@pytest.mark.parametrize(
+    "family",
+    [
+        pytest.param(family, id=name, marks=pytest.mark.slow if name == "multivariate_gaussian" else ())
+        for name, family in FLOORED.items()
+    ],
+)
 def test_an_expert_on_a_few_rows_is_stopped_and_does_not_win(family):
     """Six rows agree exactly: the start that gives them to one expert ends on the floor, higher, and is passed over."""
     x, y, shares = group(family, 60, 6, 0.0, apart=1.2)
@@ -235,7 +241,10 @@ def test_rows_that_agree_exactly_are_told_beside_an_estimate_that_is_off_the_flo
     assert result.status is not FitStatus.TIED_ROWS
 
 
-@pytest.mark.parametrize(("family", "spread", "floor"), [(Gaussian(), 3e-5, 1e-5), (Laplace(), 1e-4, 1e-5)])
+@pytest.mark.parametrize(
+    ("family", "spread", "floor"),
+    [(Gaussian(), 3e-5, 1e-5), pytest.param(Laplace(), 1e-4, 1e-5, marks=pytest.mark.slow)],
+)
 def test_rows_that_agree_too_closely_for_the_tolerance_are_named_and_the_remedy_works(family, spread, floor):
     x, y, shares = group(family, 60, 20, spread)
     options = FitOptions(n_starts=1, init=shares)

@@ -102,7 +102,7 @@ def test_poisson_fit_from_near_each_reference_optimum_equals_it(case, number):
 
 
 @pytest.mark.parametrize("case", POISSON)
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(1, 5))])
 def test_default_starts_of_poisson_mixtures_are_never_below_the_best_known_fit(case, seed):
     model, x, gate_x, y, _ = poisson_table(case)
     result = fit(model, x, y, gate_x=gate_x, options=FitOptions(seed=seed))

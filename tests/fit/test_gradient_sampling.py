@@ -178,7 +178,7 @@ def test_two_laplace_experts_end_at_one_kink_from_every_start():
 
 def test_the_same_seed_gives_the_same_bits():
     x, y = laplace_table(1)
-    one, other = (fit(laplace_mixture(2), x, y, options=FitOptions(n_starts=2, seed=3)) for _ in range(2))
+    one, other = (fit(laplace_mixture(2), x, y, options=FitOptions(n_starts=1, seed=3)) for _ in range(2))
     np.testing.assert_array_equal(one.theta, other.theta)
 
 

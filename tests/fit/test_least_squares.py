@@ -81,7 +81,7 @@ def test_unnormalised_sigmoid_weights(table):
     model = MixtureOfExperts.build(
         "sigmoid", "feed_forward", "gaussian", 1, 2, gate_options={"normalised": False}, expert_options=bank
     )
-    result = fit(model, x, y, options=FitOptions(n_starts=2, objective="least_squares", max_iter=100))
+    result = fit(model, x, y, options=FitOptions(n_starts=1, objective="least_squares", max_iter=30))
     weights = result.model.log_weights(torch.from_numpy(x)).exp()
     assert bool((weights.sum(-1) != 1.0).any())
     mean = result.model.mean(torch.from_numpy(x)).numpy()

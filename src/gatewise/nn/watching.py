@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from functools import cache
 from typing import Any
 
 import torch
@@ -49,15 +50,15 @@ class Hook:
     def __init__(self, act: Callable[..., Any] | None = None, probes: bool = False) -> None:
         self._act = act
         self._probes = probes
+        self._outside = None if act is None else _outside()
         self.handle: RemovableHandle | None = None
 
     def __call__(self, *call: Any) -> Any:
         """Act, unless this is a recomputation or not to be counted."""
-        return self._run(*call)
+        return None if self._outside is None else self._outside(self, *call)
 
-    # Compiled code cannot follow what is counted.
-    @torch.compiler.disable
-    def _run(self, *call: Any) -> Any:
+    def run(self, *call: Any) -> Any:
+        """What a call does, where compiled code does not follow it."""
         if self._act is None or is_recomputation() or (_UNWATCHED.get() and not self._probes):
             return None
         return self._act(*call)
@@ -75,6 +76,15 @@ class Hook:
 
     def __reduce__(self) -> tuple[type["Hook"], tuple[()]]:
         return Hook, ()
+
+
+@cache
+def _outside() -> Callable[..., Any]:
+    """`Hook.run` outside of compiled code, which cannot follow what is counted.
+
+    Made for the first hook: torch loads its compiler to make it, which takes as long as loading torch.
+    """
+    return torch.compiler.disable(Hook.run)
 
 
 def watch(reader: RouterReader, keep: Callable[[Call], None], *, probes: bool = False) -> Hook:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,8 +15,10 @@ from gatewise.files import write_file
 from gatewise.report.layout import Cell, Grid, Panel, Section
 from gatewise.report.palette import MUTED, blank_figure, expert_colour, name_axes
 from gatewise.report.rendering import rendered
-from gatewise.theory.identifiability import Identifiability, Identity
-from gatewise.theory.identifiability.identities import grouped
+
+# Every page is made with this module, and sympy is needed for one of them.
+if TYPE_CHECKING:
+    from gatewise.theory.identifiability import Identifiability, Identity
 
 __all__ = ["TheoryPage", "identity_page", "render_theory", "write_theory"]
 
@@ -78,7 +81,7 @@ def write_theory(path: str | os.PathLike[str], page: TheoryPage, *, overwrite: b
     write_file(path, render_theory(page).encode("utf-8"), overwrite=overwrite)
 
 
-def identity_page(found: Identifiability) -> TheoryPage:
+def identity_page(found: "Identifiability") -> TheoryPage:
     """The page on what `gatewise.theory.identify` found.
 
     Example:
@@ -116,7 +119,9 @@ def identity_page(found: Identifiability) -> TheoryPage:
     )
 
 
-def _rows(identities: Sequence[Identity]) -> list[list[Cell]]:
+def _rows(identities: "Sequence[Identity]") -> list[list[Cell]]:
+    from gatewise.theory.identifiability.identities import grouped
+
     return [
         [
             Cell(identity.text),
@@ -129,7 +134,7 @@ def _rows(identities: Sequence[Identity]) -> list[list[Cell]]:
     ]
 
 
-def _identities(found: Identifiability) -> Section:
+def _identities(found: "Identifiability") -> Section:
     columns = [("Identity", False), ("Kind", False), ("Confirmed", False), ("Residual", True), ("Source", False)]
     caption = (
         "At all parameters. The residual is |Σ terms| / Σ |terms| at samples that were not used to find it."
@@ -148,7 +153,7 @@ def _identities(found: Identifiability) -> Section:
     return Section("identities", "Identities", "Identities", [], " ".join(notes), grids=grids)
 
 
-def _rank(found: Identifiability) -> Section:
+def _rank(found: "Identifiability") -> Section:
     values = np.array(found.rank.singular_values)
     floor = 10.0 ** (-found.digits - 20)
     figure = blank_figure(height=300)
@@ -163,7 +168,7 @@ def _rank(found: Identifiability) -> Section:
     return Section("rank", "Rank", "Rank", [panel], _capital(found.rank.sentence) + ".")
 
 
-def _conditions(found: Identifiability) -> Section:
+def _conditions(found: "Identifiability") -> Section:
     columns = [("Condition", False), ("Found", False), ("Remark", False), ("Source", False)]
     rows = [
         [
@@ -178,7 +183,7 @@ def _conditions(found: Identifiability) -> Section:
     return Section("conditions", "Conditions", "Conditions", [], grids=[Grid(caption, columns, rows)])
 
 
-def _weights(found: Identifiability) -> Section:
+def _weights(found: "Identifiability") -> Section:
     weights = found.weights
     if weights is None:
         raise ValueError("there are no weights of a single formula")

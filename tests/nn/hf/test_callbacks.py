@@ -81,7 +81,7 @@ def bits(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
-@pytest.mark.parametrize("model_type", ["deepseek_v3", "mixtral", "minimax_m2"])
+@pytest.mark.parametrize("model_type", ["deepseek_v3", "mixtral", pytest.param("minimax_m2", marks=pytest.mark.slow)])
 def test_training_that_is_resumed_has_the_bits_of_training_that_was_not(tmp_path, model_type):
     def callbacks():
         return [domain_free({}), BalanceCallback("auto", 0.02, schedule="cosine", warmup=0.2)]
@@ -236,7 +236,10 @@ def test_options_that_cannot_be(call, sentence):
         call()
 
 
-@pytest.mark.parametrize("model_type", ["deepseek_v3", "laguna", "afmoe", "ernie4_5_moe"])
+@pytest.mark.parametrize(
+    "model_type",
+    ["deepseek_v3", "afmoe", *(pytest.param(name, marks=pytest.mark.slow) for name in ("laguna", "ernie4_5_moe"))],
+)
 def test_biases_move_wherever_a_model_keeps_them_in_bfloat16_too(model_type):
     """A buffer, a parameter, an argument that the layer keeps, a submodule."""
     model = tiny(model_type).bfloat16()
