@@ -62,7 +62,7 @@ def test_trials_are_a_number_or_a_column(run, refused, tmp_path, monkeypatch):
     assert "--trials 8" in Path("fitted", "report.html").read_text()
     assert "may be the number or the column of that name" in refused("fit", "d.csv", *fit, "--trials", "8")
     assert "has no column 'shot'; its columns" in refused("fit", "d.csv", *fit, "--trials", "shot")
-    assert "trials of the binomial family is 0: give a whole number from 1 on" in refused(
+    assert "trials of the binomial family is 0: give a whole number from 1 to 9,007" in refused(
         "fit", "e.csv", *fit, "--trials", "0"
     )
     assert "--trials belongs to --family binomial, not to 'poisson'" in refused(

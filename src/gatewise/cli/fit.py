@@ -310,7 +310,7 @@ def _with_trials(
             f"--trials {trials} may be the number or the column of that name: give --family-option trials={trials} for "
             f"the number, or --target {trials} after the successes for the column"
         )
-    return target, {**(options or {}), "trials": int(trials)}
+    return target, {**(options or {}), **(parse_options("--trials", [f"trials={trials}"]) or {})}
 
 
 def _refuse_for_classes(own: dict[str, Any]) -> None:
