@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gatewise.exceptions import InputError
+from gatewise.io.coding import prepare_training
 from gatewise.io.tables import MISSING_WORDS, parse_csv, parse_parquet, read_table
 
 
@@ -177,9 +178,27 @@ def test_columns_that_are_refused(text, name, pattern):
 def test_a_column_without_a_name_is_refused_only_where_it_is_used():
     table = parse_csv(b",y,x,\n0,1,2,\n1,3,4,\n", "d.csv")
     assert (table.names, table.unnamed) == (["y", "x"], (1, 4))
-    with pytest.raises(InputError, match=r"d\.csv: column 1 has no name; .* row\.names=FALSE\), or say which columns"):
-        table.refuse_unnamed()
-    parse_csv(b"y,x\n1,2\n", "d.csv").refuse_unnamed()
+    with pytest.raises(InputError, match=r"d\.csv: column 4 has no name; .* row\.names=FALSE\), or say which columns"):
+        table.leave_out_unnamed()
+    assert parse_csv(b"y,x\n1,2\n", "d.csv").leave_out_unnamed() == []
+
+
+@pytest.mark.parametrize("labels", [("0", "1", "2"), ("17", "3", "5"), ('"Mazda RX4"', '"Fiat 128"', '"Volvo 142E"')])
+def test_the_names_of_rows_that_r_and_pandas_write_are_left_out(labels):
+    text = '"",y,x\n' + "".join(f"{label},{row},{row**2}\n" for row, label in enumerate(labels))
+    data = prepare_training(parse_csv(text.encode(), "d.csv"), "y")
+    assert list(data.design.columns) == ["x"]
+    assert data.notes[0] == "left out the first column, which has no name and names the rows"
+    assert "left out" not in prepare_training(parse_csv(text.encode(), "d.csv"), "y", features=["x"]).notes[0:1]
+
+
+@pytest.mark.parametrize(
+    "values", [("0.5", "1.5", "2.5"), ("1", "1", "2"), ("1", "", "2"), ("a", "1", "b"), ("nan", "1", "2")]
+)
+def test_what_may_be_data_without_a_name_is_refused(values):
+    text = ",y,x\n" + "".join(f"{value},{row},{row**2}\n" for row, value in enumerate(values))
+    with pytest.raises(InputError, match=r"d\.csv: column 1 has no name"):
+        prepare_training(parse_csv(text.encode(), "d.csv"), "y")
 
 
 @pytest.mark.parametrize("words", [("True", "False"), ("TRUE", "FALSE"), ("true", "false")])

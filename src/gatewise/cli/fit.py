@@ -18,11 +18,12 @@ from gatewise.messages import shown
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
     from gatewise.inference import Summary
-    from gatewise.io import TrainingData
+    from gatewise.io import Table, TrainingData
 
 __all__ = ["fit"]
 
 _CATEGORICAL = "categorical"
+_BINOMIAL = "binomial"
 _SCALE_FLOOR = 1e-3
 
 
@@ -64,7 +65,7 @@ def fit(
         typer.Option(
             metavar="COLUMN",
             help="The column to explain: numbers, or names of classes for the categorical family. Repeat it for "
-            "targets with several columns: those of a multivariate_gaussian, or successes and trials of a binomial.",
+            "targets with several columns: those of a multivariate_gaussian.",
         ),
     ],
     features: Annotated[
@@ -102,6 +103,13 @@ def fit(
     ] = "gaussian",
     family_option: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An option of the family, as --gate-option.")
+    ] = None,
+    trials: Annotated[
+        str | None,
+        typer.Option(
+            metavar="N|COLUMN",
+            help="The trials of each row of the binomial family: their number, or the column that has it.",
+        ),
     ] = None,
     objective: Annotated[
         ObjectiveChoice, typer.Option(help="Maximum likelihood, or least squares on the mixture's mean.")
@@ -216,8 +224,11 @@ def fit(
             gate_names = []
         from gatewise.io import prepare_training
 
+        table = open_table(data, encoding)
+        if trials is not None or family == _BINOMIAL:
+            target, own["family_options"] = _with_trials(as_text(trials or ""), table, target, own)
         training = prepare_training(
-            open_table(data, encoding),
+            table,
             target,
             features=chosen,
             gate_features=gate_names,
@@ -273,6 +284,33 @@ def fit(
     print(text)
     if written:
         print("\n".join(["", "written:", *written]))
+
+
+def _with_trials(
+    trials: str, table: "Table", target: list[str], own: dict[str, Any]
+) -> tuple[list[str], dict[str, Any] | None]:
+    """The columns of the target and the options of the family, with the trials; "" where they were not given."""
+    options = own["family_options"]
+    if own["family"] != _BINOMIAL:
+        raise InputError(f"--trials belongs to --family {_BINOMIAL}, not to {shown(own['family'])}")
+    known = [*(["--family-option"] if "trials" in (options or {}) else []), *(["--target"] if target[1:] else [])]
+    if trials and known:
+        raise InputError(f"--trials gives the trials, and so does {known[0]}: give them once")
+    if not trials:
+        if not known:
+            raise InputError(
+                f"the {_BINOMIAL} family needs the trials beside the successes {shown(target[0])}: give --trials "
+                "COLUMN, or --trials 10, for example, if it is 10 in all rows"
+            )
+        return target, options
+    if not (trials.isascii() and trials.isdigit()):
+        return [*target, trials], options
+    if trials in table.names:
+        raise InputError(
+            f"--trials {trials} may be the number or the column of that name: give --family-option trials={trials} for "
+            f"the number, or --target {trials} after the successes for the column"
+        )
+    return target, {**(options or {}), **(parse_options("--trials", [f"trials={trials}"]) or {})}
 
 
 def _refuse_for_classes(own: dict[str, Any]) -> None:

@@ -32,6 +32,10 @@ __all__ = [
 ColumnChoice = Sequence[str | int] | np.ndarray | None
 
 _WORDS = "code it as numbers, or fit names of classes with GatedClassifier"
+_CODED = (
+    'code its texts as numbers, for example with scikit-learn\'s OneHotEncoder(drop="first", sparse_output=False), or '
+    "leave it out"
+)
 _NO_TARGET = "this estimator requires y to be passed, but the target y is None"
 
 
@@ -258,7 +262,9 @@ def _table_matrix(table: nw.DataFrame[Any]) -> np.ndarray:
     textual = [series.name for series in table.iter_columns() if not _is_numeric(series)]
     if textual:
         listed = ", ".join(repr(name) for name in textual)
-        _numbers(table[textual[0]], f"column {listed}")
+        first = table[textual[0]]
+        is_text = any(isinstance(value, str) for value in first.to_list())
+        _numbers(first, f"column {listed}", _CODED if is_text else NOT_NUMERIC)
     columns = [_numbers(series, f"column {series.name!r}") for series in table.iter_columns()]
     return np.column_stack(columns) if columns else np.empty(table.shape)
 
@@ -273,13 +279,11 @@ def _without_text(X: Any) -> Any:
     except ValueError:
         return X
     if isinstance(array, np.ma.MaskedArray) or array.dtype.kind in "USMm":
-        return real_numbers("X", array)
+        return real_numbers("X", array, _CODED if array.dtype.kind in "US" else NOT_NUMERIC)
     if array.dtype.kind == "O" and array.ndim:
         for place, value in np.ndenumerate(array):
             if isinstance(value, str | bytes):
-                raise InputError(
-                    f"X is not numeric: row {place[0]} has {shown(value)}; code it as numbers or leave it out"
-                )
+                raise InputError(f"X is not numeric: row {place[0]} has {shown(value)}; {_CODED}")
     return X
 
 

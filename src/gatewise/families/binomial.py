@@ -16,6 +16,9 @@ from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import as_column, is_count, refuse, whole_number
 
+# Above it float64 does not hold every count.
+_MOST_TRIALS = 2**53
+
 
 @FAMILIES.register
 class Binomial(Family):
@@ -30,7 +33,7 @@ class Binomial(Family):
         trials: n, at least 1, or None if the targets tell.
 
     Raises:
-        InputError: the number of trials is less than 1.
+        InputError: the number of trials is less than 1, or above 2⁵³.
 
     Example:
         >>> import torch
@@ -46,7 +49,7 @@ class Binomial(Family):
     is_discrete = True
 
     def __init__(self, trials: int | None = None) -> None:
-        self.trials = None if trials is None else whole_number("trials", trials, 1, self.name)
+        self.trials = None if trials is None else whole_number("trials", trials, 1, _MOST_TRIALS, self.name)
 
     def options(self) -> dict[str, Any]:
         """The number of trials."""

@@ -13,6 +13,8 @@ from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
 
+_MOST_CLASSES = 10_000
+
 
 @FAMILIES.register
 class Categorical(Family):
@@ -26,7 +28,7 @@ class Categorical(Family):
         n_classes: C, at least 2.
 
     Raises:
-        InputError: C is less than 2.
+        InputError: C is less than 2 or above 10,000.
 
     Example:
         >>> import torch
@@ -43,7 +45,7 @@ class Categorical(Family):
     is_discrete = True
 
     def __init__(self, n_classes: int) -> None:
-        self.n_classes = whole_number("n_classes", n_classes, 2, self.name)
+        self.n_classes = whole_number("n_classes", n_classes, 2, _MOST_CLASSES, self.name)
 
     def options(self) -> dict[str, Any]:
         """The number of classes."""

@@ -14,6 +14,8 @@ from gatewise.families.targets import check_finite, whole_number
 from gatewise.messages import shown
 from gatewise.parts.spread import Spread
 
+_MOST_TARGETS = 10_000
+
 
 @FAMILIES.register
 class MultivariateGaussian(Family):
@@ -28,7 +30,7 @@ class MultivariateGaussian(Family):
         covariance: "full" or "diagonal".
 
     Raises:
-        InputError: e is less than 2, where the family is `Gaussian`, or the covariance is neither.
+        InputError: e is above 10,000, or less than 2, where the family is `Gaussian`, or the covariance is neither.
 
     Example:
         >>> import torch
@@ -52,7 +54,7 @@ class MultivariateGaussian(Family):
     def __init__(self, n_targets: int, covariance: str = "full") -> None:
         if n_targets == 1:
             raise InputError("n_targets of the multivariate_gaussian family is 1: use the gaussian family")
-        self.n_targets = whole_number("n_targets", n_targets, 2, self.name)
+        self.n_targets = whole_number("n_targets", n_targets, 2, _MOST_TARGETS, self.name)
         if covariance not in ("full", "diagonal"):
             raise InputError(
                 f'covariance of the {self.name} family is {shown(covariance)}: choose "full" or "diagonal"'

@@ -70,14 +70,16 @@ def as_column(y: Tensor, location: Tensor) -> Tensor:
     return y.to(torch.promote_types(y.dtype, location.dtype)).unsqueeze(-1)
 
 
-def whole_number(name: str, value: Any, smallest: int, family: str) -> int:
+def whole_number(name: str, value: Any, smallest: int, largest: int, family: str) -> int:
     """An option that must be a whole number.
 
     Raises:
-        InputError: it is none, or too small.
+        InputError: it is none, too small or too large.
     """
-    if isinstance(value, bool) or not isinstance(value, int) or value < smallest:
-        raise InputError(f"{name} of the {family} family is {shown(value)}: give a whole number from {smallest} on")
+    if isinstance(value, bool) or not isinstance(value, int) or not smallest <= value <= largest:
+        raise InputError(
+            f"{name} of the {family} family is {shown(value)}: give a whole number from {smallest} to {largest:,}"
+        )
     return value
 
 

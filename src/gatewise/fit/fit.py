@@ -22,6 +22,7 @@ from gatewise.fit.search import Found, search
 from gatewise.fit.start import EndPoint
 from gatewise.fit.starts import checked_init
 from gatewise.fit.status import Finding, FitStatus
+from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.threads import single_threaded
@@ -79,6 +80,8 @@ def fit(
         array([-1.,  1.])
     """
     began = time.monotonic()
+    if not isinstance(model, MixtureOfExperts):
+        raise InputError(f"model must be a MixtureOfExperts, not {shown(model)}")
     options = options or FitOptions()
     deadline = None if options.time_limit is None else began + options.time_limit
     with single_threaded(), differentiable(), deferred_interrupt() as interrupted:

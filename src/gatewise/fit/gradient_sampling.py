@@ -233,7 +233,9 @@ class _Search:
         """Value and gradient at a point."""
         self.check()
         value, gradient = self.objective.value_and_gradient(theta)
-        return _Probe(theta, value if np.isfinite(gradient).all() else -np.inf, self._scaled(gradient))
+        if not np.isfinite(gradient).all():
+            return _Probe(theta, -np.inf, np.zeros_like(gradient))
+        return _Probe(theta, value, self._scaled(gradient))
 
     def quasi_newton(self, here: _Probe) -> _Probe:
         """Where L-BFGS-B stalls, which it does at kinks only, or the point itself if that is no higher."""

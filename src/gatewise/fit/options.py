@@ -1,13 +1,16 @@
 """What a fit can be told, checked once."""
 
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Real
 
 import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit.constraints import Constraints
+from gatewise.fit.rows import LARGEST
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 
@@ -98,15 +101,16 @@ class FitOptions:
             raise InputError(f"time_limit must be a positive number of seconds or None, not {shown(self.time_limit)}")
         if not (_is_number(self.scale_floor) and 0.0 < self.scale_floor < 1.0):
             raise InputError(f"scale_floor must lie strictly between 0 and 1, not {shown(self.scale_floor)}")
-        if not (_is_number(self.gate_ridge) and self.gate_ridge >= 0.0):
-            raise InputError(f"gate_ridge must be a non-negative number, not {shown(self.gate_ridge)}")
-        if not (_is_number(self.expert_ridge) and self.expert_ridge >= 0.0):
-            raise InputError(f"expert_ridge must be a non-negative number, not {shown(self.expert_ridge)}")
+        for name, ridge in (("gate_ridge", self.gate_ridge), ("expert_ridge", self.expert_ridge)):
+            if not (_is_number(ridge) and ridge >= 0.0):
+                raise InputError(f"{name} must be a non-negative number, not {shown(ridge)}")
+            _below_overflow(name, ridge)
         if self.variance_prior is not None:
             prior = self.variance_prior
             pair = isinstance(prior, Sequence | np.ndarray) and len(prior) == 2
             if not (pair and all(_is_number(value) and value > 0.0 for value in prior)):
                 raise InputError(f"variance_prior must be two positive numbers (a, b), not {shown(prior)}")
+            _below_overflow("variance_prior", max(prior))
         if self.constraints is not None and not isinstance(self.constraints, Constraints):
             raise InputError(
                 f"constraints must be gatewise.fit.constraints.Constraints or None, not {shown(self.constraints)}"
@@ -120,14 +124,21 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+    return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+
+
+def _below_overflow(name: str, value: float) -> None:
+    if value >= LARGEST:
+        raise InputError(
+            f"{name} has the value {shown(value)}: take one below {LARGEST:g}, whose products do not overflow"
+        )
 
 
 def _is_device(name: str) -> bool:
     # Torch knows names of devices that this machine does not have: only an allocation tells.
     try:
         torch.empty(0, device=name).cpu()
-    except (RuntimeError, AssertionError, TypeError):
+    except (RuntimeError, AssertionError, TypeError, ValueError):
         return False
     return isinstance(name, str)
 

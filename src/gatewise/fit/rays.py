@@ -38,7 +38,7 @@ class Climbed(Protocol):
 def separating_ray(
     problem: Climbed, theta: np.ndarray, information: np.ndarray, entries: np.ndarray
 ) -> np.ndarray | None:
-    """A direction (size,) in some entries of θ that separates, or None.
+    """A direction (size,) in some entries of θ that separates, or None; also where the curvature is no number.
 
     Args:
         problem: what was maximised.
@@ -48,6 +48,8 @@ def separating_ray(
     """
     flat = problem.explained(theta)[:, entries]
     block = information[np.ix_(entries, entries)] + flat.T @ flat
+    if not np.isfinite(block).all():
+        return None
     values, vectors = np.linalg.eigh(block)
     here = problem.value_and_gradient(theta)[0]
     slack = 1e-9 * max(1.0, abs(here))

@@ -18,6 +18,7 @@ from gatewise.ops.linalg import dependent_columns, weighted_least_squares
 
 __all__ = [
     "EPSILON",
+    "LARGEST",
     "NOT_NUMERIC",
     "FitRows",
     "check_columns",
@@ -33,7 +34,9 @@ __all__ = [
 NOT_NUMERIC = "code it as numbers or leave it out"
 """What to do about a value that is no number."""
 
-_LARGEST = 1e100
+LARGEST = 1e100
+"""Numbers of this size or larger are refused: their squares and products would overflow."""
+
 # What varies by less loses its digits, or all of it, when it is squared.
 _SMALLEST = 1e-100
 # Standardised coefficients below this are rounding.
@@ -150,9 +153,10 @@ def check_row_count(n_experts: int, n_rows: int) -> None:
     """
     smallest = max(n_experts, 2)
     if n_rows < smallest:
+        need = "expert needs" if n_experts == 1 else "experts need"
         raise InputError(
-            f"{n_experts} {'expert needs' if n_experts == 1 else 'experts need'} at least {smallest} rows with a "
-            f"positive weight; there are {n_rows}: n_samples = {n_rows}"
+            f"{shown(n_experts)} {need} at least {shown(smallest)} rows with a positive weight; there are {n_rows}: "
+            f"n_samples = {n_rows}"
         )
 
 
@@ -190,8 +194,16 @@ def real_numbers(what: str, values: Any, advice: str = NOT_NUMERIC) -> np.ndarra
         if value is not None and not isinstance(value, Real):
             row = f"row {place[0]} has {shown(value)}" if place else f"it is {shown(value)}"
             raise InputError(f"{what} is not numeric: {row}; {advice}")
-    found = [np.nan if value is None else float(value) for value in plain.ravel()]
+    found = [np.nan if value is None else _as_float(value) for value in plain.ravel()]
     return np.array(found, dtype=float).reshape(plain.shape)
+
+
+def _as_float(value: Real) -> float:
+    """The number, infinite where it is too large for one: it is refused like other infinities."""
+    try:
+        return float(value)
+    except OverflowError:
+        return np.inf if value > 0 else -np.inf
 
 
 def unmasked(array: Any) -> Any:
@@ -224,7 +236,7 @@ def check_finite(columns: np.ndarray, names: Sequence[str]) -> None:
     Raises:
         InputError: there is such a value.
     """
-    bad = ~(np.abs(columns) < _LARGEST)
+    bad = ~(np.abs(columns) < LARGEST)
     if bad.any():
         row, column = np.argwhere(bad)[0]
         raise InputError(
@@ -244,7 +256,7 @@ def checked_weight(sample_weight: np.ndarray | None, n: int) -> np.ndarray:
     weight = real_numbers("sample_weight", sample_weight)
     if weight.shape != (n,):
         raise InputError(f"sample_weight has shape {weight.shape}; it must be one number for each of the {n} rows")
-    bad = ~((weight >= 0.0) & (weight < _LARGEST))
+    bad = ~((weight >= 0.0) & (weight < LARGEST))
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(f"sample_weight is {weight[row]} in row {row}: weights must be finite and not negative")
@@ -337,7 +349,7 @@ def check_offset(offset: np.ndarray) -> None:
         InputError: one is NaN or infinite, or the logarithm of an exposure beyond 1e-100 or 1e100.
     """
     check_finite(offset[:, None], ["offset"])
-    bad = np.abs(offset) > math.log(_LARGEST)
+    bad = np.abs(offset) > math.log(LARGEST)
     if bad.any():
         row = int(np.flatnonzero(bad)[0])
         raise InputError(

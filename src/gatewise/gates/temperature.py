@@ -2,6 +2,7 @@
 
 import math
 from abc import ABC
+from numbers import Real
 from typing import Any
 
 import torch
@@ -9,20 +10,25 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import Gate
+from gatewise.messages import shown
 from gatewise.parts.component import true_or_false
 from gatewise.parts.parameters import Parameters
 
 __all__ = ["TemperedGate", "positive_temperature"]
+
+_COLDEST, _HOTTEST = 1e-8, 1e8
 
 
 def positive_temperature(value: float) -> float:
     """The value, if it can be a temperature.
 
     Raises:
-        InputError: it is not a positive, finite number.
+        InputError: it is not positive and finite, or beyond 1e-8 and 1e8, where logits are all alike or overflow.
     """
-    if not (value > 0.0 and math.isfinite(value)):
-        raise InputError(f"a temperature must be positive and finite, not {value}")
+    if isinstance(value, bool) or not isinstance(value, Real) or not _COLDEST <= value <= _HOTTEST:
+        raise InputError(
+            f"a temperature must be positive and finite, from {_COLDEST:g} to {_HOTTEST:g}, not {shown(value)}"
+        )
     return float(value)
 
 

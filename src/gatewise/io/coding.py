@@ -198,11 +198,11 @@ def _choose_features(
     table: Table, features: Sequence[str] | None, taken: dict[str, str]
 ) -> tuple[list[str], list[str]]:
     if features is None:
-        table.refuse_unnamed()
+        left_out = table.leave_out_unnamed()
         chosen = [name for name in table.names if name not in taken]
         roles = list(dict.fromkeys(taken.values()))
         others = " and ".join([*([", ".join(roles[:-1])] if roles[:-1] else []), roles[-1]])
-        return chosen, [f"features: {', '.join(map(repr, chosen))} (all columns but {others})"]
+        return chosen, [*left_out, f"features: {', '.join(map(repr, chosen))} (all columns but {others})"]
     _refuse_repeats(features, "features")
     _refuse_roles(features, "feature", taken)
     return list(features), []

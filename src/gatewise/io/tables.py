@@ -71,6 +71,7 @@ class Table:
         unit: `"line"` or `"row"`.
         notes: what was left out on reading, one sentence each.
         unnamed: the places (from 1) of columns without a name, which cannot be used.
+        names_rows: whether the first of these is the first column and names the rows, as R and pandas write it (CSV).
     """
 
     source: str
@@ -79,6 +80,7 @@ class Table:
     unit: str
     notes: tuple[str, ...] = ()
     unnamed: tuple[int, ...] = ()
+    names_rows: bool = False
 
     @property
     def names(self) -> list[str]:
@@ -111,17 +113,22 @@ class Table:
             advice = _OTHER_SEPARATOR
         raise InputError(f"{self.source} has no column {shown(name)}; its columns are {listed(self.names)}: {advice}")
 
-    def refuse_unnamed(self) -> None:
-        """Refuse a column without a name where all columns are to be used.
+    def leave_out_unnamed(self) -> list[str]:
+        """The names of the rows are left out where all columns are to be used; other unnamed columns are refused.
+
+        Returns:
+            One sentence, or none.
 
         Raises:
-            InputError: there is one.
+            InputError: there is such a column.
         """
-        if self.unnamed:
+        others = self.unnamed[1:] if self.names_rows else self.unnamed
+        if others:
             raise InputError(
-                f"{self.source}: column {self.unnamed[0]} has no name; name it, leave it out (a row index written by "
+                f"{self.source}: column {others[0]} has no name; name it, leave it out (a row index written by "
                 "pandas or R is left out with index=False or row.names=FALSE), or say which columns are the features"
             )
+        return ["left out the first column, which has no name and names the rows"] if self.names_rows else []
 
     def column(self, name: str) -> Column:
         """The column as numbers if every value is one, as text if none is.
@@ -222,6 +229,13 @@ def _numbers(array: Array) -> tuple[np.ndarray, np.ndarray]:
     word = is_word.fill_null(False).to_numpy()
     # nan and inf are refused by name if the column is used: any value that is not finite stands for them.
     return is_digits.fill_null(False).to_numpy() | word, np.where(word, np.inf, values)
+
+
+def _names_rows(array: Array) -> bool:
+    """Whether a column of text can be the names of the rows: whole numbers or words, none missing, no two alike."""
+    numeric, numbers = _numbers(array)
+    whole = not numeric.any() or (numeric.all() and all(map(float.is_integer, numbers.tolist())))
+    return bool(whole) and array.null_count == 0 and len(array.unique()) == len(array)
 
 
 def _objects(array: Array) -> np.ndarray:
@@ -394,9 +408,11 @@ def parse_csv(data: bytes, source: str, encoding: str | None = None) -> Table:
     unnamed = _check_names(names, source)
     if len(lines) == 1:
         raise InputError(f"{source} has a header but no rows")
-    arrays = dict(zip(names, _read_fields(data, names, lines, source), strict=True))
+    fields = _read_fields(data, names, lines, source)
+    arrays = dict(zip(names, fields, strict=True))
     arrays.pop("", None)
-    return Table(source, arrays, lines[1:], "line", unnamed=unnamed)
+    names_rows = unnamed[:1] == (1,) and _names_rows(fields[0])
+    return Table(source, arrays, lines[1:], "line", unnamed=unnamed, names_rows=names_rows)
 
 
 def _read_fields(data: bytes, names: list[str], lines: np.ndarray, source: str) -> list[Array]:
