@@ -379,7 +379,7 @@ class EarlyExitModel(nn.Module):
         Args:
             example: a batch of two samples or more.
         """
-        from gatewise.early_exit.running import exported
+        from gatewise.early_exit.exporting import exported
 
         return exported(self, example)
 
