@@ -35,7 +35,7 @@ class DataTable(_Table):
         seed: of the division.
     """
 
-    kind: Literal["digits", "idx", "cifar", "arrays", "image_folder"]
+    kind: Literal["digits", "idx", "cifar", "svhn", "arrays", "image_folder"]
     folder: str = ""
     validation: float = Field(default=0.2, gt=0.0, lt=1.0)
     calibration: float = Field(default=0.1, gt=0.0, lt=1.0)
