@@ -45,6 +45,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "exits-study.json"
 COSTS = (0.3, 0.5, 0.7)
+CURVE = tuple(round(0.05 * step, 2) for step in range(2, 21))
 BEGIN, END = "<!-- exits_study.py begins -->", "<!-- exits_study.py ends -->"
 
 
@@ -334,7 +335,7 @@ def differences(first: list[Frontier], second: list[Frontier]) -> list[dict[str,
 
 def summary(out: Path, case: str, plan: Plan) -> dict[str, Any]:
     """Means over seeds, and paired intervals against the threshold on the largest probability."""
-    found: dict[str, Any] = {"seeds": plan.seeds}
+    found: dict[str, Any] = {"seeds": plan.seeds, "costs of curves": CURVE}
     for variant in ("frozen-calibrated", "frozen-plain", "joint-calibrated", "joint-plain"):
         plain = [json.loads((out / f"{case}-{seed}-{variant}.json").read_text()) for seed in range(plan.seeds)]
         rows: dict[str, Any] = {}
@@ -351,6 +352,12 @@ def summary(out: Path, case: str, plan: Plan) -> dict[str, Any]:
             "outside the band": sum(len(each["outside"]) for each in plain),
             "promised": sum(each["promised"] for each in plain),
             "near": max(each["near"] for each in plain),
+            "curves": {
+                policy: [
+                    mean_of([read_off(each["points"][policy], "accuracy", cost) for each in plain]) for cost in CURVE
+                ]
+                for policy in rows
+            },
         }
     for calibration in ("calibrated", "plain"):
         frozen = f"frozen-{calibration}"
@@ -378,7 +385,7 @@ def mean_of(values: list[float | None]) -> float | None:
 def markdown(tables: dict[str, Any], plan: Plan) -> str:
     """The tables as they stand on the page, for costs .3, .5 and .7."""
     lines = [
-        f"{plan.seeds} seeds; {plan.heads:,} samples for heads (6/10), validation (2/10) and conformal sets (2/10), at "
+        f"{plan.heads:,} samples for heads (6/10), validation (2/10) and conformal sets (2/10), at "
         f"most {plan.test:,} test samples; backbones of Fashion-MNIST trained on {plan.backbone:,} images for "
         f"{plan.epochs} epochs, texts of {plan.tokens} tokens. Differences are in points against `max_prob` at equal "
         "cost, with paired bootstrap intervals of 95 % over seeds and samples. Calibrated: one temperature for each "
@@ -389,7 +396,8 @@ def markdown(tables: dict[str, Any], plan: Plan) -> str:
     for case, table in tables.items():
         for calibration in ("calibrated", "plain"):
             lines += [
-                f"**{case}, {'calibrated' if calibration == 'calibrated' else 'not calibrated'}**",
+                f"**{case}, {'calibrated' if calibration == 'calibrated' else 'not calibrated'}**, "
+                f"{table['seeds']} seeds",
                 "",
                 "| policy | accuracy, % | ECE, points | confidence − accuracy | set size, α = 5 % | against max_prob |",
                 "|---|---|---|---|---|---|",

@@ -14,6 +14,7 @@ from gatewise.early_exit.inputs import n_rows, rows
 from gatewise.early_exit.interception import Step
 from gatewise.early_exit.policies.thresholds import MaxProbability
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import whole
 
 if TYPE_CHECKING:
     from gatewise.early_exit.model import EarlyExitModel
@@ -92,10 +93,10 @@ def measure_milliseconds(
         sizes: the numbers of samples to measure; by default 1, 2, 4, … up to the batch size.
 
     Raises:
-        InputError: the batch size is below 1, or the clock is unknown.
+        InputError: the batch size or the repeats are below 1, or the clock is unknown.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    whole("batch_size", batch_size)
+    whole("repeats", repeats)
     if clock not in _CLOCKS:
         raise InputError(f"clock must be one of {', '.join(map(repr, _CLOCKS))}, not {clock!r}")
     now = _CLOCKS[clock]

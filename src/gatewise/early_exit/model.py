@@ -99,7 +99,11 @@ class EarlyExitModel(nn.Module):
         whole("n_classes", n_classes, least=2)
         one_of("last", last, ("auto", "own", "head"))
         if not isinstance(backbone, nn.Module):
-            if not backbone or not all(isinstance(stage, nn.Module) for stage in backbone):
+            if (
+                not isinstance(backbone, Sequence)
+                or not backbone
+                or not all(isinstance(stage, nn.Module) for stage in backbone)
+            ):
                 raise InputError(f"the backbone must be a module or a list of modules, not {shown(backbone)}")
             backbone = nn.Sequential(*backbone)
         self.backbone = backbone.eval()
