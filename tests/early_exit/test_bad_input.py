@@ -117,6 +117,9 @@ class Twice(nn.Module):
         (Twice(), {"exits": ["block"], "example": torch.zeros(2, 3)}, "'block' runs 2 times in one pass"),
         (nn.Sequential(nn.Linear(3, 3)), {"exits": [0], "example": torch.zeros(2, 3), "last": "head"}, "only one exit"),
         ([], {}, "must be a module or a list of modules"),
+        (len, {}, "must be a module or a list of modules"),
+        (None, {"example": EXAMPLE[:0]}, "the example has no samples"),
+        (None, {"exits": None}, "exits must be a pattern, or a list of names and numbers"),
     ],
 )
 def test_backbones_and_examples_that_do_not_fit(backbone, options, said):
@@ -143,6 +146,11 @@ X, Y = torch.zeros(40, 1, 8, 8), torch.arange(40) % 10
         ((X, Y, X, Y), {"jointly": True}, "there is no option 'jointly' of training"),
         ((X, Y, X, Y), {"decoding": "mean"}, "decoding must be one of"),
         ((X, Y, X, Y), {"patience": 0}, "patience must be a whole number"),
+        ((X, ["a"] * 40, X, Y), {}, "number them from 0 on"),
+        ((X[:0], Y[:0], X, Y), {}, "there are no samples"),
+        (([], None, X, Y), {}, "there are no samples"),
+        ((X, Y, X, Y), {"weight_decay": -1.0}, "weight_decay must be a positive number"),
+        ((X, Y, X, Y), {"seed": "a"}, "seed must be a whole number from 0 on"),
         ((3, None, X, Y), {}, "data must be inputs or a loader"),
         (([(X, Y)], Y, X, Y), {}, "a loader gives its classes itself"),
     ],
@@ -179,6 +187,46 @@ def test_policies_that_are_not_there(frozen, joint, digits):
         evaluate(frozen, *digits["test"], policies=["best"])
     with pytest.raises(InputError, match="budget_ms needs measured costs"):
         frozen.set_policy("margin", budget_ms=3.0)
+
+
+@pytest.mark.parametrize(
+    ("name", "aim", "said"),
+    [
+        ("max_prob", {"budget": "half"}, "budget must be a number, not 'half'"),
+        ("max_prob", {"budget": 1.5}, "a share of the network's cost, above 0 and at most 1, not 1.5"),
+        ("max_prob", {"setting": float("nan")}, "setting must be a number, not nan"),
+        (
+            "max_prob",
+            {"setting": 0.5, "lam": 0.1},
+            "give one of lam, budget, budget_ms and setting, not lam and setting",
+        ),
+        ("fixed", {"setting": 1.5}, "is a whole number, not 1.5"),
+        ("patience", {"setting": 1.5}, "is a whole number, not 1.5"),
+        ("fixed", {"setting": 9}, "there are exits 0 to 4, not 9"),
+        ("geometric", {"setting": -1.0}, "the ratio of shares, must be a positive number"),
+    ],
+)
+def test_aims_that_are_none(frozen, name, aim, said):
+    with pytest.raises(InputError, match=said):
+        frozen.set_policy(name, **aim)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_two_classes_in_other_precisions_and_batches(dtype):
+    torch.manual_seed(0)
+    x = torch.randn(120, 48)
+    y = (x[:, 0] > 0).long()
+    net = nn.Sequential(*(nn.Sequential(nn.Linear(48, 48), nn.Tanh()) for _ in range(3)), nn.Linear(48, 2)).to(dtype)
+    model = EarlyExitModel(net, exits=[0, 1, 2], n_classes=2, example=x[:1].to(dtype))
+    # A loader of ragged batches.
+    loader = [(x[a:b].to(dtype), y[a:b]) for a, b in ((0, 7), (7, 60), (60, 61))]
+    model.fit(loader, None, x[60:].to(dtype), y[60:], lam=[0.1], joint_epochs=1, warmup_epochs=1)
+    for name, aim in (("jei", {"lam": 0.1}), ("optimal_stopping", {"lam": 0.1}), ("margin", {"budget": 0.9})):
+        model.set_policy(name, **aim)
+        output = model.infer(x.to(dtype))
+        assert output.logits.shape == (120, 2)
+        assert output.logits.dtype == torch.float32
+    assert model.infer(x[:0].to(dtype)).logits.shape == (0, 2)
 
 
 def test_losses_that_are_not_numbers_are_named(digits):

@@ -78,7 +78,7 @@ def test_measured_costs_serve_budgets_in_milliseconds(frozen, digits):
         assert mean <= most * 0.9 + 1e-9
         with pytest.raises(InputError, match="the cheapest exit takes"):
             frozen.set_policy("max_prob", budget_ms=1e-6)
-        with pytest.raises(InputError, match="batch_size must be at least 1"):
+        with pytest.raises(InputError, match="batch_size must be a whole number from 1 on, not 0"):
             frozen.measure_costs(x, 0)
         with pytest.raises(InputError, match="clock must be one of"):
             frozen.measure_costs(x, clock="sun")

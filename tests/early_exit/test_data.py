@@ -68,6 +68,29 @@ def test_cifar(tmp_path, names, before):
         load_images("cifar", tmp_path / "none")
 
 
+@pytest.mark.parametrize("compressed", [True, False])
+def test_svhn(tmp_path, compressed):
+    io = pytest.importorskip("scipy.io")
+    rng = np.random.default_rng(2)
+    x, y = rng.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8), np.array([[1], [10], [3], [9], [2]], dtype=np.uint8)
+    path = tmp_path / "train_32x32.mat"
+    io.savemat(path, {"X": x, "y": y}, do_compression=compressed)
+    images, labels = load_images("svhn", tmp_path)
+    assert labels.tolist() == [1, 0, 3, 9, 2]
+    np.testing.assert_allclose(images[1].numpy(), x[..., 1].transpose(2, 0, 1) / 255.0, rtol=1e-6)
+    whole = path.read_bytes()
+    for content in (b"", b"none", whole[:100], whole[: len(whole) // 2], whole[:140] + bytes(400)):
+        path.write_bytes(content)
+        with pytest.raises(InputError, match=r"is no (file of MATLAB's|SVHN)"):
+            load_images("svhn", tmp_path)
+    for wrong in ({"X": x}, {"X": x[..., :3], "y": y}, {"X": x, "y": y + 1}, {"X": x / 2.0, "y": y}, {"z": y}):
+        io.savemat(path, wrong)
+        with pytest.raises(InputError, match="is no SVHN"):
+            load_images("svhn", tmp_path)
+    with pytest.raises(InputError, match=r"test_32x32\.mat cannot be read: no such file"):
+        load_images("svhn", tmp_path, "test")
+
+
 def test_arrays(tmp_path):
     np.save(tmp_path / "train_images.npy", np.ones((3, 1, 2, 2), np.float32))
     np.save(tmp_path / "train_labels.npy", np.arange(3))

@@ -124,7 +124,7 @@ def test_stopping_regressions_are_ridge_regressions():
     terms = torch.stack([torch.ones(200, dtype=torch.float64), *z.T, *(z[:, i] * z[:, j] for i, j in pairs)], 1)
     assert terms.shape[1] == N_TERMS
     expected = {}
-    for size in (3.0, 30.0, 300.0):
+    for size in (3.0, 30.0, 300.0, 3000.0):
         ridge = size * torch.eye(N_TERMS, dtype=torch.float64)
         ridge[0, 0] = 1e-9
         predicted = torch.empty_like(y)

@@ -223,13 +223,40 @@ def test_compiled_stages_give_the_same(network, digits):
     torch.testing.assert_close(found.logits, expected.logits, **CLOSE)
 
 
-def test_stages_are_exported_for_any_number_of_samples(frozen, digits):
-    programs = frozen.export_stages(digits["train"][0][:4])
-    assert list(programs) == ["0", "1", "2", "3", "4"]
+def test_stages_and_heads_are_exported_for_any_number_of_samples(frozen, digits, tmp_path):
+    frozen.set_policy("max_prob", budget=0.6)
+    stages = frozen.export_stages(digits["train"][0][:4])
+    assert list(stages) == ["0", "1", "2", "3", "4"]
+    assert [name for name, stage in stages.items() if stage.head is None] == ["4"]
     hidden = x = digits["test"][0][:9]
-    for program in programs.values():
-        hidden = program.module()(hidden)
+    expected = frozen.all_logits(x).calibrated(frozen.temperatures).logits
+    for exit, stage in enumerate(stages.values()):
+        hidden = stage.block.module()(hidden)
+        if stage.head is not None:
+            torch.export.save(stage.head, tmp_path / f"{exit}.pt2")
+            logits = torch.export.load(tmp_path / f"{exit}.pt2").module()(hidden)
+            torch.testing.assert_close(logits, expected[:, exit], **CLOSE)
     torch.testing.assert_close(hidden, frozen.backbone(x), **CLOSE)
+
+
+def test_exported_stages_of_an_encoder_read_the_mask(reader, texts):
+    reader.set_policy("max_prob", setting=0.9)
+    inputs = rows_of(texts[0], 0, 5)
+    stages = reader.export_stages(rows_of(texts[0], 0, 2))
+    expected = reader.all_logits(inputs).calibrated(reader.temperatures).logits
+    # As the encoder makes it of the padding.
+    mask = inputs["attention_mask"].bool()[:, None, None].expand(-1, 1, 12, -1)
+    found, outputs = [], []
+
+    def visit(step):
+        if outputs:
+            torch.testing.assert_close(stages[step.name].block.module()(outputs[-1], mask), step.hidden, **CLOSE)
+        outputs.append(step.hidden)
+        found.append(stages[step.name].head.module()(step.hidden, step.mask))
+
+    with torch.no_grad():
+        reader.interception.run(inputs, visit)
+    torch.testing.assert_close(torch.stack(found, 1), expected, **CLOSE)
 
 
 def test_bfloat16_backbones_have_heads_in_float32(digits):

@@ -33,7 +33,11 @@ def train(
     out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder to write.")],
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a folder that Gatewise wrote.")] = False,
 ) -> None:
-    """Train the network, its heads and gates for every lambda, and choose the policy; write a folder."""
+    """Train heads and gates for every lambda, and choose the policy; write a folder.
+
+    Of images a small convolutional network is trained first. Texts (train.jsonl and test.jsonl, lines with "text" and
+    "label") are read by an encoder of transformers in a folder on this machine, which stays as it is.
+    """
     import safetensors.torch
 
     from gatewise.cli.exits_design import parts_of, read_design
@@ -41,13 +45,15 @@ def train(
     from gatewise.early_exit.networks import train_classifier
     from gatewise.files import check_new_folder, new_folder
 
-    design = read_design(config)
+    design = read_design(config).at_home()
     check_new_folder(out, overwrite=overwrite)
     with ends_on_interrupt():
-        parts = parts_of(design.data)
+        parts = parts_of(design)
         model = design.model(parts)
         backbone = design.backbone
-        train_classifier(model.backbone, *parts["train"], backbone.epochs, backbone.learning_rate, seed=backbone.seed)
+        if design.backbone_is_trained:
+            x, y = parts["train"]
+            train_classifier(model.backbone, x, y, backbone.epochs, backbone.learning_rate, seed=backbone.seed)
         model.fit(*parts["train"], *parts["validation"], lam=design.lam, **design.training)
         policy = design.policy
         model.set_policy(
@@ -60,10 +66,11 @@ def train(
             else model.simulate(parts["validation"][0])
         )
         files = {f"{_EXITS}/{name}": content for name, content in exit_files(model).items()}
-        weights = {name: value.contiguous() for name, value in model.backbone.state_dict().items()}
+        if design.backbone_is_trained:
+            weights = {name: value.contiguous() for name, value in model.backbone.state_dict().items()}
+            files[_BACKBONE] = safetensors.torch.save(weights)
         with new_folder(out, overwrite=overwrite) as folder:
             folder.write(_DESIGN, (design.model_dump_json(indent=1) + "\n").encode())
-            folder.write(_BACKBONE, safetensors.torch.save(weights))
             for name, content in files.items():
                 folder.write(name, content)
     print("exit  cost   validation accuracy")
@@ -99,9 +106,10 @@ def evaluate(
         check_new_file(report, overwrite=overwrite)
     with ends_on_interrupt():
         design = ExitsDesign.parse(_plain(read_member(folder, _DESIGN), folder), f"{folder / _DESIGN}")
-        parts = parts_of(design.data)
+        parts = parts_of(design)
         model = design.model(parts)
-        _load_backbone(model.backbone, folder)
+        if design.backbone_is_trained:
+            _load_backbone(model.backbone, folder)
         model.load(folder / _EXITS)
         found = evaluated(model, *parts["test"], calibrate=calibrate, calibration=parts["calibration"])
         if report is not None:

@@ -32,6 +32,8 @@ def find_blocks(backbone: nn.Module, exits: Exits) -> list[str]:
         (['blocks.0', 'blocks.1'], ['blocks.1'], ['blocks.0', 'blocks.1'])
     """
     names = [name for name, _ in backbone.named_modules() if name]
+    if not isinstance(exits, str | int | Sequence):
+        raise InputError(f"exits must be a pattern, or a list of names and numbers of blocks, not {shown(exits)}")
     asked = [exits] if isinstance(exits, str | int) else list(exits)
     if not asked:
         raise InputError("exits is empty: name the blocks after which the network may answer")

@@ -58,7 +58,10 @@ def labels_of(y: Any, n_classes: int) -> Tensor:
     Raises:
         InputError: they are no whole numbers from 0 to C − 1.
     """
-    found = torch.as_tensor(np.asarray(y) if not isinstance(y, Tensor) else y)
+    array = y if isinstance(y, Tensor) else np.asarray(y)
+    if isinstance(array, np.ndarray) and array.dtype.kind not in "biuf":
+        raise InputError(f"classes must be whole numbers (n,), not {shown(y)}: number them from 0 on")
+    found = torch.as_tensor(array)
     if found.ndim != 1 or found.is_floating_point() or found.is_complex():
         raise InputError(f"classes must be whole numbers (n,), not {found.dtype} of shape {tuple(found.shape)}")
     found = found.long()

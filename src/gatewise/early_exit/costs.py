@@ -24,7 +24,8 @@ class StageTimes:
         blocks: (L, S), milliseconds from exit to exit, for all samples together.
         heads: (L, S), pooling and head.
         decisions: (L, S), the policy's decision; 0 at the last exit.
-        leaving: (L, S), cutting the batch to so many samples that go on after the exit.
+        answers: (L, S), taking the answers of so many samples that leave at the exit.
+        staying: (L, S), cutting the batch to so many samples that go on after the exit.
         whole: (1, S), what a batch costs besides: laying out the answers and putting them together.
     """
 
@@ -32,7 +33,8 @@ class StageTimes:
     blocks: np.ndarray
     heads: np.ndarray
     decisions: np.ndarray
-    leaving: np.ndarray
+    answers: np.ndarray
+    staying: np.ndarray
     whole: np.ndarray
 
     def at(self, table: np.ndarray, exit: int, count: float) -> float:
@@ -131,9 +133,10 @@ class CostTable:
                 total += times.at(times.heads, exit, present[exit])
                 if place < len(chosen) - 1:
                     total += times.at(times.decisions, exit, present[exit])
-                    staying = present[exit + 1]
-                    if 0 < staying < present[exit]:
-                        total += times.at(times.leaving, exit, staying)
+                    leaving = int((batch == exit).sum())
+                    staying = present[exit] - leaving
+                    total += times.at(times.answers, exit, leaving)
+                    total += times.at(times.staying, exit, staying) if leaving else 0.0
         return total
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -11,9 +12,9 @@ from torch import Tensor
 from gatewise.early_exit.costs import CostTable, StageTimes
 from gatewise.early_exit.inputs import n_rows, rows
 from gatewise.early_exit.interception import Step
-from gatewise.early_exit.policies.reference import FixedExit
-from gatewise.early_exit.trace import ExitTrace
+from gatewise.early_exit.policies.thresholds import MaxProbability
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import whole
 
 if TYPE_CHECKING:
     from gatewise.early_exit.model import EarlyExitModel
@@ -87,97 +88,96 @@ def measure_milliseconds(
         inputs: a batch; its samples are repeated if it has too few.
         batch_size: how many samples come together; the table's costs of one sample are those at this size.
         policy: whose decisions are measured; by default those of a threshold on the largest probability.
-        repeats: runs of each size, after one that is not counted.
+        repeats: rounds over all sizes, with one run of each or, of short ones, several.
         clock: "wall", or "cpu" for the process's CPU time, which other programs hardly change.
         sizes: the numbers of samples to measure; by default 1, 2, 4, … up to the batch size.
 
     Raises:
-        InputError: the batch size is below 1, or the clock is unknown.
+        InputError: the batch size or the repeats are below 1, or the clock is unknown.
     """
-    if batch_size < 1:
-        raise InputError(f"batch_size must be at least 1, not {batch_size}")
+    whole("batch_size", batch_size)
+    whole("repeats", repeats)
     if clock not in _CLOCKS:
         raise InputError(f"clock must be one of {', '.join(map(repr, _CLOCKS))}, not {clock!r}")
     now = _CLOCKS[clock]
+    deciding = policy if policy is not None and not policy.needs_labels else MaxProbability(model.n_exits, 0.5)
     chosen = tuple(usual_sizes(batch_size) if sizes is None else sorted({*sizes, batch_size}))
-    found = np.zeros((repeats + 1, 4, model.n_exits, len(chosen)))
-    whole = np.zeros((repeats + 1, len(chosen)))
     available = n_rows(inputs)
     batches = [rows(inputs, torch.arange(size) % available) for size in chosen]
-    # Sizes are interleaved, so that a busy moment of the machine does not hit one of them alone.
-    for repeat in range(repeats + 1):
-        for place, batch in enumerate(batches):
-            found[repeat, :, :, place] = _one_run(model, batch, policy, now)
-            whole[repeat, place] = _besides(model, batch, now)
+    with torch.no_grad():
+        often = [_runs(partial(_one_run, model, batch, deciding, now)) for batch in batches]
+        runs: list[list[np.ndarray]] = [[] for _ in chosen]
+        # Sizes are interleaved, so that a busy moment of the machine does not hit one of them alone; of each size
+        # several runs follow another as batches do, the first of which finds the memory as another size has left it.
+        for _ in range(repeats):
+            for place, batch in enumerate(batches):
+                runs[place] += [_one_run(model, batch, deciding, now) for _ in range(often[place] + 1)][1:]
     # A part never takes less time for more samples; noise that says so is smoothed away.
-    median = np.maximum.accumulate(np.median(found[1:], axis=0) * 1000.0, axis=-1)
-    besides = np.maximum.accumulate(np.median(whole[1:], axis=0).clip(0.0) * 1000.0)
-    times = StageTimes(chosen, *median, whole=besides[None])
-    each = median[:, :, chosen.index(batch_size)] / batch_size
-    return CostTable(
-        tuple(each[0].tolist()), tuple(each[1].tolist()), tuple(each[2].tolist()), "milliseconds", batch_size, times
-    )
+    found = np.stack([np.median(each, axis=0) for each in runs], -1) * 1000.0
+    median = np.maximum.accumulate(found, axis=-1)
+    times = StageTimes(chosen, *median[:-1], whole=median[-1:, 0])
+    each = median[:3, :, chosen.index(batch_size)] / batch_size
+    blocks, heads, decisions = (tuple(part.tolist()) for part in each)
+    return CostTable(blocks, heads, decisions, "milliseconds", batch_size, times)
 
 
-def _one_run(model: "EarlyExitModel", batch: Any, policy: "Policy | None", now: Callable[[], float]) -> np.ndarray:
-    spent = np.zeros((4, model.n_exits))
-    trace = ExitTrace()
-    index = torch.arange(n_rows(batch))
-    mark = 0.0
+def _runs(run: Callable[[], object]) -> int:
+    """How many runs take about ten milliseconds, of short ones at most 20: a median of few would be all noise."""
+    run()
+    begun = time.perf_counter()
+    run()
+    return int(min(20, max(1, 0.01 // max(time.perf_counter() - begun, 1e-9))))
+
+
+def _one_run(model: "EarlyExitModel", batch: Any, policy: "Policy", now: Callable[[], float]) -> np.ndarray:
+    """Seconds of every part, (6, L), of a run with all samples to the end; what leaving costs is done beside it.
+
+    The parts are those of `StageTimes`, by the very code that `infer` runs; the last row has one number, of what a
+    batch costs besides.
+    """
+    from gatewise.early_exit.running import Answers
+
+    n, last = n_rows(batch), model.n_exits - 1
+    spent = np.zeros((6, model.n_exits))
+    everybody = torch.arange(n)
+    nobody = torch.zeros(n, dtype=torch.bool)
+    begun = now()
+    answers = Answers(model, n)
+    spent[5, 0] = now() - begun
+    simplest = MaxProbability(model.n_exits, 0.5)
 
     def at_exit(exit: int, evaluate: Evaluate) -> None:
-        nonlocal mark, trace
+        nonlocal mark
         blocks = now()
         logits, step = evaluate()
+        before = answers.trace
+        answers.at(exit, logits)
         heads = now()
-        trace = trace.at(exit, model.calibrated(exit, logits))
-        if exit < model.n_exits - 1:
-            _decided(trace, policy)
-        decided = now()
-        if exit < model.n_exits - 1:
-            _ready_to_go_on(step, trace, index)
-        spent[:, exit] = blocks - mark, heads - blocks, decided - heads, now() - decided
+        spent[:2, exit] = blocks - mark, heads - blocks
+        if exit == last:
+            answers.end()
+        else:
+            # An exit that the policy does not use is measured with a decision as simple as there is.
+            answers.decide(policy if exit not in policy.skipped else simplest)
+            decided = now()
+            # What leaving does is done to a copy, so that everybody goes on.
+            beside = Answers(model, n)
+            beside.trace = answers.trace
+            ready = now()
+            beside.leave(everybody)
+            if n > 1:
+                torch.empty_like(logits)[beside.whose[0]] = beside.parts[0]
+            left = now()
+            beside.stay(nobody)
+            if step is not None:
+                step.hidden.index_select(0, everybody)
+            spent[2:5, exit] = decided - heads, left - ready, now() - left
+        if exit in policy.skipped:
+            answers.trace = before
         mark = now()
 
-    with torch.no_grad():
-        mark = now()
-        model.walk(batch, at_exit)
+    mark = now()
+    model.walk(batch, at_exit)
+    answers.output(policy)
+    spent[5, 0] += now() - mark
     return spent
-
-
-def _decided(trace: ExitTrace, policy: "Policy | None") -> Tensor:
-    """What is done at an exit whoever leaves."""
-    if policy is None or policy.needs_labels or trace.exit in policy.skipped:
-        fires, close = trace.last.confidence > 0.5, trace.last.confidence < 0.0
-    else:
-        fires, close = policy.decide(trace)
-    return fires.nonzero() if not bool(close.any()) else fires
-
-
-def _ready_to_go_on(step: Step | None, trace: ExitTrace, index: Tensor) -> None:
-    """What is done where some leave and some go on, here for all of them."""
-    if step is not None:
-        step.hidden.index_select(0, index)
-    trace.select(index)
-    places = index.index_select(0, index)
-    places[index] = trace.exit
-    trace.last.logits.index_select(0, index)
-    (~(index < 0)).nonzero().squeeze(1)
-
-
-def _besides(model: "EarlyExitModel", batch: Any, now: Callable[[], float]) -> float:
-    """What an answer of the last exit takes besides the network: a run of `infer` less the same run without it."""
-    from gatewise.early_exit.running import infer
-
-    policy = FixedExit(model.n_exits, model.n_exits - 1)
-
-    def last_only(exit: int, evaluate: Evaluate) -> None:
-        if exit == model.n_exits - 1:
-            evaluate()
-
-    with torch.no_grad():
-        begun = now()
-        infer(model, policy, batch)
-        between = now()
-        model.walk(batch, last_only)
-        return (between - begun) - (now() - between)

@@ -1,9 +1,11 @@
-"""Image data from files on this machine: IDX, CIFAR's binary form, arrays, folders of images. Nothing is fetched."""
+"""Image data from files on this machine: IDX, CIFAR, SVHN, arrays, folders of images. Nothing is fetched."""
 
 import gzip
 import importlib
 import struct
+import zlib
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,8 @@ FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
 
 _IDX_KINDS = {8: np.uint8, 9: np.int8, 11: np.int16, 12: np.int32, 13: np.float32, 14: np.float64}
 _MOST_BYTES = 4 * 2**30
+# What scipy raises at damaged files of MATLAB's, from case to case.
+_DAMAGED = (ValueError, TypeError, KeyError, IndexError, NotImplementedError, OSError, EOFError)
 
 
 def read_idx(path: Path | str) -> np.ndarray:
@@ -90,8 +94,25 @@ def _cifar(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     return found[:, -3072:].reshape(-1, 3, 32, 32), found[:, width - 3073]
 
 
+def _svhn(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """SVHN's cropped digits, `train_32x32.mat`: X (32, 32, 3, n) and y (n, 1), where 10 stands for the digit 0."""
+    # Late: early exits cost what torch costs.
+    matlab = importlib.import_module("scipy.io.matlab")
+    path = folder / f"{part}_32x32.mat"
+    content = BytesIO(_bytes(path))
+    try:
+        found = matlab.loadmat(content, variable_names=["X", "y"])
+    except (matlab.MatReadError, zlib.error, MemoryError, *_DAMAGED) as error:
+        raise InputError(f"{path} is no file of MATLAB's that can be read ({error})") from None
+    x, y = found.get("X"), found.get("y")
+    fits = isinstance(x, np.ndarray) and isinstance(y, np.ndarray) and x.ndim == 4 and y.size == x.shape[-1]
+    if not fits or x.dtype != np.uint8 or not np.isin(y, np.arange(11)).all():
+        raise InputError(f"{path} is no SVHN: it must hold X (32, 32, 3, n) of bytes and y (n, 1) from 1 to 10")
+    return x.transpose(3, 2, 0, 1), y.ravel().astype(np.int64) % 10
+
+
 def _arrays(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
-    """`train_images.npy` (n, c, h, w) and `train_labels.npy` (n,), for SVHN and whatever else has been converted."""
+    """`train_images.npy` (n, c, h, w) and `train_labels.npy` (n,), for whatever has been converted."""
     found = []
     for kind in ("images", "labels"):
         path = folder / f"{part}_{kind}.npy"
@@ -130,10 +151,12 @@ def _image_folder(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
 LOADERS: dict[str, Callable[[Path, str], tuple[np.ndarray, np.ndarray]]] = {
     "idx": _idx_folder,
     "cifar": _cifar,
+    "svhn": _svhn,
     "arrays": _arrays,
     "image_folder": _image_folder,
 }
-"""By the form of the files: MNIST's IDX, CIFAR's binary version, .npy arrays, folders of images by class."""
+"""By the form of the files: MNIST's IDX, CIFAR's binary version, SVHN's cropped digits, .npy arrays, folders
+of images by class."""
 
 
 def load_images(kind: str, folder: Path | str, part: str = "train") -> tuple[Tensor, Tensor]:

@@ -73,7 +73,7 @@ def _plain_costs(costs: CostTable, arrays: dict[str, Tensor]) -> dict[str, Any]:
     return plain
 
 
-_TIMES = ("blocks", "heads", "decisions", "leaving", "whole")
+_TIMES = ("blocks", "heads", "decisions", "answers", "staying", "whole")
 
 
 def _plain_policy(policy: Policy, arrays: dict[str, Tensor]) -> dict[str, Any]:

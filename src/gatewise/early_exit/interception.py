@@ -218,6 +218,8 @@ class Interception:
                 with something else.
         """
         size = n_rows(example)
+        if not size:
+            raise InputError("the example has no samples: pass one batch as the backbone is called with")
         batches = [rows(example, torch.arange(n) % size) for n in (2, 3)]
         full = self._shapes(batches[0])
         more = self._shapes(batches[1])

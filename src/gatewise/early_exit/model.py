@@ -25,6 +25,7 @@ from gatewise.messages import choose, shown
 from gatewise.nn.arguments import one_of, whole
 
 if TYPE_CHECKING:
+    from gatewise.early_exit.exporting import ExportedStage
     from gatewise.early_exit.training import Sweep
 
 __all__ = ["EarlyExitModel"]
@@ -98,7 +99,11 @@ class EarlyExitModel(nn.Module):
         whole("n_classes", n_classes, least=2)
         one_of("last", last, ("auto", "own", "head"))
         if not isinstance(backbone, nn.Module):
-            if not backbone or not all(isinstance(stage, nn.Module) for stage in backbone):
+            if (
+                not isinstance(backbone, Sequence)
+                or not backbone
+                or not all(isinstance(stage, nn.Module) for stage in backbone)
+            ):
                 raise InputError(f"the backbone must be a module or a list of modules, not {shown(backbone)}")
             backbone = nn.Sequential(*backbone)
         self.backbone = backbone.eval()
@@ -373,13 +378,28 @@ class EarlyExitModel(nn.Module):
             self.interception.compiled[name] = torch.compile(module.forward, **{"dynamic": True, **options})
         return self
 
-    def export_stages(self, example: Any) -> dict[str, torch.export.ExportedProgram]:
-        """Every block as an exported program, by name, for any number of samples.
+    def export_stages(self, example: Any) -> "dict[str, ExportedStage]":
+        """Every block, and the head of every exit with its pooling and temperature, as exported programs.
+
+        For any number of samples, of sequences of the example's length. What is between blocks is the backbone's own
+        code, and not exported; who leaves is for the caller to decide, from the heads' logits.
 
         Args:
             example: a batch of two samples or more.
+
+        Returns:
+            By the block's name `ExportedStage`.
+
+        Example:
+            >>> from torch import nn
+            >>> backbone = nn.Sequential(nn.Linear(3, 4), nn.ReLU(), nn.Linear(4, 2))
+            >>> model = EarlyExitModel(backbone, exits=[1], n_classes=2, example=torch.zeros(2, 3))
+            >>> stages = model.export_stages(torch.zeros(2, 3))
+            >>> hidden = stages["0"].block.module()(torch.zeros(5, 3))
+            >>> stages["1"].head.module()(stages["1"].block.module()(hidden)).shape, stages["2"].head
+            (torch.Size([5, 2]), None)
         """
-        from gatewise.early_exit.running import exported
+        from gatewise.early_exit.exporting import exported
 
         return exported(self, example)
 

@@ -84,6 +84,9 @@ class ExitTraining:
             whole(name, getattr(made, name))
         for name in ("learning_rate", "backbone_rate"):
             positive(name, getattr(made, name))
+        if made.weight_decay != 0.0:
+            positive("weight_decay", made.weight_decay)
+        whole("seed", made.seed, least=0)
         check_decoding(made.decoding)
         one_of("weighting", made.weighting, get_args(Weighting))
         one_of("target_loss", made.target_loss, get_args(TargetLoss))

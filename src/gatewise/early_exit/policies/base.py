@@ -1,5 +1,6 @@
 """What a policy is: at each exit it says which samples leave."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from gatewise.early_exit.costs import CostTable, unprofitable_exits
 from gatewise.early_exit.outputs import EarlyExitOutput, ExitLogits
 from gatewise.early_exit.trace import ExitTrace
 from gatewise.exceptions import InputError
+from gatewise.messages import shown
 
 __all__ = ["NEAR", "Aim", "Policy", "Situation"]
 
@@ -41,6 +43,9 @@ class Aim:
             raise InputError(
                 "give one of lam, budget, budget_ms and setting, not " + (" and ".join(given) if given else "none")
             )
+        value = getattr(self, given[0])
+        if isinstance(value, bool) or not isinstance(value, int | float) or math.isnan(value):
+            raise InputError(f"{given[0]} must be a number, not {shown(value)}")
         if self.budget is not None and not 0.0 < self.budget <= 1.0:
             raise InputError(
                 f"budget is a share of the network's cost, above 0 and at most 1, not {self.budget!r}; in milliseconds "
@@ -48,6 +53,16 @@ class Aim:
             )
         if self.lam is not None and not 0.0 <= self.lam < float("inf"):
             raise InputError(f"lam must be a number from 0 on, not {self.lam!r}")
+
+    def whole_setting(self) -> int | None:
+        """The setting of a policy whose number is a whole one, or None if there is no setting.
+
+        Raises:
+            InputError: it is no whole number.
+        """
+        if self.setting is not None and self.setting != int(self.setting):
+            raise InputError(f"the setting of this policy is a whole number, not {self.setting!r}")
+        return None if self.setting is None else int(self.setting)
 
     def share(self, costs: CostTable) -> float | None:
         """The budget as a relative cost, or None if there is none.

@@ -10,6 +10,7 @@ from gatewise.early_exit.policies.base import Aim, Policy, Situation
 from gatewise.early_exit.policies.thresholds import midpoints
 from gatewise.early_exit.trace import ExitTrace
 from gatewise.exceptions import InputError
+from gatewise.nn.arguments import positive
 
 __all__ = ["GeometricBudgets"]
 
@@ -60,6 +61,7 @@ class GeometricBudgets(Policy):
 
     def _choose(self, situation: Situation, aim: Aim, share: float | None) -> None:
         if aim.setting is not None:
+            positive("the setting of geometric budgets, the ratio of shares,", aim.setting)
             self._split(situation, aim.setting)
             return
         if share is None:

@@ -54,8 +54,8 @@ class Patience(Policy):
     @classmethod
     def fitted(cls, situation: Situation, aim: Aim, **options: Any) -> Self:
         """Choose k: there are L − 1 of them."""
-        if aim.setting is not None:
-            return cls(situation.n_exits, int(aim.setting))
+        if (setting := aim.whole_setting()) is not None:
+            return cls(situation.n_exits, setting)
         if situation.n_exits < 2:
             raise InputError("patience needs two exits or more")
         every = [cls(situation.n_exits, k) for k in range(1, situation.n_exits)]

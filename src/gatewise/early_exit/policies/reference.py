@@ -49,8 +49,8 @@ class FixedExit(Policy):
     @classmethod
     def fitted(cls, situation: Situation, aim: Aim, **options: Any) -> Self:
         """The exit of that number, or the most exact one within the budget, or the best by λ."""
-        if aim.setting is not None:
-            return cls(situation.n_exits, int(aim.setting))
+        if (setting := aim.whole_setting()) is not None:
+            return cls(situation.n_exits, setting)
         every = [cls(situation.n_exits, exit) for exit in range(situation.n_exits)]
         n = len(situation.outputs)
         leaves = [torch.full((n,), policy.exit) for policy in every]

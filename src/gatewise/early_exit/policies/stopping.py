@@ -17,7 +17,7 @@ __all__ = ["OptimalStopping", "stopping_statistics"]
 N_STOPPING = N_STATISTICS + 3
 _PAIRS = torch.triu_indices(N_STOPPING, N_STOPPING)
 N_TERMS = 1 + N_STOPPING + _PAIRS.shape[1]
-_RIDGES = (3.0, 30.0, 300.0)
+_RIDGES = (3.0, 30.0, 300.0, 3000.0)
 
 
 def stopping_statistics(trace: ExitTrace) -> Tensor:
@@ -40,13 +40,15 @@ def _terms(z: Tensor) -> Tensor:
 
 
 class OptimalStopping(Policy):
-    """Leave at the first exit where the expected error there + λ c is at most what going on is expected to cost.
+    """Leave at the first exit where error + λ · cost is expected to be no more than what going on comes to.
 
-    With e_l the error and s_l the statistics at exit l: J_L = e_L + λ c_L; backwards ê_l(s_l) and Ĵ_{l+1}(s_l) are
-    regressions, and J_l = e_l + λ c_l where ê_l + λ c_l ≤ Ĵ_{l+1}, else J_{l+1}. The decisions inside the induction
-    use predictions of regressions that did not see the sample (five folds), else J would be too good to be true.
-    Regressions are linear in 36 terms up to second order, with the ridge of 3, 30 and 300 that predicts unseen samples
-    best. Dynamic programming of optimal stopping is classical; this form of it is ours.
+    With e_l the error and s_l the statistics at exit l: J_L = e_L + λ c_L; backwards D̂_l(s_l) is a regression of
+    J_{l+1} − e_l, and J_l = e_l + λ c_l where λ c_l ≤ D̂_l, else J_{l+1}. The difference is what decides, so it is what
+    is learned: a sample that every exit gets wrong adds its errors to J_{l+1} and e_l, and nothing to the difference.
+    The decisions inside the induction use predictions of regressions that did not see the sample (five folds), else J
+    would be too good to be true. Regressions are linear in 36 terms up to second order, with the ridge of 3, 30, 300
+    and 3000 that predicts unseen samples best. Dynamic programming of optimal stopping is classical; this form of it
+    is ours.
 
     Args:
         n_exits: L.
@@ -69,7 +71,7 @@ class OptimalStopping(Policy):
         return self.lam
 
     def margin(self, trace: ExitTrace) -> Tensor:
-        """Ĵ_{l+1} − ê_l − λ c_l."""
+        """D̂_l − λ c_l."""
         exit = trace.exit
         z = (stopping_statistics(trace).double() - self.shift[exit]) / self.scale[exit]
         return _terms(z) @ self.coefficients[exit] - self.thresholds[exit]
@@ -142,7 +144,7 @@ class OptimalStopping(Policy):
 
 
 class _Induction:
-    """The part of a fit that no λ changes: terms, their factorised products for each fold, and ê."""
+    """The part of a fit that no λ changes: terms, and their factorised products for each fold."""
 
     def __init__(self, situation: Situation, used: list[int], folds: int) -> None:
         self.used = used
@@ -157,9 +159,6 @@ class _Induction:
         self.designs: list[_Design] = []
         for place in range(len(used) - 1):
             self.designs.append(_Design(stopping_statistics(outputs.trace(used[: place + 1])), self.fold, folds))
-        self.error_fits = [
-            design.fit(self.errors[:, exit]) for design, exit in zip(self.designs, used[:-1], strict=True)
-        ]
 
     def solve(self, policy: OptimalStopping) -> None:
         """Backward induction for the policy's λ, and the regressions on all samples."""
@@ -168,12 +167,10 @@ class _Induction:
         to_come = self.errors[:, last] + lam * self.costs[last]
         for place in reversed(range(len(self.used) - 1)):
             exit, design = self.used[place], self.designs[place]
-            error, error_unseen = self.error_fits[place]
-            ahead, ahead_unseen = design.fit(to_come)
-            policy.coefficients[exit] = ahead - error
+            policy.coefficients[exit], unseen = design.fit(to_come - self.errors[:, exit])
             policy.thresholds[exit] = lam * self.costs[exit]
             policy.shift[exit], policy.scale[exit] = design.shift, design.scale
-            leave = error_unseen + lam * self.costs[exit] <= ahead_unseen
+            leave = lam * self.costs[exit] <= unseen
             to_come = torch.where(leave, self.errors[:, exit] + lam * self.costs[exit], to_come)
 
 
