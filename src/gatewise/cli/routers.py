@@ -7,6 +7,7 @@ import typer
 
 from gatewise.cli.routers_bench import bench
 from gatewise.cli.routers_inspect import inspect
+from gatewise.cli.routers_upcycle import upcycle
 
 __all__ = ["routers"]
 
@@ -48,3 +49,4 @@ def list_routers(as_json: Annotated[bool, typer.Option("--json", help="Print the
 
 routers.command("inspect", short_help="Which experts the tokens of texts go to.")(inspect)
 routers.command("bench", short_help="What our gates cost as routers.")(bench)
+routers.command("upcycle", short_help="Make a dense model sparse.")(upcycle)

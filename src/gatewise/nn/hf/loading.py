@@ -11,7 +11,7 @@ from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import listed, shown
 from gatewise.nn.hf.contents import as_folder, check_contents
 
-__all__ = ["RECIPE", "class_of", "load_as", "load_model"]
+__all__ = ["RECIPE", "class_of", "is_upcycled", "load_as", "load_model"]
 
 RECIPE = "gatewise_upcycled"
 """The name, in a model's configuration, of what says how its MLPs became sparse."""
@@ -44,6 +44,15 @@ def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
             "loads it"
         )
     return load_as(cls, folder, **options)
+
+
+def is_upcycled(model_dir: str | Path) -> bool:
+    """Whether the model in a folder has sparse layers in the place of its MLPs.
+
+    Raises:
+        ModelFolderError: there is no model, or its configuration asks for code of its own.
+    """
+    return RECIPE in class_of(as_folder(model_dir))[1]
 
 
 def load_as(cls: Any, folder: Path, **options: Any) -> nn.Module:

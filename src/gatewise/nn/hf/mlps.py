@@ -180,9 +180,7 @@ def _with_residual(module: Any, x: Tensor) -> Tensor:
 # opt, bart and what came from fairseq; bert and what came from it; albert; bloom; mpt.
 _FRAMES = (
     _Frame("fc1", "fc1", "activation_fn", "fc2", ("activation_fn", "fc2")),
-    _Frame(
-        "intermediate", "intermediate.dense", "intermediate.intermediate_act_fn", "output.dense", ("output.dense",)
-    ),
+    _Frame("intermediate", "intermediate.dense", "intermediate.intermediate_act_fn", "output.dense", ("output.dense",)),
     _Frame("ffn", "ffn", "activation", "ffn_output", ("activation", "ffn_output"), lambda own, x: own.ff_chunk(x)),
     _Frame(
         "dense_h_to_4h", "dense_h_to_4h", "gelu_impl", "dense_4h_to_h", ("gelu_impl", "dense_4h_to_h"), _with_residual
@@ -207,7 +205,7 @@ def dense_mlps(model: nn.Module) -> Dense:
     for layer, inside in layers.items():
         mixture = _mixture_in(inside)
         if mixture is not None:
-            found.refused[layer] = f"{mixture!r} is a mixture of experts already"
+            found.refused[layer] = f"{mixture!r} is a mixture already, into which `swap_routers` puts other gates"
             continue
         mlps: list[DenseMLP] = []
         reasons: list[str] = []
@@ -241,7 +239,10 @@ def _read(name: str, module: nn.Module) -> DenseMLP | str | None:
     tried = False
     for first, second, gated in _splits(matrices):
         if any(weight.is_meta for weight, _ in matrices.values()):
-            return f"the numbers of {name!r} are not in memory (offloaded, or on the meta device)"
+            return (
+                f"the numbers of {name!r} are not in memory (offloaded, or on the meta device): load the model with a "
+                "device_map that leaves its MLPs on a device"
+            )
         tried = True
         for mlp in _readings(module, first, second, gated):
             if _agrees(module, mlp, _called):
@@ -250,11 +251,17 @@ def _read(name: str, module: nn.Module) -> DenseMLP | str | None:
     if held is not None:
         return held
     if tried:
-        return f"{name!r}, a {kind}, computes something else than D σ(U x) or D (σ(G x) ⊙ U x) of its matrices"
+        return (
+            f"{name!r}, a {kind}, computes something else than D σ(U x) or D (σ(G x) ⊙ U x) of its matrices: put a "
+            "gatewise.nn.SparseMoE with experts of your own there"
+        )
     strange = [child for child, part in module.named_children() if _is_wrapped(part)]
     if len(strange) >= 2 and len(matrices) + len(strange) <= 3:
         part = type(module.get_submodule(strange[0])).__name__
-        return f"the matrices of {name!r}, a {kind}, are no plain ones ({strange[0]} is a {part})"
+        return (
+            f"the matrices of {name!r}, a {kind}, are no plain ones ({strange[0]} is a {part}): merge adapters first "
+            "(merge_and_unload), and load the model without quantisation"
+        )
     return None
 
 
@@ -301,7 +308,9 @@ def _agrees(module: nn.Module, mlp: DenseMLP, probe: Callable[[Any, Tensor], Ten
     try:
         bank = mlp.experts(module, 1)
         weight = bank.weights()[0]
-        x = torch.randn(1, _N_TOKENS, bank.d, generator=torch.Generator().manual_seed(0)).to(weight.device, weight.dtype)
+        x = torch.randn(1, _N_TOKENS, bank.d, generator=torch.Generator().manual_seed(0)).to(
+            weight.device, weight.dtype
+        )
         given, ours = probe(module, x), bank.networks()[0](x[0])
     except Exception:  # noqa: BLE001 - whatever a module of another library raises, it is no MLP of one argument
         return False

@@ -13,7 +13,7 @@ from gatewise.nn.hf.loading import RECIPE
 from gatewise.nn.hf.mlps import DenseMLP
 from gatewise.nn.hf.upcycled import put_in_place, upcycled_in
 
-__all__ = ["keep_recipe", "recipe_of", "rebuild"]
+__all__ = ["keep_recipe", "rebuild", "recipe_of"]
 
 _FORMAT = 1
 
@@ -82,7 +82,7 @@ def _rebuild(model: nn.Module, entry: Mapping[str, Any]) -> None:
 
 def _mlp(entry: Mapping[str, Any]) -> DenseMLP:
     """The form of an MLP, each of its fields of the type that it must have."""
-    own = {field.name: entry[field.name] for field in dataclasses.fields(DenseMLP)}
+    own: dict[str, Any] = {field.name: entry[field.name] for field in dataclasses.fields(DenseMLP)}
     lists = {name: own[name] for name in ("first", "idle", "dropouts")}
     names = [own["name"], own["second"], *(own[name] for name in ("activation", "usual") if own[name] is not None)]
     if not all(isinstance(names, Iterable) and not isinstance(names, str) for names in lists.values()):
@@ -92,4 +92,5 @@ def _mlp(entry: Mapping[str, Any]) -> DenseMLP:
         raise TypeError("the names of modules are no texts")
     if len(own["first"]) not in ((1, 2) if own["gated"] else (1,)):
         raise ValueError(f"{own['name']!r} has {len(own['first'])} matrices")
-    return DenseMLP(**own | {name: tuple(part) for name, part in lists.items()})
+    fields: dict[str, Any] = own | {name: tuple(part) for name, part in lists.items()}
+    return DenseMLP(**fields)

@@ -2,9 +2,8 @@
 
 import copy
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any, Literal, get_args
 
 import torch
@@ -16,7 +15,8 @@ from gatewise.messages import listed, shown
 from gatewise.nn.arguments import one_of, whole
 from gatewise.nn.experts import NetworkBank
 from gatewise.nn.hf.distil import Batch, read_inputs
-from gatewise.nn.hf.mlps import Dense, DenseMLP, dense_mlps, layer_of, number_of
+from gatewise.nn.hf.layers import Layers, chosen_mlps
+from gatewise.nn.hf.mlps import DenseMLP, dense_mlps
 from gatewise.nn.hf.recipe import keep_recipe
 from gatewise.nn.hf.upcycled import Replaced, put_in_place
 from gatewise.nn.initialise import initialise_router
@@ -26,13 +26,7 @@ from gatewise.nn.selection import Selection
 
 __all__ = ["Upcycled", "upcycle"]
 
-Layers = Sequence[int | str] | slice | str | None
 Start = Literal["normal", "orthonormal", "data"]
-
-EVERY_SECOND = "every second"
-"""Layers 1, 3, 5 and so on."""
-
-_SLICES = {EVERY_SECOND: slice(1, None, 2)}
 
 
 @dataclass(frozen=True)
@@ -135,15 +129,13 @@ def upcycle(
     named = isinstance(router, str)
     if not named and (selection is not None or gate_options is not None or correction_bias or init != "normal"):
         raise InputError(
-            "selection, gate_options, correction_bias and init belong to a gate that is given by its name: a router has "
-            "its own"
+            "selection, gate_options, correction_bias and init belong to a gate that is given by its name: a router "
+            "has its own"
         )
-    mlps = _chosen(dense_mlps(model), layers, type(model).__name__)
+    mlps = chosen_mlps(dense_mlps(model), layers, type(model).__name__)
     _refuse_shared(model, mlps)
     _refuse_too_large(model, mlps, n_experts)
-    routers = [
-        _router(model, mlp, n_experts, router, selection, gate_options, correction_bias) for mlp in mlps
-    ]
+    routers = [_router(model, mlp, n_experts, router, selection, gate_options, correction_bias) for mlp in mlps]
     if named:
         read: dict[str, Any] = {}
         if data is not None:
@@ -155,105 +147,9 @@ def upcycle(
     if noise:
         for bank in banks:
             _disturb(bank, float(noise), generator)
-    replaced = [
-        each for parts in zip(mlps, routers, banks, strict=True) for each in put_in_place(model, *parts)
-    ]
+    replaced = [each for parts in zip(mlps, routers, banks, strict=True) for each in put_in_place(model, *parts)]
     keep_recipe(model)
     return Upcycled(tuple(mlp.name for mlp in mlps), n_experts, not noise, model, tuple(replaced))
-
-
-def _chosen(dense: Dense, layers: Layers, kind: str) -> list[DenseMLP]:
-    """Those that `layers` names, in the order of the model.
-
-    Raises:
-        InputError: it names what is not there, a mixture, a layer whose MLP is not known, or one of several.
-    """
-    if not dense.mlps:
-        reason = next((f": {name!r} cannot become sparse, {why}" for name, why in dense.refused.items()), "")
-        raise InputError(
-            f"there is no MLP that can become sparse in this {kind}{reason}; put a gatewise.nn.SparseMoE there yourself"
-            if reason
-            else f"there is no MLP that can become sparse in this {kind}: its layers have no two or three matrices that "
-            "belong together"
-        )
-    if layers is None:
-        stacks = {_stack(mlp) for mlp in dense.mlps}
-        for name, reason in dense.refused.items():
-            if name.rpartition(".")[0] in stacks:
-                raise InputError(_refusal(name, reason))
-        return dense.mlps
-    if isinstance(layers, slice) or layers in _SLICES:
-        _refuse_several_stacks(dense, layers)
-        numbers = sorted({number_of(_layer(mlp)) for mlp in dense.mlps} | set(map(number_of, dense.refused)))
-        wanted: Sequence[int | str] = numbers[layers if isinstance(layers, slice) else _SLICES[str(layers)]]
-        if not wanted:
-            raise InputError(f"{shown(layers)} leaves no layer of {listed(numbers)}")
-    else:
-        wanted = [layers] if isinstance(layers, str) else layers
-    if not isinstance(wanted, Sequence) or not wanted:
-        raise InputError(
-            f"layers must be a list of layers' numbers or MLPs' names, as [1, 3], a slice, {EVERY_SECOND!r} or a name "
-            f"with *, not {shown(layers)}"
-        )
-    names: list[str] = []
-    for one in wanted:
-        for mlp in _matching(dense, one):
-            if mlp.name in names:
-                raise InputError(f"layers names {mlp.name!r} twice")
-            names.append(mlp.name)
-    return [mlp for mlp in dense.mlps if mlp.name in names]
-
-
-def _matching(dense: Dense, wanted: object) -> list[DenseMLP]:
-    if isinstance(wanted, str):
-        for name, reason in dense.refused.items():
-            if fnmatchcase(name, wanted) or fnmatchcase(f"{name}.mlp", wanted):
-                raise InputError(_refusal(name, reason))
-        found = [mlp for mlp in dense.mlps if fnmatchcase(mlp.name, wanted) or fnmatchcase(_layer(mlp), wanted)]
-    elif isinstance(wanted, int) and not isinstance(wanted, bool):
-        for name, reason in dense.refused.items():
-            if number_of(name) == wanted and any(name.rpartition(".")[0] == _stack(mlp) for mlp in dense.mlps):
-                raise InputError(_refusal(name, reason))
-        found = [mlp for mlp in dense.mlps if number_of(_layer(mlp)) == wanted]
-        if len(found) > 1:
-            raise InputError(
-                f"there are several MLPs in layers {wanted}: name those you mean, among "
-                f"{listed(mlp.name for mlp in found)}"
-            )
-    else:
-        found = []
-    if not found:
-        raise InputError(
-            f"there is no MLP that can become sparse in the layer {shown(wanted)}: there are "
-            f"{listed(mlp.name for mlp in dense.mlps)}"
-        )
-    return found
-
-
-def _layer(mlp: DenseMLP) -> str:
-    layer = layer_of(mlp.name)
-    assert layer is not None
-    return layer
-
-
-def _stack(mlp: DenseMLP) -> str:
-    return _layer(mlp).rpartition(".")[0]
-
-
-def _refusal(name: str, reason: str) -> str:
-    return (
-        f"the layer {name!r} cannot become sparse: {reason}; leave it out (layers=…), or merge first what has been put "
-        "around its matrices"
-    )
-
-
-def _refuse_several_stacks(dense: Dense, layers: object) -> None:
-    stacks = sorted({_stack(mlp) for mlp in dense.mlps})
-    if len(stacks) > 1:
-        raise InputError(
-            f"{shown(layers)} counts layers, and there are several stacks of them, {listed(stacks)}: name one, as "
-            f"{stacks[0] + '.*'!r}"
-        )
 
 
 def _refuse_shared(model: nn.Module, mlps: list[DenseMLP]) -> None:

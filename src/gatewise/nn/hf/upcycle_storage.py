@@ -108,6 +108,10 @@ def load_upcycled(model_dir: str | Path, **options: Any) -> nn.Module:
     _check_shapes(folder, sparse, variant)
     model = load_as(sparse, folder, variant=variant, **options)
     model.__class__ = cls
+    for value in (*model.parameters(), *model.buffers()):
+        if value.device.type == "cpu":
+            # Numbers mapped from a file lie on any address, from which the products of some processors round otherwise.
+            value.data = value.data.clone()
     return model
 
 
