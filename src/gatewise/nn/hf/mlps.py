@@ -205,7 +205,9 @@ def dense_mlps(model: nn.Module) -> Dense:
     for layer, inside in layers.items():
         mixture = _mixture_in(inside)
         if mixture is not None:
-            found.refused[layer] = f"{mixture!r} is a mixture already, into which `swap_routers` puts other gates"
+            found.refused[layer] = (
+                f"{mixture!r} is a mixture of experts already (swap_routers puts other gates into those of transformers)"
+            )
             continue
         mlps: list[DenseMLP] = []
         reasons: list[str] = []

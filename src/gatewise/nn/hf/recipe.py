@@ -76,7 +76,7 @@ def _rebuild(model: nn.Module, entry: Mapping[str, Any]) -> None:
     weight, _ = mlp.matrices(model)[-1]
     router = router_of(entry["router"], weight.shape[0], n_experts, weight.dtype)
     if not router.selection.sums_to_one:
-        raise InputError(f"{mlp.name!r} has the selection {router.selection}, whose weights do not sum to 1")
+        raise InputError(f"the weights that the selection of {mlp.name!r} gives do not sum to 1")
     put_in_place(model, mlp, router, mlp.experts(model, n_experts))
 
 

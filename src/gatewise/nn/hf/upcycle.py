@@ -224,10 +224,12 @@ def _router(
                 f"the MLPs have d = {d} and there are to be {n_experts} experts: this router has "
                 f"{made.gate.n_features} and {made.n_experts}"
             )
-    if not made.selection.sums_to_one:
+    own = made.selection
+    if not own.sums_to_one:
         raise InputError(
-            f"{made.selection} gives weights that do not sum to 1, so that equal experts would not give what the MLP "
-            "gives: take renormalise='sum', method='top_k' and factor=1"
+            f"with method={own.method!r}, renormalise={own.renormalise!r} and factor={own.factor} the weights do not "
+            "sum to 1, so that equal experts would not give what the MLP gives: take method='top_k', "
+            "renormalise='sum' and factor=1"
         )
     return made.to(weight.device)
 
