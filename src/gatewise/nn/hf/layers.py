@@ -35,11 +35,10 @@ def chosen_mlps(dense: Dense, layers: Layers, kind: str) -> list[DenseMLP]:
             if _parent(name) in stacks:
                 raise InputError(_refusal(name, reason))
         return dense.mlps
-    part = _SLICES.get(layers) if isinstance(layers, str) else layers
-    if isinstance(part, slice):
-        wanted: Sequence[int | str] = _numbers(dense, part, layers)
+    if isinstance(layers, str):
+        wanted: object = _numbers(dense, _SLICES[layers], layers) if layers in _SLICES else [layers]
     else:
-        wanted = [layers] if isinstance(layers, str) else layers
+        wanted = _numbers(dense, layers, layers) if isinstance(layers, slice) else layers
     if not isinstance(wanted, Sequence) or not wanted:
         raise InputError(
             f"layers must be a list of layers' numbers or MLPs' names, as [1, 3], a slice, {EVERY_SECOND!r} or a name "

@@ -206,7 +206,7 @@ def dense_mlps(model: nn.Module) -> Dense:
         mixture = _mixture_in(inside)
         if mixture is not None:
             found.refused[layer] = (
-                f"{mixture!r} is a mixture of experts already (swap_routers puts other gates into those of transformers)"
+                f"{mixture!r} is a mixture of experts already (swap_routers puts other gates into some)"
             )
             continue
         mlps: list[DenseMLP] = []
