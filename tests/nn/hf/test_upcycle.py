@@ -110,6 +110,16 @@ def test_every_expert_is_a_copy_until_there_is_noise():
     assert not torch.allclose(logits_of(noisy[0]), logits_of(dense_model("llama")), atol=1e-4)
 
 
+def test_experts_are_trained_where_the_mlp_was():
+    model = dense_model("gpt2")
+    model.transformer.h[1].mlp.requires_grad_(False)
+    with torch.no_grad():
+        upcycle(model, 4)
+    trained = [{value.requires_grad for value in block.mlp.experts.parameters()} for block in model.transformer.h]
+    assert trained == [{True}, {False}]
+    assert all(value.requires_grad for block in model.transformer.h for value in block.mlp.router.parameters())
+
+
 def test_dropouts_act_on_what_the_layer_gives():
     model = dense_model("gpt2", resid_pdrop=0.5).train()
     upcycle(model, 4, layers=[0])

@@ -99,9 +99,12 @@ class DenseMLP:
         with torch.device("meta"):
             bank = (GLUBank if self.gated else MLPBank)(n_experts, d, hidden, function, len(values) > 2)
         names = [name for name, _ in bank.named_parameters(recurse=False)]
+        # Asked of the parameters themselves: what is computed of them needs no gradient where gradients are off.
+        matrices = [model.get_submodule(name) for name in (*self.first, self.second)]
+        trained = any(value.requires_grad for matrix in matrices for value in matrix.parameters())
         for name, value in zip(names, values, strict=True):
             copies = value.detach().expand(n_experts, *value.shape).clone(memory_format=torch.contiguous_format)
-            setattr(bank, name, nn.Parameter(copies, requires_grad=value.requires_grad))
+            setattr(bank, name, nn.Parameter(copies, requires_grad=trained))
         return bank
 
 
