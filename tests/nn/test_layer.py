@@ -14,7 +14,25 @@ from gatewise.gates import SoftmaxGate, build_gate
 from gatewise.nn import GLUBank, MLPBank, Router, Selection, SparseMoE, dispatch, initialise_router
 
 D, HIDDEN, E = 16, 24, 6
-banks = pytest.mark.parametrize("bank", [GLUBank, MLPBank])
+
+
+def with_biases(kind):
+    """Banks of a kind whose biases are not 0."""
+
+    def make(*sizes):
+        bank = kind(*sizes, bias=True)
+        with torch.no_grad():
+            for value in bank.weights():
+                if value.ndim == 2:
+                    value.normal_(generator=torch.Generator().manual_seed(1))
+        return bank
+
+    return make
+
+
+banks = pytest.mark.parametrize(
+    "bank", [GLUBank, MLPBank, with_biases(GLUBank), with_biases(MLPBank)], ids=["glu", "mlp", "glu+b", "mlp+b"]
+)
 
 
 def layer_of(seed=0, **options):
@@ -90,6 +108,22 @@ def test_shared_experts_are_added_with_weight_one():
     alone = dispatch(layer.experts, x, *layer.router(x)[1:])
     shared = sum(network(x) for network in layer.shared.networks())
     torch.testing.assert_close(layer(x), alone + shared)
+
+
+def test_shared_experts_have_the_form_of_the_others():
+    layer = SparseMoE(D, "softmax", MLPBank(E, D, HIDDEN, torch.nn.Tanh(), bias=True), n_shared=1)
+    assert (layer.shared.n_experts, layer.shared.hidden, layer.shared.bias) == (1, HIDDEN, True)
+    assert layer.shared.activation == layer.experts.activation == "Tanh"
+    bank, x = layer.shared, tokens(4)
+    plain = torch.tanh(x @ bank.up[0].T + bank.up_bias[0]) @ bank.down[0].T + bank.down_bias[0]
+    torch.testing.assert_close(bank.networks()[0](x), plain)
+
+
+def test_an_activation_that_learns_is_one_for_all_experts_and_is_trained_and_saved():
+    layer = SparseMoE(D, "softmax", MLPBank(E, D, HIDDEN, torch.nn.PReLU()))
+    assert "experts._function.weight" in layer.state_dict()
+    layer(tokens(20)).square().sum().backward()
+    assert layer.experts._function.weight.grad is not None
 
 
 def test_padding_is_neither_routed_nor_changed_into_anything():

@@ -7,6 +7,7 @@ import typer
 
 from gatewise.cli.routers_bench import bench
 from gatewise.cli.routers_inspect import inspect
+from gatewise.cli.routers_upcycle import upcycle
 from gatewise.exceptions import InputError
 from gatewise.messages import choose, shown
 
@@ -61,3 +62,4 @@ def list_routers(
 
 routers.command("inspect", short_help="Which experts the tokens of texts go to.")(inspect)
 routers.command("bench", short_help="What our gates cost as routers.")(bench)
+routers.command("upcycle", short_help="Make a dense model sparse.")(upcycle)

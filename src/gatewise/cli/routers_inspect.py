@@ -82,12 +82,13 @@ def _watched(
     import torch
 
     from gatewise.nn import RouterMonitor
-    from gatewise.nn.hf import load_model
+    from gatewise.nn.hf import load_model, load_upcycled
+    from gatewise.nn.hf.loading import is_upcycled
     from gatewise.nn.hf.texts import load_tokenizer, quiet, read_text, read_tokens
 
     quiet()
     files = [read_tokens(path) for path in tokens]
-    model = load_model(folder)
+    model = load_upcycled(folder) if is_upcycled(folder) else load_model(folder)
     _refuse_unsupported(model)
     # One more than there are files: none of them is among "others".
     monitor = RouterMonitor(model, most_domains=max(2, len(texts) + len(tokens) + 1))

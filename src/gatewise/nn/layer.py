@@ -90,9 +90,7 @@ class SparseMoE(nn.Module):
             positive("capacity", capacity)
             if self.router.selection.method == "expert_choice":
                 raise InputError("with expert choice every expert takes its number of tokens: leave out the capacity")
-        self.shared = (
-            type(self.experts)(n_shared, d, self.experts.hidden, self.experts.activation) if n_shared else None
-        )
+        self.shared = self.experts.like(n_shared) if n_shared else None
         self.d = d
         self.path: Dispatch = path
         self.capacity = capacity

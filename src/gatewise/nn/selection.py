@@ -104,6 +104,18 @@ class Selection:
         if self.method == "sparse_mixer" and (self.renormalise != "none" or self.score not in ("gate", "softmax")):
             raise InputError("the sparse mixer is a softmax without renormalisation: pass renormalise='none'")
 
+    @property
+    def sums_to_one(self) -> bool:
+        """Whether the weights of every token sum to 1, whatever the logits.
+
+        Example:
+            >>> Selection().sums_to_one, Selection(renormalise="none").sums_to_one
+            (True, False)
+        """
+        divided = self.renormalise == "sum" or self.weights == "softmax"
+        # With expert choice a token that no expert takes has no weight at all.
+        return divided and self.method == "top_k" and self.factor == 1.0
+
     def check(self, n_experts: int) -> None:
         """Refuse a number of experts that does not fit.
 

@@ -1,4 +1,4 @@
-"""Gates in the models of Hugging Face's transformers: swap routers, train them, keep them, put the old ones back."""
+"""Gates in the models of Hugging Face's transformers: swap routers, train them, keep them; make dense models sparse."""
 
 from importlib import import_module
 
@@ -20,6 +20,8 @@ from gatewise.nn.hf.loading import load_model
 from gatewise.nn.hf.storage import load_routers, load_with_routers, save_routers
 from gatewise.nn.hf.swap import Swapped, restore_routers, swap_routers
 from gatewise.nn.hf.train import train_routers_only
+from gatewise.nn.hf.upcycle import Upcycled, upcycle
+from gatewise.nn.hf.upcycle_storage import load_upcycled, save_upcycled
 
 __all__ = [
     "EXPERTS_IMPLEMENTATION",
@@ -27,11 +29,15 @@ __all__ = [
     "BalanceCallback",
     "MonitorCallback",
     "Swapped",
+    "Upcycled",
     "load_model",
     "load_routers",
+    "load_upcycled",
     "load_with_routers",
     "restore_routers",
     "save_routers",
+    "save_upcycled",
     "swap_routers",
     "train_routers_only",
+    "upcycle",
 ]

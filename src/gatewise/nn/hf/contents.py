@@ -11,9 +11,9 @@ import safetensors
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import shown
 
-__all__ = ["as_folder", "check_contents"]
+__all__ = ["as_folder", "check_contents", "weights_names"]
 
-_CONFIGURATION, _INDEX, _WEIGHTS = "config.json", "model.safetensors.index.json", "model.safetensors"
+_CONFIGURATION = "config.json"
 # transformers takes such a name with a "/" for a repository with a kernel, whose code it downloads and runs.
 _KERNELS = ("attn_implementation", "experts_implementation")
 _LAYERS = ("num_hidden_layers", "num_layers", "n_layers", "n_layer")
@@ -30,11 +30,23 @@ def as_folder(model_dir: object) -> Path:
     return Path(model_dir)
 
 
-def check_contents(folder: Path) -> None:
+def weights_names(variant: str | None = None) -> tuple[str, str]:
+    """What transformers calls the weights in one file, and the index of those in several.
+
+    Example:
+        >>> weights_names("upcycled")
+        ('model.upcycled.safetensors', 'model.safetensors.index.upcycled.json')
+    """
+    within = "" if variant is None else f".{variant}"
+    return f"model{within}.safetensors", f"model.safetensors.index{within}.json"
+
+
+def check_contents(folder: Path, variant: str | None = None) -> None:
     """Refuse a folder that leads out of itself, or asks for more layers than its weights can fill.
 
     Args:
         folder: with a configuration that is a dictionary.
+        variant: of the weights' names.
 
     Raises:
         ModelFolderError: the configuration names a kernel from elsewhere or too many layers; there is an adapter, of
@@ -53,7 +65,7 @@ def check_contents(folder: Path) -> None:
             f"{folder} holds an adapter (adapter_config.json), which belongs to a model that lies elsewhere: load both "
             "by PEFT, and pass the model to the functions of gatewise.nn.hf"
         )
-    n_arrays = _n_arrays(folder)
+    n_arrays = _n_arrays(folder, variant)
     for name, value in found:
         if name in _LAYERS and isinstance(value, int) and n_arrays is not None and value > n_arrays:
             raise ModelFolderError(
@@ -73,20 +85,21 @@ def _settings(value: Any) -> Iterator[tuple[str, Any]]:
             waiting += one
 
 
-def _n_arrays(folder: Path) -> int | None:
+def _n_arrays(folder: Path, variant: str | None) -> int | None:
     """How many arrays the weights are; None where transformers has to say what is wrong with them.
 
     Raises:
         ModelFolderError: the index is damaged, or names what is no file of the folder.
     """
+    weights, listing = weights_names(variant)
     # As transformers does it, which takes the index only where the weights are not in one file.
-    if (folder / _WEIGHTS).is_file():
+    if (folder / weights).is_file():
         try:
-            with safetensors.safe_open(folder / _WEIGHTS, "pt") as file:
+            with safetensors.safe_open(folder / weights, "pt") as file:
                 return len(file.keys())
         except (safetensors.SafetensorError, OSError):
             return None
-    index = folder / _INDEX
+    index = folder / listing
     if not index.is_file():
         return None
     try:

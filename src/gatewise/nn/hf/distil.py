@@ -13,9 +13,10 @@ from gatewise.nn.hf.sites import Site
 from gatewise.nn.readers import readers_of
 from gatewise.nn.router import Router
 
-__all__ = ["Batch", "distil", "read_tokens"]
+__all__ = ["Batch", "distil", "read_inputs", "read_tokens"]
 
 Batch = Tensor | Mapping[str, Any]
+Tokens = Callable[[tuple[Any, ...], dict[str, Any]], Tensor]
 
 MOST_TOKENS = 4096
 _TOKENS_AT_ONCE = 512
@@ -23,11 +24,25 @@ _RATE = 0.02
 
 
 def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batch]) -> dict[str, Tensor]:
-    """What each router reads (T, d), in float32 and without padding, of at most 4,096 tokens.
+    """What each router reads (T, d), see `read_inputs`.
 
     Args:
         model: in whatever mode; it is read in evaluation mode.
         sites: the routers.
+        data: batches.
+    """
+    readers = readers_of(model)
+    return read_inputs(model, {site.name: (site.router, readers[site.name].tokens) for site in sites}, data)
+
+
+def read_inputs(
+    model: nn.Module, modules: Mapping[str, tuple[nn.Module, Tokens]], data: Batch | Iterable[Batch]
+) -> dict[str, Tensor]:
+    """What modules read (T, d), in float32 and without padding, of at most 4,096 tokens.
+
+    Args:
+        model: in whatever mode; it is read in evaluation mode.
+        modules: by a name each, with what gives the tokens of a call from its arguments.
         data: batches.
 
     Raises:
@@ -38,18 +53,20 @@ def read_tokens(model: nn.Module, sites: list[Site], data: Batch | Iterable[Batc
     if not isinstance(batches, Iterable):
         raise InputError(f"data must be batches of token ids, not {shown(data)}")
     known = getattr(getattr(model, "get_input_embeddings", lambda: None)(), "num_embeddings", None)
-    found: dict[str, list[Tensor]] = {site.name: [] for site in sites}
+    found: dict[str, list[Tensor]] = {name: [] for name in modules}
     mask: list[Tensor | None] = [None]
-    readers = readers_of(model)
 
-    def watch(name: str) -> Callable[..., None]:
+    def watch(name: str, tokens: Tokens) -> Callable[..., None]:
         def keep(module: nn.Module, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> None:
-            x = readers[name].tokens(arguments, keywords).detach().float()
+            x = tokens(arguments, keywords).detach().float()
             found[name].append(x if mask[0] is None else x[mask[0].to(x.device)])
 
         return keep
 
-    handles = [site.router.register_forward_pre_hook(watch(site.name), with_kwargs=True) for site in sites]
+    handles = [
+        module.register_forward_pre_hook(watch(name, tokens), with_kwargs=True)
+        for name, (module, tokens) in modules.items()
+    ]
     modes = {module: module.training for module in model.modules()}
     model.eval()
     n_tokens, device = 0, next(model.parameters()).device

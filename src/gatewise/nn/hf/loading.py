@@ -11,7 +11,10 @@ from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import listed, shown
 from gatewise.nn.hf.contents import as_folder, check_contents
 
-__all__ = ["load_model"]
+__all__ = ["RECIPE", "class_of", "is_upcycled", "load_as", "load_model"]
+
+RECIPE = "gatewise_upcycled"
+"""The name, in a model's configuration, of what says how its MLPs became sparse."""
 
 _CONFIGURATION = "config.json"
 
@@ -34,11 +37,40 @@ def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
             weights are missing, damaged, incomplete, or outside the folder.
     """
     folder = as_folder(model_dir)
+    cls, configuration = class_of(folder)
+    if RECIPE in configuration:
+        raise ModelFolderError(
+            f"the model in {folder} has sparse layers in the place of its MLPs: load_upcycled({str(model_dir)!r}) "
+            "loads it"
+        )
+    return load_as(cls, folder, **options)
+
+
+def is_upcycled(model_dir: str | Path) -> bool:
+    """Whether the model in a folder has sparse layers in the place of its MLPs.
+
+    Raises:
+        ModelFolderError: there is no model, or its configuration asks for code of its own.
+    """
+    return RECIPE in class_of(as_folder(model_dir))[1]
+
+
+def load_as(cls: Any, folder: Path, **options: Any) -> nn.Module:
+    """The model in a folder, of this class.
+
+    Args:
+        cls: of transformers, or one of such.
+        folder: with a configuration that has been looked at.
+        options: of transformers' `from_pretrained`.
+
+    Raises:
+        InputError: an option would have code run, or is chosen here.
+        ModelFolderError: as `load_model`.
+    """
     forbidden = {"trust_remote_code", "use_safetensors", "local_files_only", "output_loading_info"} & set(options)
     if forbidden:
         raise InputError(f"{sorted(forbidden)[0]} cannot be chosen here: models are read from the disk and run no code")
-    cls = _class_of(folder)
-    check_contents(folder)
+    check_contents(folder, options.get("variant"))
     try:
         model, info = cls.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
@@ -52,7 +84,12 @@ def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
     return model.eval()
 
 
-def _class_of(folder: Path) -> Any:
+def class_of(folder: Path) -> tuple[Any, dict[str, Any]]:
+    """The class that a folder's configuration names among those of transformers, and the configuration.
+
+    Raises:
+        ModelFolderError: there is none, or it asks for code of its own.
+    """
     if not folder.is_dir():
         raise ModelFolderError(f"there is no model folder {folder}")
     try:
@@ -76,4 +113,4 @@ def _class_of(folder: Path) -> Any:
             f"{folder / _CONFIGURATION} names the architecture {shown(name)}, which is none of this transformers "
             f"({transformers.__version__})"
         )
-    return cls
+    return cls, configuration

@@ -9,6 +9,7 @@ from gatewise.exceptions import InputError
 from gatewise.messages import listed, shown
 from gatewise.nn.hf.adapter import Adapter
 from gatewise.nn.known import RouterContract, contract_of, refusal_of
+from gatewise.nn.router import Router
 
 __all__ = ["Site", "chosen_sites", "layer_number", "refuse_recording", "sites_of", "swapped_in"]
 
@@ -64,7 +65,7 @@ def sites_of(model: nn.Module) -> list[Site]:
                 )
             if contract is not None:
                 found.append(Site(own, layer, module, contract))
-            elif attribute in _ROUTER_NAMES and hasattr(layer, "experts") and not isinstance(module, Adapter):
+            elif attribute in _ROUTER_NAMES and hasattr(layer, "experts") and not isinstance(module, Adapter | Router):
                 strangers.append((own, module))
     if strangers:
         name, module = strangers[0]

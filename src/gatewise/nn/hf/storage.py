@@ -1,6 +1,5 @@
 """Routers on disk, beside the model: numbers as safetensors, all else as JSON; loading never runs code."""
 
-import dataclasses
 import hashlib
 import json
 from collections.abc import Mapping
@@ -14,17 +13,16 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.files import new_folder
-from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import listed, shown
 from gatewise.nn.hf.adapter import Adapter, check_is_not_offloaded
 from gatewise.nn.hf.contents import as_folder
+from gatewise.nn.hf.entries import DAMAGED, described_router, router_of
 from gatewise.nn.hf.loading import load_model
 from gatewise.nn.hf.sites import Site, refuse_recording, sites_of, swapped_in
 from gatewise.nn.hf.swap import Swapped, put_in_place
 from gatewise.nn.model_calls import unwrapped
 from gatewise.nn.readers import layer_around
 from gatewise.nn.router import Router
-from gatewise.nn.selection import Selection
 
 __all__ = ["FOLDER", "load_routers", "load_with_routers", "save_routers"]
 
@@ -33,9 +31,6 @@ FOLDER = "gatewise_routers"
 
 _NUMBERS, _DESCRIPTION = "routers.safetensors", "routers.json"
 _FORMAT = 1
-
-# What is raised where an entry lacks something or has something of another kind than is expected.
-_DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 
 
 def save_routers(model: nn.Module, model_dir: str | Path, *, overwrite: bool = False) -> Path:
@@ -164,24 +159,7 @@ def _arrays(router: Router) -> dict[str, Tensor]:
 
 
 def _described(name: str, adapter: Adapter) -> dict[str, Any]:
-    gate = adapter.router.gate
-    if gate.name not in set(GATES) or GATES[gate.name] is not type(gate):
-        raise InputError(
-            f"the gate of the router {name!r} is a {type(gate).__name__}, which is not registered under a name: it "
-            "cannot be saved"
-        )
-    return {
-        "class": type(adapter.old).__name__,
-        "gate": {
-            "name": gate.name,
-            "n_features": gate.n_features,
-            "n_experts": gate.n_experts,
-            "options": gate.options(),
-        },
-        "selection": dataclasses.asdict(adapter.router.selection),
-        "jitter": adapter.router.jitter,
-        "correction_bias": adapter.router.correction_bias is not None,
-    }
+    return {"class": type(adapter.old).__name__, **described_router(name, adapter.router)}
 
 
 def _read(folder: Path, model_type: str) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -234,10 +212,8 @@ def _built(name: str, entry: Any, arrays: dict[str, Tensor], sites: Mapping[str,
     weight = site.router.get_parameter(site.contract.weight)
     check_is_not_offloaded(name, site.router, site.contract)
     try:
-        gate = _gate(entry["gate"], weight)
-        router = Router(gate, Selection(**entry["selection"]), entry["correction_bias"], entry["jitter"])
-        if not isinstance(entry["correction_bias"], bool):
-            raise InputError("correction_bias is neither true nor false")
+        n_experts, d = weight.shape
+        router = router_of(entry, d, n_experts, weight.dtype)
         if entry["class"] != type(site.router).__name__:
             raise InputError(
                 f"it took the place of a {shown(entry['class'])}, and here is a {type(site.router).__name__}"
@@ -247,7 +223,7 @@ def _built(name: str, entry: Any, arrays: dict[str, Tensor], sites: Mapping[str,
             raise InputError("the model has a correction bias, and the file none")
     except InputError as error:
         raise ModelFolderError(f"the router {shown(name)} in {folder} does not fit: {error}") from None
-    except _DAMAGED as error:
+    except DAMAGED as error:
         where = f"the entry of {shown(name)} in {folder / _DESCRIPTION}"
         raise ModelFolderError(f"{where} is damaged: {shown(error)}") from None
     for part, target in _targets(router).items():
@@ -260,17 +236,6 @@ def _built(name: str, entry: Any, arrays: dict[str, Tensor], sites: Mapping[str,
         with torch.no_grad():
             target.copy_(value)
     return router.to(device=weight.device)
-
-
-def _gate(entry: Mapping[str, Any], weight: Tensor) -> Gate:
-    n_experts, d = weight.shape
-    if (entry["n_features"], entry["n_experts"]) != (d, n_experts):
-        raise InputError(
-            f"its gate has d = {shown(entry['n_features'])} and {shown(entry['n_experts'])} experts, and the model's "
-            f"router d = {d} and {n_experts}"
-        )
-    gate = build_gate(entry["name"], d, n_experts, **entry["options"])
-    return gate.to(torch.promote_types(weight.dtype, torch.float32))
 
 
 def _targets(router: Router) -> dict[str, Tensor]:

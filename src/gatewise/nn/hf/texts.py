@@ -15,9 +15,10 @@ from torch import Tensor
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import shown
 
-__all__ = ["TokenFile", "load_tokenizer", "quiet", "read_text", "read_tokens"]
+__all__ = ["TokenFile", "has_tokenizer", "load_tokenizer", "quiet", "read_text", "read_tokens"]
 
 _TOKENS = "input_ids"
+_TOKENIZERS = ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
 
 
 @dataclass(frozen=True)
@@ -70,6 +71,11 @@ def quiet() -> None:
     transformers.utils.logging.set_verbosity_error()
 
 
+def has_tokenizer(model_dir: str | Path) -> bool:
+    """Whether there is a tokenizer in a model's folder."""
+    return any((Path(model_dir) / name).is_file() for name in _TOKENIZERS)
+
+
 def load_tokenizer(model_dir: str | Path) -> Any:
     """The tokenizer in a model's folder; nothing is downloaded, and no code of the folder is run.
 
@@ -84,7 +90,7 @@ def load_tokenizer(model_dir: str | Path) -> Any:
         raise ModelFolderError(f"cannot read {file}: {shown(str(error))}") from None
     if isinstance(configuration, dict) and "auto_map" in configuration:
         raise ModelFolderError(f"{file} asks for code of its own (auto_map), which is never run: give token ids")
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
+    if not has_tokenizer(folder):
         raise ModelFolderError(f"{folder} has no tokenizer, so that a text cannot be read: give token ids")
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
