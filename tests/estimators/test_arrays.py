@@ -107,20 +107,19 @@ def test_constraints_that_say_nothing_of_a_model():
 
 @pytest.mark.filterwarnings("ignore::gatewise.exceptions.FitWarning")
 @pytest.mark.parametrize("family", ["poisson", "negative_binomial", "gamma"])
-@pytest.mark.parametrize("offset", [800.0, -800.0])
-@pytest.mark.parametrize("rows_with_it", [slice(None), slice(5, 6)])
-def test_offsets_whose_exposures_are_no_numbers(rows, family, offset, rows_with_it):
+def test_offsets_whose_exposures_are_no_numbers(rows, family):
     x, _ = rows
-    values = np.zeros(40)
-    values[rows_with_it] = offset
-    first = 0 if rows_with_it == slice(None) else 5
-    message = f"the offset is {offset:g} in row {first}: it is the logarithm of an exposure"
     y = np.arange(40.0) % 3 + 1.0
-    with pytest.raises(InputError, match=message):
-        GatedRegressor(n_experts=1, family=family).fit(x, y, offset=values)
     fitted = GatedRegressor(n_experts=1, family=family).fit(x, y, offset=np.zeros(40))
-    with pytest.raises(InputError, match=message):
-        fitted.predict(x, offset=values)
+    for offset in (800.0, -800.0):
+        for first, rows_with_it in ((0, slice(None)), (5, slice(5, 6))):
+            values = np.zeros(40)
+            values[rows_with_it] = offset
+            message = f"the offset is {offset:g} in row {first}: it is the logarithm of an exposure"
+            with pytest.raises(InputError, match=message):
+                GatedRegressor(n_experts=1, family=family).fit(x, y, offset=values)
+            with pytest.raises(InputError, match=message):
+                fitted.predict(x, offset=values)
 
 
 def test_the_lower_door_reads_arrays_alike(rows):
