@@ -123,8 +123,9 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_number(value: object) -> bool:
-    known = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    return known and bool(abs(value) <= sys.float_info.max)
+    if not isinstance(value, int | float | np.integer | np.floating) or isinstance(value, bool):
+        return False
+    return bool(abs(value) <= sys.float_info.max)
 
 
 def _below_overflow(name: str, value: float) -> None:
