@@ -198,7 +198,7 @@ def real_numbers(what: str, values: Any, advice: str = NOT_NUMERIC) -> np.ndarra
     return np.array(found, dtype=float).reshape(plain.shape)
 
 
-def _as_float(value: Real) -> float:
+def _as_float(value: Any) -> float:
     """The number, infinite where it is too large for one: it is refused like other infinities."""
     try:
         return float(value)

@@ -16,14 +16,14 @@ from gatewise.parts.parameters import Parameters
 
 __all__ = ["TemperedGate", "positive_temperature"]
 
-_COLDEST, _HOTTEST = 1e-8, 1e8
+_COLDEST, _HOTTEST = 1e-100, 1e100
 
 
 def positive_temperature(value: float) -> float:
     """The value, if it can be a temperature.
 
     Raises:
-        InputError: it is not positive and finite, or beyond 1e-8 and 1e8, where logits are all alike or overflow.
+        InputError: it is not positive and finite, or beyond 1e-100 and 1e100, where squares overflow.
     """
     if isinstance(value, bool) or not isinstance(value, Real) or not _COLDEST <= value <= _HOTTEST:
         raise InputError(
