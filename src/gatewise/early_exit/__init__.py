@@ -2,6 +2,7 @@
 
 from gatewise.early_exit.cache import FeatureCache, load_features
 from gatewise.early_exit.costs import CostTable
+from gatewise.early_exit.exporting import ExportedStage
 from gatewise.early_exit.model import EarlyExitModel
 from gatewise.early_exit.outputs import EarlyExitOutput, ExitLogits
 from gatewise.early_exit.policies import POLICIES, Policy
@@ -14,6 +15,7 @@ __all__ = [
     "EarlyExitOutput",
     "ExitLogits",
     "ExitTraining",
+    "ExportedStage",
     "FeatureCache",
     "Policy",
     "load_features",
