@@ -39,7 +39,7 @@ def list_routers(
 
     entries = described()
     if model_types:
-        known = list(dict.fromkeys(entry["model_type"] for entry in entries))
+        known = list(dict.fromkeys(str(entry["model_type"]) for entry in entries))
         for model_type in model_types:
             if model_type not in known:
                 raise InputError(f"no router of {shown(model_type)} is known: {choose(model_type, known, 'there are')}")

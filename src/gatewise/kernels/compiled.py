@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numba
+from numba.core import config
 from numba.core.caching import InTreeCacheLocator, UserProvidedCacheLocator, UserWideCacheLocator
 
 __all__ = ["compiled", "digest_of_sources"]
@@ -36,23 +37,28 @@ def digest_of_sources(folder: Path = _ROOM) -> str:
     return digest.hexdigest()
 
 
-class _StampOfTheRoom:
-    """A cache of a function is good while its own file and no file of this room has changed."""
-
-    def get_source_stamp(self) -> tuple[Any, str]:
-        return super().get_source_stamp(), digest_of_sources()  # pyright: ignore[reportAttributeAccessIssue]
-
-
-class GivenFolder(_StampOfTheRoom, UserProvidedCacheLocator):
+class GivenFolder(UserProvidedCacheLocator):
     """Numba's locator of the folder `NUMBA_CACHE_DIR`."""
 
+    def get_source_stamp(self) -> Any:
+        """What a cache must have been made of to be good: the function's own file, and all files of this room."""
+        return super().get_source_stamp(), digest_of_sources()
 
-class BesideTheSource(_StampOfTheRoom, InTreeCacheLocator):
+
+class BesideTheSource(InTreeCacheLocator):
     """Numba's locator of `__pycache__` beside the source."""
 
+    def get_source_stamp(self) -> Any:
+        """As that of `GivenFolder`."""
+        return super().get_source_stamp(), digest_of_sources()
 
-class FolderOfTheUser(_StampOfTheRoom, UserWideCacheLocator):
+
+class FolderOfTheUser(UserWideCacheLocator):
     """Numba's locator of the user's folder of caches, for sources that lie where nobody may write."""
+
+    def get_source_stamp(self) -> Any:
+        """As that of `GivenFolder`."""
+        return super().get_source_stamp(), digest_of_sources()
 
 
 _LOCATORS = ",".join(
@@ -87,9 +93,9 @@ def compiled(**options: Any) -> Callable[[Callable[..., Any]], Callable[..., Any
 def _locators() -> Iterator[None]:
     """Numba asks where a cache lies when a function is decorated, and takes the answer from its configuration."""
     with _CHOOSING:
-        before = numba.config.CACHE_LOCATOR_CLASSES  # pyright: ignore[reportAttributeAccessIssue]
-        numba.config.CACHE_LOCATOR_CLASSES = _LOCATORS  # pyright: ignore[reportAttributeAccessIssue]
+        before = config.CACHE_LOCATOR_CLASSES  # pyright: ignore[reportAttributeAccessIssue]
+        config.CACHE_LOCATOR_CLASSES = _LOCATORS  # pyright: ignore[reportAttributeAccessIssue]
         try:
             yield
         finally:
-            numba.config.CACHE_LOCATOR_CLASSES = before  # pyright: ignore[reportAttributeAccessIssue]
+            config.CACHE_LOCATOR_CLASSES = before  # pyright: ignore[reportAttributeAccessIssue]

@@ -10,7 +10,7 @@ __all__ = ["IS_EXTENDED", "LONG", "error_function"]
 LONG = np.longdouble
 """The float type in which differences of densities are formed."""
 
-IS_EXTENDED = np.finfo(LONG).eps <= 2.0**-63
+IS_EXTENDED = bool(np.finfo(LONG).eps <= 2.0**-63)
 """Whether that type has 80 bits: on Windows and on Apple's processors it is a double under another name."""
 
 _NODES = 64
