@@ -217,7 +217,7 @@ def divided(cache: FeatureCache, seed: int) -> Data:
 def kept_evaluation(path: Path, found: Evaluation, seconds: float, before: Path | None = None) -> None:
     """The evaluation as numbers, and what every sample did; of other policies what `before` has."""
     content = BytesIO()
-    arrays: dict[str, np.ndarray] = {}
+    arrays: dict[str, Any] = {}
     for name, result in found.policies.items():
         arrays[f"{name}.correct"] = result.frontier.correct
         arrays[f"{name}.cost"] = result.frontier.cost.astype(np.float32)
