@@ -106,8 +106,12 @@ def _sorted(u: Tensor, weights: Tensor, indices: Tensor, adapters: Sequence[Fact
     used = [(adapter, count) for adapter, count in zip(adapters, counts, strict=True) if count]
     if not used:
         return u.new_zeros(0, len(adapters[0].up))
-    tokens = u.index_select(0, order.div(indices.shape[-1], rounding_mode="floor"))
-    changes = _changes(tokens, [adapter for adapter, _ in used], [count for _, count in used])
+    # The sorted tokens are not kept while their changes are summed: both are K times as many as the tokens.
+    changes = _changes(
+        u.index_select(0, order.div(indices.shape[-1], rounding_mode="floor")),
+        [adapter for adapter, _ in used],
+        [count for _, count in used],
+    )
     shares = weights * _scaled(weights, adapters).index_select(0, slots).view_as(weights)
     # Where each slot's change lies: to read K rows for a token costs less than to add to the token's row K times.
     places = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=order.device))
