@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 INSTALLED_ALL := $(VENV)/.installed-all
 # Python compiles what is imported; compiling all that is installed takes a minute.
-PIP := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check -c constraints.txt
+INSTALL := $(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check
+PIP := $(INSTALL) -c constraints.txt
 
 .PHONY: install demo test test-slow test-peft lint bench bench-modulus docs clean
 
@@ -49,12 +50,13 @@ lint: install
 	$(BIN)/basedpyright
 	$(BIN)/lint-imports
 
-# All tests of adapters with the oldest and the newest peft that are supported; beside the environment, not in it.
+# All tests of adapters with the oldest and the newest peft that are supported; beside the environment, not in it, and
+# without the constraints, which hold one peft.
 OLDEST_PEFT := 0.20.0
 test-peft: install
 	for version in $(OLDEST_PEFT) ''; do \
 	  rm -rf $(VENV)/other-peft && \
-	  $(PIP) --no-deps --target $(VENV)/other-peft peft$${version:+==$$version} && \
+	  $(INSTALL) --no-deps --target $(VENV)/other-peft peft$${version:+==$$version} && \
 	  PYTHONPATH=$(VENV)/other-peft $(TEST) tests/lora tests/cli/test_lora.py || exit 1; \
 	done
 

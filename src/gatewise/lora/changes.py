@@ -71,6 +71,8 @@ class RoutedChange(Change):
             stack = self._situation.stack
             mask = stack.mask_of(x) if x.ndim == 3 else None
             self._situation.observer(place.name, logits, weights, indices, mask, stack.is_input(x))
+        # With many adapters the scores are as large as the tokens, and are not needed any more.
+        del logits
         tokens = x.reshape(-1, x.shape[-1]).to(self._factors[0].down.dtype)
         change = adapter_sum(tokens, weights, indices, self._factors)
         return change.reshape(*x.shape[:-1], change.shape[-1])

@@ -19,6 +19,9 @@ __all__ = ["AdapterReader", "AdapterRouter", "Granularity"]
 
 Granularity = Literal["token", "sequence", "shared"]
 
+# So many largest scores are found sooner one after the other than by `topk` (measured on a CPU).
+_FEW = 2
+
 
 class AdapterRouter(nn.Module):
     """Tokens u (…, d) ↦ scores z (…, E), weights (…, K) and adapters (…, K) of one module.
@@ -100,8 +103,9 @@ class AdapterRouter(nn.Module):
         if self._outside is not None:
             logits = logits.masked_fill(self._outside.to(logits.device), -torch.inf)
         # What `Selection` does with so plain a choice, without its checks: one token has 14 routers in two layers.
-        values, indices = logits.topk(self._narrowed.top_k, -1)
-        weights = values.softmax(-1)
+        values, indices = _best(logits, self._narrowed.top_k)
+        # With a row for each of the K slots the softmax goes over whole rows at once.
+        weights = values.softmax(0).T
         if rows is not None:
             weights, indices = self._with_fixed(rows, x, weights, indices)
         return logits, weights, indices
@@ -148,6 +152,18 @@ class AdapterRouter(nn.Module):
     def extra_repr(self) -> str:
         """The adapters, the selection and the granularity."""
         return f"adapters={self.adapters}, selection={self.selection}, granularity={self.granularity!r}"
+
+
+def _best(scores: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The K largest of each token's scores (T, E) and where they are: (K, T) and (T, K)."""
+    if k > _FEW or len(scores) == 1 or scores.device.type != "cpu":
+        values, indices = scores.topk(k, -1)
+        return values.T, indices
+    found = [scores.max(-1)]
+    while len(found) < k:
+        scores = scores.scatter(-1, found[-1].indices.unsqueeze(-1), -torch.inf)
+        found.append(scores.max(-1))
+    return torch.stack([best.values for best in found]), torch.stack([best.indices for best in found], -1)
 
 
 class AdapterReader(RouterReader):
