@@ -11,7 +11,9 @@ from selenium.common.exceptions import NoAlertPresentException
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 
+from gatewise.lora import attach_router, read
 from gatewise.report import write_report
+from tests.lora.models import ids, llama, random_gates
 from tests.report.test_early_exit import small_evaluation
 
 _BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -224,3 +226,36 @@ def test_a_page_on_early_exits(browser, tmp_path):
     write_report(small_evaluation(), path)
     traces = _check_figures(browser, path)
     assert len(traces) == 3
+
+
+def test_a_page_on_adapters(browser, tmp_path):
+    model, tokens = llama(), ids(3, 40)
+    with attach_router(model, gates=random_gates(model)) as routed:
+        read(routed, {"input_ids": tokens}, [[f"word{token} " for token in row] for row in tokens.tolist()])
+        path = tmp_path / "adapters.html"
+        write_report(routed, path)
+    metrics = {"width": 340, "height": 700, "deviceScaleFactor": 1, "mobile": True}
+    for phone in (False, True):
+        if phone:
+            browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+        try:
+            assert _check_figures(browser, path)
+            found = browser.execute_script(
+                """
+                const tokens = [...document.querySelectorAll("span[title]")];
+                return {
+                  texts: tokens.map((token) => token.textContent.trim()),
+                  colours: new Set(tokens.map((token) => getComputedStyle(token).backgroundColor)).size,
+                  bare: tokens.filter((token) => getComputedStyle(token).backgroundColor === "rgba(0, 0, 0, 0)").length,
+                  outside: tokens.filter((token) => token.getBoundingClientRect().right > innerWidth).length,
+                  page: document.documentElement.scrollWidth,
+                };
+                """
+            )
+        finally:
+            browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+        assert found["texts"] == [f"word{token}" for token in tokens.reshape(-1).tolist()]
+        # Adapters have colours of their own, in as many strengths as there are agreements.
+        assert found["colours"] > 3
+        assert found["bare"] == found["outside"] == 0
+        assert found["page"] <= (340 if phone else 1280)

@@ -123,7 +123,7 @@ def _modules(reading: AdapterReading) -> Section:
         for row in table.to_dict("records")
     ]
     grid = Grid("Mean weight, and the share of tokens that chose the adapter.", columns, rows)
-    panel = Panel("modules", figure, "Mean weight of each adapter at each module.")
+    panel = Panel("modules-figure", figure, "Mean weight of each adapter at each module.")
     return Section("modules", "Modules", "Modules", [panel], grids=[grid])
 
 
