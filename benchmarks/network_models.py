@@ -46,13 +46,14 @@ ROUTERS = {
     "modified softmax": RouterKind("modified_softmax"),
     "sigmoid": RouterKind("sigmoid"),
     "cosine": RouterKind("cosine"),
+    "cosine, temperature .1": RouterKind("cosine", {"temperature": 0.1}),
     "perturbed cosine": RouterKind("perturbed_cosine"),
     "Laplace": RouterKind("laplace"),
     "dense-to-sparse, scheduled": RouterKind("dense_to_sparse", {"free_temperature": False}, (2.0, 0.25)),
     "activation dense-to-sparse": RouterKind("activation_dense_to_sparse"),
     "hierarchical": RouterKind("hierarchical"),
 }
-"""Those that both studies compare, each as `SparseMoE(d, name)` makes it, but for the schedule."""
+"""Those that both studies compare, each as `SparseMoE(d, name)` makes it, but for two temperatures."""
 FREE = RouterKind("dense_to_sparse")
 SCHEDULED = ROUTERS["dense-to-sparse, scheduled"]
 DENSE = {"dense, equal active": TOP_K * HIDDEN, "dense, equal total": N_EXPERTS * HIDDEN}

@@ -56,7 +56,7 @@ WHOLE, SMALL = Training(steps=60, batch=64, rate=1e-2), Training(steps=2, batch=
 @cache
 def turned() -> tuple[Tensor, Tensor]:
     """Pictures (angles, n, 1, 8, 8) on [0, 1], bilinearly between pixels and 0 outside, and their digits (n,)."""
-    digits = load_digits()
+    digits: Any = load_digits()
     pictures = digits.images.astype(np.float32) / 16.0
     every = [rotate(pictures, angle, axes=(2, 1), reshape=False, order=1) for angle in ANGLES]
     return torch.tensor(np.stack(every)).unsqueeze(2), torch.tensor(digits.target)

@@ -7,6 +7,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ class Study:
             "plan": dict(self.plan),
             "seeds": done,
             "cpu seconds": round(sum(cell["cpu seconds"] for cell in every), 1),
-            "machine": every[0]["machine"] if every else {},
+            "machine": {**every[0]["machine"], "torch": version("torch")} if every else {},
             "cells": {name: [cell["found"] for cell in cells] for name, cells in read.items()},
         }
 
@@ -102,7 +103,7 @@ def with_table(page: str, name: str, table: str) -> str:
     begin, end = marks(name)
     before, _, rest = page.partition(begin)
     after = rest.partition(end)[2]
-    return f"{before}{begin}\n{table}\n{end}{after}"
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
 
 @dataclass(frozen=True)

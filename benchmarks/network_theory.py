@@ -122,7 +122,8 @@ def text_cell(setting: Setting, seed: int, plan: Plan) -> dict[str, Any]:
     initialise(model, seed)
     windows = text().held_windows(plan.held)
     (gate,) = (module.gate for module in model.modules() if isinstance(module, Router))
-    lengths = [float(gate.weight.detach().norm(dim=-1).mean())]
+    weight = gate.get_parameter("weight")
+    before = float(weight.detach().norm(dim=-1).mean())
     bits: list[float] = []
     settling = Settling(model, windows[:16, :-1], plan.steps // 10)
 
@@ -132,8 +133,8 @@ def text_cell(setting: Setting, seed: int, plan: Plan) -> dict[str, Any]:
             bits.append(round(bits_per_character(model, windows), 5))
 
     train(model, training, text_loss(model, training, seed), setting.router.schedule, look)
-    lengths.append(float(gate.weight.detach().norm(dim=-1).mean()))
-    found: dict[str, Any] = {"bits": bits, "changes": settling.changes, "length": round(lengths[1] / lengths[0], 4)}
+    longer = float(weight.detach().norm(dim=-1).mean()) / before
+    found: dict[str, Any] = {"bits": bits, "changes": settling.changes, "length": round(longer, 4)}
     if isinstance(gate, TemperedGate):
         found["temperature"] = round(float(gate.temperature().detach()), 4)
     return found
