@@ -308,19 +308,20 @@ class Settling:
             self.changes.append(round(sum(found.values()) / len(found), 5))
 
 
-ROUTING = ("load_entropy", "max_over_mean", "dead", "token_entropy", "representation_collapse", "rank_after")
+INSIDE = ("representation_collapse", "rank_after")
+ROUTING = ("load_entropy", "max_over_mean", "dead", "token_entropy", *INSIDE)
 
 
 @torch.no_grad()
-def routing_measures(model: nn.Module, inputs: Tensor) -> dict[str, float | None]:
+def routing_measures(model: nn.Module, inputs: Tensor, names: tuple[str, ...] = ROUTING) -> dict[str, float | None]:
     """The monitor's measures of all routers on some inputs: their mean over layers, None where one has no value."""
     model.eval()
-    with RouterMonitor(model, mask=None, representations=True) as monitor:
+    with RouterMonitor(model, mask=None, representations=any(name in INSIDE for name in names)) as monitor:
         for part in inputs.split(128):
             model(part)
     model.train()
     rows = [monitor.measures(layer) for layer in monitor.layers]
-    found = {name: sum(row[name] for row in rows) / len(rows) for name in ROUTING}
+    found = {name: sum(row[name] for row in rows) / len(rows) for name in names}
     return {name: round(value, 5) if math.isfinite(value) else None for name, value in found.items()}
 
 

@@ -1,6 +1,7 @@
 """How the studies of routers in networks are run, kept and compared: cells, one file each, and paired intervals."""
 
 import argparse
+import itertools
 import json
 import re
 import time
@@ -19,6 +20,9 @@ from gatewise.files import write_file
 
 ROOT = Path(__file__).parents[1]
 SEEDS = 5
+
+Cells = Mapping[str, Sequence[Mapping[str, Any]]]
+"""What was found, of each name one for each seed."""
 
 
 @dataclass(frozen=True)
@@ -68,17 +72,15 @@ class Study:
             write_file(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode(), overwrite=True)
             print(f"{name}, seed {seed}: {seconds} CPU s", flush=True)
 
-    def collected(self, seeds: Iterable[int]) -> dict[str, Any]:
-        """What is kept: of the seeds that are finished every cell."""
-        done = [seed for seed in seeds if all(self.path(name, seed).exists() for name in self.names)]
-        read = {
-            name: [json.loads(self.path(name, seed).read_text(encoding="utf-8")) for seed in done]
-            for name in self.names
-        }
+    def collected(self, seeds: int) -> dict[str, Any]:
+        """What is kept: of each cell the first seeds, up to one that is not finished."""
+        read: dict[str, list[dict[str, Any]]] = {}
+        for name in self.names:
+            paths = itertools.takewhile(Path.exists, (self.path(name, seed) for seed in range(seeds)))
+            read[name] = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
         every = [cell for cells in read.values() for cell in cells]
         return {
             "plan": dict(self.plan),
-            "seeds": done,
             "cpu seconds": round(sum(cell["cpu seconds"] for cell in every), 1),
             "machine": {**every[0]["machine"], "torch": version("torch")} if every else {},
             "cells": {name: [cell["found"] for cell in cells] for name, cells in read.items()},
@@ -91,6 +93,13 @@ class Study:
         for mark, table in self.tables(kept).items():
             page = with_table(page, mark, table)
         write_file(self.page, page.encode(), overwrite=True)
+
+
+def paired(cells: Cells, names: Iterable[str] | None = None) -> tuple[Cells, int]:
+    """Some cells, or all, of the seeds that all of them have, and how many seeds these are."""
+    chosen = list(cells) if names is None else list(names)
+    n_seeds = min(len(cells[name]) for name in chosen)
+    return {name: cells[name][:n_seeds] for name in chosen}, n_seeds
 
 
 def marks(name: str) -> tuple[str, str]:
@@ -184,13 +193,15 @@ def command(study: Callable[[bool], Study], description: str) -> None:
     parser.add_argument("--small", action="store_true", help="next to nothing, to see that all is made; no figures")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="how many seeds")
     parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, to share between cores")
+    parser.add_argument("--tables", action="store_true", help="make no more cells: the tables of those that are there")
     parser.add_argument("--write", action="store_true", help="keep the numbers in docs/, and the tables in the page")
     options = parser.parse_args()
     index, _, count = options.part.partition("/")
     chosen = study(options.small)
-    chosen.run(range(options.seeds), (int(index), int(count)))
-    kept = chosen.collected(range(options.seeds))
-    if not kept["seeds"]:
+    if not options.tables:
+        chosen.run(range(options.seeds), (int(index), int(count)))
+    kept = chosen.collected(options.seeds)
+    if not all(kept["cells"].values()):
         print("no seed is finished yet")
         return
     for mark, table in chosen.tables(kept).items():

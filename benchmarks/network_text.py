@@ -44,7 +44,7 @@ from network_models import (
     text_loss,
     train,
 )
-from network_study import ROOT, Study, command, corrected, difference, mean_of, number, shown
+from network_study import ROOT, Study, command, corrected, difference, mean_of, number, paired, shown
 
 REFERENCE = "softmax"
 WHOLE, SMALL = Training(steps=320, rate=1e-2), Training(steps=4, batch=2, rate=1e-2)
@@ -74,7 +74,7 @@ def cell(name: str, seed: int, training: Training) -> dict[str, Any]:
 
 def tables(kept: dict[str, Any]) -> dict[str, str]:
     """Bits per character with differences to the softmax router, and what the routers do."""
-    cells, seeds = kept["cells"], len(kept["seeds"])
+    cells, seeds = paired(kept["cells"])
     base = [cell["bits"] for cell in cells[REFERENCE]]
     others = corrected(
         {name: difference([one["bits"] for one in rows], base) for name, rows in cells.items() if name != REFERENCE}

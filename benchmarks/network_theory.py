@@ -15,7 +15,7 @@ import os
 # Read once, when the libraries are loaded: these have to stand before the imports.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -44,10 +44,8 @@ from network_models import (
     text_loss,
     train,
 )
-from network_study import ROOT, SEEDS, Study, command, corrected, difference, mean_of, number, shown
+from network_study import ROOT, SEEDS, Cells, Study, command, corrected, difference, mean_of, number, paired, shown
 from network_teacher import EXPERTS, Lesson, taught
-
-Cells = Mapping[str, Sequence[Mapping[str, Any]]]
 
 
 @dataclass(frozen=True)
@@ -84,6 +82,12 @@ SETTINGS = {
 }
 TEACHERS = {f"teacher: {name}": kind for name, kind in EXPERTS.items()}
 SPARSE_TEACHER = "teacher: two of four active"
+TEXT_EXPERTS = {
+    "base": "two-layer GELU",
+    "tanh experts": "two-layer tanh",
+    "polynomial experts": "polynomial",
+    "linear experts": "linear",
+}
 RATES = {"adam": 1e-2, "sgd": 0.3}
 
 
@@ -195,14 +199,11 @@ ERRORS = ("excess", "experts")
 
 def expert_table(cells: Cells) -> str:
     """Bits per character of kinds of experts by the number of characters, against GELU's."""
-    names = {"base": "two-layer GELU", "tanh experts": "two-layer tanh", "polynomial experts": "polynomial"}
-    names["linear experts"] = "linear"
-    moments = [[row["bits"] for row in cells[name]] for name in names]
-    gains = {name: [row[1] - row[2] for row in rows] for name, rows in zip(names, moments, strict=True)}
-    ends = {name: [row[2] for row in rows] for name, rows in zip(names, moments, strict=True)}
+    gains = {name: [row["bits"][1] - row["bits"][2] for row in cells[name]] for name in TEXT_EXPERTS}
+    ends = {name: [row["bits"][2] for row in cells[name]] for name in TEXT_EXPERTS}
     by_end, by_gain = compared(ends, "base"), compared(gains, "base")
     rows = []
-    for name, label in names.items():
+    for name, label in TEXT_EXPERTS.items():
         means = [f"{np.mean([row['bits'][at] for row in cells[name]]):.3f}" for at in range(3)]
         rows.append([label, *means, by_end[name], f"{np.mean(gains[name]):.3f}", by_gain[name]])
     head = ["experts", "after a quarter", "half", "all", "at the end, minus GELU", "gain of the second half"]
@@ -261,20 +262,23 @@ def active_table(cells: Cells, lesson: Lesson) -> str:
 
 def tables(kept: dict[str, Any]) -> dict[str, str]:
     """All tables of the page."""
-    cells, plan = kept["cells"], kept["plan"]
-    lessons = {what: Lesson(**plan[what]) for what in ("experts", "active")}
+    lessons = {what: Lesson(**kept["plan"][what]) for what in ("experts", "active")}
     temperatures = {"base": "fixed, 1", "temperature free": "free", "temperature scheduled": "scheduled, 2 to .25"}
     active = {"base": "two active", "one active": "one active", "four active": "four active"}
     active["eight active"] = "all eight active"
-    found = {
-        "experts with a teacher": teacher_table(cells, lessons["experts"]),
-        "experts on text": expert_table(cells),
-        "settling": settling_table(cells),
-        "temperature": text_table(cells, temperatures, "base", True),
-        "active with a teacher": active_table(cells, lessons["active"]),
-        "active on text": text_table(cells, active, "base", False),
+    made: dict[str, tuple[Iterable[str], Callable[[Cells], str]]] = {
+        "experts with a teacher": (TEACHERS, lambda cells: teacher_table(cells, lessons["experts"])),
+        "experts on text": (TEXT_EXPERTS, expert_table),
+        "settling": ((name for name in SETTINGS if "cosine" in name), settling_table),
+        "temperature": (temperatures, lambda cells: text_table(cells, temperatures, "base", True)),
+        "active with a teacher": ((SPARSE_TEACHER,), lambda cells: active_table(cells, lessons["active"])),
+        "active on text": (active, lambda cells: text_table(cells, active, "base", False)),
     }
-    return {f"network_theory.py, {name}": f"{len(kept['seeds'])} seeds.\n\n{one}" for name, one in found.items()}
+    found = {}
+    for name, (names, table_of) in made.items():
+        cells, seeds = paired(kept["cells"], names)
+        found[f"network_theory.py, {name}"] = f"{seeds} seeds.\n\n{table_of(cells)}"
+    return found
 
 
 def study(small: bool = False) -> Study:

@@ -32,7 +32,6 @@ def differences(axes, kept, what, label):
         axes.plot(one.mean, height, "o", color=colour, ms=5)
     axes.axvline(0.0, color=MUTED, lw=0.8, ls=":", zorder=0)
     axes.set_yticks(range(len(names)), names)
-    axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     axes.set_xlabel(label)
 
@@ -44,6 +43,7 @@ def routers():
     differences(left, text, "bits", "bits per character less softmax's (less is better)")
     differences(right, pictures, "held", "points of accuracy less softmax's (more is better)")
     right.tick_params(labelleft=False)
+    left.invert_yaxis()
     save(figure, "network-routers")
 
 
@@ -51,7 +51,7 @@ def students():
     """Errors of functions and of experts against the number of rows."""
     kept = json.loads((DOCS / "theory" / "network-theory.json").read_text())
     sizes = kept["plan"]["experts"]["sizes"]
-    figure, panels = plt.subplots(1, 2, figsize=(8.4, 3.6), sharex=True)
+    figure, panels = plt.subplots(1, 2, figsize=(9.6, 3.6), sharex=True)
     names = [name for name in kept["cells"] if name.startswith("teacher: ") and "active" not in name]
     labels = {"excess": "error of the function", "experts": "error of experts"}
     for axes, (what, label) in zip(panels, labels.items(), strict=True):
@@ -66,7 +66,7 @@ def students():
         axes.set_xlabel("rows")
         axes.set_ylabel(label)
     panels[0].plot(sizes, [0.08 * sizes[0] / n for n in sizes], color=MUTED, lw=0.8, ls=":")
-    panels[1].legend(fontsize=8)
+    figure.legend(*panels[1].get_legend_handles_labels(), loc="outside right center", fontsize=8)
     save(figure, "in-training")
 
 
