@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from gatewise.gates import DenseToSparseGate, TemperatureSchedule, build_gate
 from gatewise.nn import MLPBank, NetworkBank, Router, RouterMonitor, Selection, SparseMoE, initialise_router
 from gatewise.nn.balance import balance_loss, recording
-from gatewise.ops.activations import activation_names, register_activation
+from gatewise.parts.activations import activation_names, register_activation
 
 N_EXPERTS, TOP_K = 8, 2
 D, HEADS, LAYERS, CONTEXT, HIDDEN, NEAR = 48, 4, 1, 64, 48, 4

@@ -11,7 +11,7 @@ import pytest
 import torch
 from scipy import stats
 
-from gatewise.ops import activations
+from gatewise.parts import activations
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("network_text", "network_pictures", "network_theory")
