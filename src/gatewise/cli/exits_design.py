@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from gatewise.cli.exits_texts import load_encoder, load_texts
@@ -13,7 +13,7 @@ from gatewise.early_exit.data import LOADERS, load_images
 from gatewise.early_exit.inputs import n_rows, rows
 from gatewise.early_exit.networks import conv_network
 from gatewise.exceptions import InputError
-from gatewise.spec.toml import problem_of, read_toml
+from gatewise.spec.toml import Table, problem_of, read_toml
 
 __all__ = ["ExitsDesign", "Parts", "parts_of", "read_design"]
 
@@ -21,11 +21,7 @@ Parts = dict[str, tuple[Any, Tensor]]
 """Images or tokens, and classes, of "train", "validation", "calibration" and "test"."""
 
 
-class _Table(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataTable(_Table):
+class DataTable(Table):
     """Where the data are, and how they are divided.
 
     Attributes:
@@ -54,7 +50,7 @@ class DataTable(_Table):
         return self
 
 
-class BackboneTable(_Table):
+class BackboneTable(Table):
     """The network: of images six blocks of convolutions, trained first; of texts an encoder that is there.
 
     Attributes:
@@ -76,7 +72,7 @@ class BackboneTable(_Table):
     seed: int = Field(default=0, ge=0, le=2**31)
 
 
-class PolicyTable(_Table):
+class PolicyTable(Table):
     """Who leaves where when the model is used.
 
     Attributes:
@@ -94,7 +90,7 @@ class PolicyTable(_Table):
     calibrate: bool = True
 
 
-class ExitsDesign(_Table):
+class ExitsDesign(Table):
     """All of it.
 
     Attributes:
