@@ -7,7 +7,7 @@ from pydantic import ValidationError
 
 from gatewise.exceptions import InputError
 from gatewise.io.coding import CategoricalColumn, ColumnCoding, NumericColumn, prepare_prediction, prepare_training
-from gatewise.io.tables import parse_csv
+from gatewise.io.reading import parse_csv
 
 TEXT = """y,x,sex,w
 1,0.5,male,1

@@ -19,7 +19,7 @@ _COMMAND = "import sys; from gatewise.cli import main; sys.exit(main(sys.argv[1:
 _COUNT = """
 import os, sys
 from gatewise.exceptions import InputError
-from gatewise.io.tables import read_table
+from gatewise.io.reading import read_table
 
 def threads():
     return len(os.listdir("/proc/self/task"))

@@ -10,7 +10,7 @@ from gatewise.io.coding import prepare_prediction, prepare_training
 from gatewise.io.model_config import ModelMetadata
 from gatewise.io.model_folder import SavedModel
 from gatewise.io.predictions import predict_table
-from gatewise.io.tables import parse_csv
+from gatewise.io.reading import parse_csv
 from gatewise.model import MixtureOfExperts
 
 TEXT = """x,kind,code,wins,games,years

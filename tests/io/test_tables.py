@@ -17,7 +17,8 @@ from hypothesis import strategies as st
 
 from gatewise.exceptions import InputError
 from gatewise.io.coding import prepare_training
-from gatewise.io.tables import MISSING_WORDS, parse_csv, parse_parquet, read_table
+from gatewise.io.reading import parse_csv, parse_parquet, read_table
+from gatewise.io.tables import MISSING_WORDS
 
 
 def parquet_bytes(table: pa.Table) -> bytes:

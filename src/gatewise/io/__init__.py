@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     )
     from gatewise.io.model_folder import ModelMetadata, SavedModel, load_model, model_files, save_model
     from gatewise.io.predictions import predict_table, write_table
+    from gatewise.io.reading import parse_csv, parse_parquet, read_table
     from gatewise.io.sealed import find_model_folder
     from gatewise.io.sources import check_source, open_table, usual_features
-    from gatewise.io.tables import Column, Table, parse_csv, parse_parquet, read_table
+    from gatewise.io.tables import Column, Table
 
 __all__ = [
     "CategoricalColumn",
@@ -71,12 +72,12 @@ _HOME = {
     "load_model": "model_folder",
     "model_files": "model_folder",
     "open_table": "sources",
-    "parse_csv": "tables",
-    "parse_parquet": "tables",
+    "parse_csv": "reading",
+    "parse_parquet": "reading",
     "predict_table": "predictions",
     "prepare_prediction": "coding",
     "prepare_training": "coding",
-    "read_table": "tables",
+    "read_table": "reading",
     "save_model": "model_folder",
     "usual_features": "sources",
     "write_table": "predictions",

@@ -360,7 +360,7 @@ def prepare_training(
             negative; an exposure is not positive.
 
     Example:
-        >>> from gatewise.io.tables import parse_csv
+        >>> from gatewise.io.reading import parse_csv
         >>> table = parse_csv(b"y,x,sex\n1,2,f\n3,1,m\n", "data.csv")
         >>> data = prepare_training(table, "y")
         >>> list(data.design.columns), data.notes[1]
@@ -432,7 +432,7 @@ def prepare_prediction(
             value is missing, infinite or NaN, or an exposure not positive.
 
     Example:
-        >>> from gatewise.io.tables import parse_csv
+        >>> from gatewise.io.reading import parse_csv
         >>> coding = ColumnCoding(columns=(CategoricalColumn(name="sex", levels=("f", "m")),))
         >>> data = prepare_prediction(parse_csv(b"sex,y\nm,2\nf,3\n", "data.csv"), coding, "y")
         >>> data.design["sex=m"].tolist(), data.target.tolist()

@@ -53,7 +53,7 @@ def open_table(data: str, encoding: str | None = None) -> "Table":
         ['stretchratio', 'tuned']
     """
     check_source(data)
-    from gatewise.io.tables import parse_csv, read_table
+    from gatewise.io.reading import parse_csv, read_table
 
     if _is_shipped(data):
         return parse_csv(datasets.csv_bytes(data), f"data set {data}")

@@ -30,7 +30,7 @@ import pyarrow.parquet as pq
 
 from gatewise.exceptions import InputError, OutputError
 from gatewise.files import write_file
-from gatewise.io.tables import parquet_table
+from gatewise.io.reading import parquet_table
 from gatewise.messages import shown
 from gatewise.study.design import StudyDesign
 from gatewise.study.replicate import Row, Task
