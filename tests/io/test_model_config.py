@@ -280,19 +280,19 @@ HOSTILE = {
         "dense_to_sparse",
         "linear",
         set_option("gate", "temperature", "hot"),
-        "cannot take the options",
+        "a temperature must be positive and finite",
     ),
     "temperature list": (
         "dense_to_sparse",
         "linear",
         set_option("gate", "temperature", [1.0]),
-        "cannot take the options",
+        "a temperature must be positive and finite",
     ),
     "temperature table": (
         "dense_to_sparse",
         "linear",
         set_option("gate", "temperature", {}),
-        "cannot take the options",
+        "a temperature must be positive and finite",
     ),
     "unknown activation": ("modified_softmax", "linear", set_option("gate", "transform", "exec"), "unknown activation"),
     "activation list": ("modified_softmax", "linear", set_option("gate", "transform", ["cos"]), "unknown activation"),
@@ -359,7 +359,7 @@ def test_hostile_configurations_are_refused(tmp_path, gate, experts, change, pat
 
 
 def test_more_classes_than_the_experts_have_outputs_for(tmp_path):
-    for n_classes in (2, 4, 10**12):
+    for n_classes in (2, 4, 10**9):
         model = random_mixture(case="three classes")
         tampered(tmp_path, model, set_option("family", "n_classes", n_classes))
         with pytest.raises(ModelFolderError, match=f"n_outputs={n_classes - 1}"):

@@ -23,7 +23,13 @@ def test_a_gate_takes_no_text_for_a_boolean(name, option, value):
         build_gate(name, 2, 2, **{option: value})
 
 
-@pytest.mark.parametrize(("name", "option"), [("linear", "shared_scale"), ("feed_forward", "output_bias")])
-def test_experts_take_no_text_for_a_boolean(name, option):
-    with pytest.raises(InputError, match=f"{option} must be true or false, not 'false'"):
+@pytest.mark.parametrize(
+    ("name", "option", "message"),
+    [
+        ("linear", "shared_scale", "shared_scale must be true or false, not 'false'"),
+        ("feed_forward", "output_bias", "the option 'output_bias' of the expert 'feed_forward' is true or false"),
+    ],
+)
+def test_experts_take_no_text_for_a_boolean(name, option, message):
+    with pytest.raises(InputError, match=message):
         build_experts(name, 2, 2, **{option: "false"})

@@ -65,7 +65,7 @@ def test_families_by_name():
     [
         (
             lambda: build_gate("cosine", 2, 2, temp=1),
-            "the gate 'cosine' has no option 'temp': did you mean 'temperature'",
+            "the gate 'cosine' has no option 'temp': it has temperature",
         ),
         (
             lambda: build_gate("gaussian", 2, 2, joint="no"),

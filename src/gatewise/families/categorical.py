@@ -13,7 +13,8 @@ from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
 
-_MOST_CLASSES = 10_000
+# Their parameters are counted before anything is built; this bounds the number itself.
+_MOST_CLASSES = 1_000_000_000
 
 
 @FAMILIES.register
@@ -28,7 +29,7 @@ class Categorical(Family):
         n_classes: C, at least 2.
 
     Raises:
-        InputError: C is less than 2 or above 10,000.
+        InputError: C is less than 2 or above 1,000,000,000.
 
     Example:
         >>> import torch
