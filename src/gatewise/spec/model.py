@@ -41,7 +41,7 @@ def build(
     n_experts: int,
     values: Callable[[str, Component, Mapping[str, Any]], Mapping[str, Any]] = lambda what, module, given: given,
 ) -> MixtureOfExperts:
-    """The mixture of these parts in float64, which nobody can train by accident.
+    """The mixture of these parts in float64, with parameters that need no gradients.
 
     Args:
         gate: its name, options and parameters.
