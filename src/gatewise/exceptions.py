@@ -11,6 +11,7 @@ __all__ = [
     "InputError",
     "MissingExtraError",
     "ModelFolderError",
+    "NonFiniteWarning",
     "OutputError",
     "SeparationWarning",
     "UntrainedGateWarning",
@@ -56,6 +57,10 @@ class DegenerateExpertWarning(FitWarning):
 
 class WeakSearchWarning(FitWarning):
     """A maximum was found, but the search is not complete: a better one may be left."""
+
+
+class NonFiniteWarning(GatewiseWarning):
+    """Some samples of a network's answer are NaN or infinite: their inputs are, or they left the range of the type."""
 
 
 class UntrainedGateWarning(GatewiseWarning):

@@ -7,7 +7,7 @@ from torch import nn
 from gatewise.early_exit import EarlyExitModel
 from gatewise.early_exit.blocks import find_blocks
 from gatewise.early_exit.evaluation import evaluate
-from gatewise.exceptions import InputError
+from gatewise.exceptions import InputError, NonFiniteWarning
 from tests.early_exit.conftest import small_network
 
 EXAMPLE = torch.zeros(2, 1, 8, 8)
@@ -231,10 +231,33 @@ def test_two_classes_in_other_precisions_and_batches(dtype):
 
 def test_losses_that_are_not_numbers_are_named(digits):
     model = model_of()
+    with pytest.raises(InputError, match=r"the heads' loss became (nan|inf): take a smaller learning_rate"):
+        model.fit(*digits["train"], *digits["val"], lam=0.1, learning_rate=1e30)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_samples_that_are_not_numbers_are_named(digits, value):
+    model = model_of()
     x = digits["train"][0].clone()
-    x[3] = float("nan")
-    with pytest.raises(InputError, match="the heads' loss became nan: take a smaller learning_rate"):
+    x[303] = value
+    with pytest.raises(InputError, match=r"sample 303 is NaN or infinite behind the block '.*', 1 of 256 of its batch"):
         model.fit(x, digits["train"][1], *digits["val"], lam=0.1)
+
+
+def test_answers_that_are_not_numbers_are_named(frozen, digits):
+    x = digits["test"][0][:9].clone()
+    frozen.set_policy("max_prob", setting=0.9)
+    whole = frozen.infer(x)
+    assert whole.is_finite.all()
+    x[4] = float("nan")
+    with pytest.warns(
+        NonFiniteWarning, match="the answers of 1 of 9 samples are NaN or infinite, the first is sample 4"
+    ):
+        output = frozen.infer(x)
+    others = torch.arange(9) != 4
+    assert output.is_finite.tolist() == others.tolist()
+    assert torch.equal(output.exit_index[others], whole.exit_index[others])
+    torch.testing.assert_close(output.logits[others], whole.logits[others])
 
 
 def test_a_tensor_that_was_not_there_with_the_example_is_refused():

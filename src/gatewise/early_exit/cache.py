@@ -142,9 +142,23 @@ def cached(model: "EarlyExitModel", data: Any, y: Any, folder: Path | None, batc
 def _passes(
     model: "EarlyExitModel", data: Any, y: Any, batch_size: int
 ) -> Iterator[tuple[list[Tensor], Tensor | None, Tensor | None]]:
+    done = 0
     for inputs, classes in batches_of(data, y, batch_size):
         features, own = model.features(inputs)
+        _check_finite(model, features if own is None else [*features, own], done)
+        done += len(features[0])
         yield features, own, None if classes is None else labels_of(classes, model.n_classes)
+
+
+def _check_finite(model: "EarlyExitModel", found: list[Tensor], first: int) -> None:
+    """Refuse numbers that no head can be trained on, before the loss of all samples is lost with them."""
+    for name, part in zip(model.names, found, strict=True):
+        if not bool((finite := torch.isfinite(part).all(-1)).all()):
+            where = f"behind the block {name!r}" if name else "at the backbone's own end"
+            raise InputError(
+                f"sample {first + int((~finite).nonzero()[0])} is NaN or infinite {where}, {int((~finite).sum())} of "
+                f"{len(part)} of its batch are: look at their inputs, or at the range of the backbone's type"
+            )
 
 
 def _cached_in(model: "EarlyExitModel", data: Any, y: Any, folder: Path, batch_size: int) -> FeatureCache:

@@ -344,6 +344,9 @@ class EarlyExitModel(nn.Module):
 
         Raises:
             InputError: there is no policy, or it needs the classes.
+
+        Warns:
+            NonFiniteWarning: the logits of some samples are no numbers, see `EarlyExitOutput.is_finite`.
         """
         from gatewise.early_exit.running import infer
 

@@ -32,6 +32,11 @@ class EarlyExitOutput:
         return self.logits.softmax(-1)
 
     @property
+    def is_finite(self) -> Tensor:
+        """(n,), whether a sample's logits are numbers; what is predicted for others means nothing."""
+        return torch.isfinite(self.logits).all(-1)
+
+    @property
     def predictions(self) -> Tensor:
         """(n,)."""
         return self.logits.argmax(-1)

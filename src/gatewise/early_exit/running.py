@@ -1,5 +1,6 @@
 """A run in which samples leave."""
 
+import warnings
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,7 +11,7 @@ from gatewise.early_exit.inputs import n_rows
 from gatewise.early_exit.outputs import EarlyExitOutput
 from gatewise.early_exit.policies import Policy
 from gatewise.early_exit.trace import ExitTrace
-from gatewise.exceptions import InputError
+from gatewise.exceptions import InputError, NonFiniteWarning
 
 if TYPE_CHECKING:
     from gatewise.early_exit.model import EarlyExitModel
@@ -97,4 +98,13 @@ def infer(model: "EarlyExitModel", policy: Policy, inputs: Any) -> EarlyExitOutp
         return answers.stay(fires)
 
     model.walk(inputs, at_exit)
-    return answers.output(policy)
+    output = answers.output(policy)
+    if not bool((finite := output.is_finite).all()):
+        lost = (~finite).nonzero().flatten().tolist()
+        warnings.warn(
+            f"the answers of {len(lost)} of {len(output.logits)} samples are NaN or infinite, the first is sample "
+            f"{lost[0]}: look at its inputs, or at the range of the backbone's type",
+            NonFiniteWarning,
+            stacklevel=4,
+        )
+    return output

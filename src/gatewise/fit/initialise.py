@@ -29,6 +29,7 @@ from gatewise.gates import (
     TopKGate,
 )
 from gatewise.kernels.expectation import gate_derivatives, gate_expectation
+from gatewise.ops.derivatives import jacobian
 from gatewise.ops.linalg import solve_symmetric
 from gatewise.parts.activations import activation
 from gatewise.parts.parameters import Parameters, prefixed
@@ -253,7 +254,7 @@ def _from_coefficients(part: Gate | Experts, own: Parameters, coefficients: Tens
         return {**own, **{name: piece.reshape(own[name].shape) for name, piece in pieces}}
 
     if part not in _COLUMNS:
-        _COLUMNS[part] = torch.func.jacrev(lambda flat: part.coefficients(assemble(flat)).reshape(-1))(zero)
+        _COLUMNS[part] = jacobian(lambda flat: part.coefficients(assemble(flat)).reshape(-1), zero)
     # Not by least squares, whose last bits here differ from call to call.
     return assemble(torch.linalg.solve(_COLUMNS[part], coefficients.reshape(-1)))
 

@@ -10,6 +10,7 @@ from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
 from gatewise.fit.module_coordinates import ModuleCoordinates
 from gatewise.kernels.channels import channel_hessian
 from gatewise.kernels.joint_pass import joint_rows
+from gatewise.ops.derivatives import jacobian
 from gatewise.parts.parameters import within
 
 __all__ = ["LinearChannels"]
@@ -52,7 +53,7 @@ class LinearChannels:
         same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
         self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
         zero = torch.zeros(coordinates.size, dtype=torch.float64)
-        self._map = torch.func.jacrev(self._flat_blocks)(zero).numpy()
+        self._map = jacobian(self._flat_blocks, zero).numpy()
         self._origin = self._flat_blocks(zero).numpy()
 
     def _flat_blocks(self, theta: Tensor) -> Tensor:

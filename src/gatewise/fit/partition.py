@@ -19,7 +19,7 @@ from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.gates import Gate, TopKGate
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.derivatives import hessian
+from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.parts.parameters import within
 
 __all__ = ["PartitionedProblem", "PartitionedSquares", "selects"]
@@ -115,8 +115,8 @@ class PartitionedProblem(ModuleProblem):
         """The derivatives of the scores of some rows by θ, (rows, k, size)."""
         index = torch.from_numpy(rows).to(self._x.device)
         point = self._tensors(theta, requires_grad=False)
-        slopes = torch.func.jacrev(lambda at: self._rows_of_gate(at, index)[0])(point)
-        return cast(Tensor, slopes).detach().cpu().numpy().astype(float)
+        slopes = jacobian(lambda at: self._rows_of_gate(at, index)[0], point)
+        return slopes.cpu().numpy().astype(float)
 
     def score_curvature(self, theta: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """The Hessian by θ of the weighted sum of the scores of some rows, weights (rows, k), (size, size)."""

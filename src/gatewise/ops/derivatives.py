@@ -1,7 +1,8 @@
 """Derivatives by a vector in reverse mode alone, whatever mode and whichever thread the caller is in.
 
 PyTorch's forward mode has one level for the whole process (`torch.autograd.forward_ad`), so that derivatives in two
-threads end each other's: "no level exists". Reverse mode has no such state, and is no slower here.
+threads end each other's: "no level exists". Reverse mode has no such state, and is no slower here. `torch.func` has the
+same functions, but the first call of one loads PyTorch's compiler: two seconds in every process.
 """
 
 from collections.abc import Callable, Iterator
@@ -40,9 +41,11 @@ def jacobian(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
                 [0., 6.]])
     """
     with differentiable():
-        value, transposed = torch.func.vjp(function, point)[:2]
-        columns = torch.func.jacrev(lambda pull: transposed(pull)[0])(torch.zeros_like(value))
-    return cast(Tensor, columns).movedim(0, -1).detach()
+        here = point.detach().clone().requires_grad_()
+        value = function(here)
+        pull = torch.zeros_like(value, requires_grad=True)
+        (pulled,) = torch.autograd.grad(value, here, pull, create_graph=True, materialize_grads=True)
+        return _rows(pulled, pull).movedim(0, -1)
 
 
 def hessian(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
@@ -58,5 +61,15 @@ def hessian(function: Callable[[Tensor], Tensor], point: Tensor) -> Tensor:
                 [6., 2.]])
     """
     with differentiable():
-        second = torch.func.jacrev(torch.func.jacrev(function))(point)
-    return cast(Tensor, second).detach()
+        here = point.detach().clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(function(here), here, create_graph=True, materialize_grads=True)
+        return _rows(gradient, here)
+
+
+def _rows(vector: Tensor, point: Tensor) -> Tensor:
+    """The derivatives of each entry of a vector by the point, one below the other, in one batched pass."""
+    if not vector.requires_grad:
+        return point.new_zeros(*vector.shape, *point.shape)
+    every = torch.eye(len(vector), dtype=vector.dtype, device=vector.device)
+    (found,) = torch.autograd.grad(vector, point, every, is_grads_batched=True, materialize_grads=True)
+    return cast(Tensor, found.detach())

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.ops.derivatives import hessian
 from gatewise.ops.log_space import log_softmax, logsumexp
 
 __all__ = ["TorchLinearPass", "plain_log_likelihood"]
@@ -72,8 +73,7 @@ class TorchLinearPass:
             return self._value(gate, theta[first:second].reshape(k, -1), theta[second:])
 
         theta = self._tensor(np.concatenate([free.ravel(), coefficients.ravel(), log_scale]))
-        hessian: Tensor = torch.func.hessian(value)(theta)
-        return hessian.cpu().numpy().astype(float)
+        return hessian(value, theta).cpu().numpy().astype(float)
 
     def responsibilities(
         self, gate_coefficients: np.ndarray, coefficients: np.ndarray, log_scale: np.ndarray
