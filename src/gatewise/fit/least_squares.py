@@ -127,7 +127,7 @@ class LeastSquaresProblem(ModuleProblem):
         """The Gauss–Newton matrix, which needs no second derivatives either."""
         return self.gauss_newton(theta)
 
-    def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
+    def curvature_matrix(self, theta: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The negative Hessian."""
         return -self.exact_hessian(theta)
 
