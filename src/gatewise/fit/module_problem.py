@@ -524,9 +524,14 @@ class ModuleProblem(Problem):
         named = self._named(torch.from_numpy(theta))
         return declared_tangents(self._scratch, named, self.coordinates.column.numpy())
 
+    @property
+    def _has_linear_channels(self) -> bool:
+        """Whether the objective sees logits and locations that are linear in θ."""
+        return self._linear is not None
+
     def explained(self, theta: np.ndarray) -> np.ndarray:
         """Orthonormal directions (·, size) in which the declared symmetries move θ."""
-        if self._linear is None:
+        if not self._has_linear_channels:
             return span(self.symmetry_tangents(theta), self.size)
         # What leaves linear channels alone is the same everywhere.
         if self._null_of_channels is None:
