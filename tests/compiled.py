@@ -9,11 +9,12 @@ from collections.abc import Callable
 import numpy as np
 
 from gatewise.kernels.channels import channel_hessian
-from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, weighted_gram
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
 from gatewise.kernels.density_pass import categorical_derivatives, poisson_derivatives
 from gatewise.kernels.expectation import expectation_sums, gate_derivatives
 from gatewise.kernels.joint_pass import joint_pass, joint_rows
 from gatewise.kernels.linear_pass import LinearPass
+from gatewise.kernels.products import weighted_gram
 from gatewise.kernels.selection_lines import best_on_line
 from gatewise.model import MixtureOfExperts
 from gatewise.theory import MixingMeasure, voronoi_loss

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import torch
 
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.inference import Names, parameter_table, quantity_covariance
@@ -74,3 +75,50 @@ def test_networks_on_few_rows_have_standard_errors_or_a_finding(seed):
     assert (error.dropna() > 0.0).all()
     if error.isna().any():
         assert result.findings[0].code is not FitStatus.CONVERGED
+
+
+def regimes(k, seed=3, n=120):
+    """A table with a model of k experts, and rows that count up to three times."""
+    generator = np.random.default_rng(seed)
+    x = generator.normal(size=(n, 2)) * [1.0, 30.0] + [0.0, 100.0]
+    chosen = generator.uniform(size=n) < 1.0 / (1.0 + np.exp(-2.0 * x[:, 0]))
+    lines = np.where(chosen, 5.0 + x[:, 0], 1.0 - x[:, 0] + 0.02 * x[:, 1])
+    y = lines + 0.3 * (1.0 + chosen) * generator.normal(size=n)
+    return MixtureOfExperts.build("softmax", "linear", "gaussian", 2, k), x, y, generator.integers(1, 4, size=n)
+
+
+def test_the_sandwich_of_the_default_model_is_that_of_automatic_differentiation():
+    """H⁻¹ S H⁻¹ of the log-likelihood as a function of the identified quantities themselves."""
+    model, x, y, weight = regimes(k=2)
+    result = fit(model, x, y, sample_weight=weight, options=FitOptions(n_starts=3))
+    assert result.status is FitStatus.WEAK_SEARCH
+    design = torch.from_numpy(np.column_stack([np.ones(len(y)), x]))
+    target, weights = torch.from_numpy(y), torch.from_numpy(weight).double()
+
+    def rows(quantities):
+        gate, coefficients, scale = quantities[:3], quantities[3:9].reshape(2, 3), quantities[9:]
+        log_weights = torch.log_softmax(torch.stack([design @ gate, torch.zeros(len(y)).double()], -1), -1)
+        density = torch.distributions.Normal(design @ coefficients.T, scale).log_prob(target.unsqueeze(-1))
+        return torch.logsumexp(log_weights + density, -1)
+
+    point = torch.from_numpy(result.coordinates.estimates(result.theta))
+    scores = torch.func.jacrev(rows)(point).numpy()
+    inverse = np.linalg.inv(torch.func.hessian(lambda at: (weights * rows(at)).sum())(point).numpy())
+    expected = inverse @ (scores.T * weight) @ scores @ inverse
+    found = quantity_covariance(result, "sandwich")
+    errors, own = np.sqrt(np.diag(expected)), np.sqrt(np.diag(found))
+    np.testing.assert_allclose(own, errors, rtol=1e-8)
+    np.testing.assert_allclose(found / np.outer(own, own), expected / np.outer(errors, errors), atol=1e-8)
+
+
+def test_the_sandwich_of_one_linear_regression_is_white_s():
+    """(ZᵀWZ)⁻¹ ZᵀW diag(e²) Z (ZᵀWZ)⁻¹, which is HC0 (White 1980) of the rows as often as they count."""
+    model, x, y, weight = regimes(k=1)
+    result = fit(model, x, y, sample_weight=weight)
+    design = np.column_stack([np.ones(len(y)), x])
+    bread = np.linalg.inv((design.T * weight) @ design)
+    residual = y - design @ (bread @ design.T @ (weight * y))
+    expected = bread @ (design.T * (weight * residual**2)) @ design @ bread
+    found = quantity_covariance(result, "sandwich")[:3, :3]
+    np.testing.assert_allclose(np.sqrt(np.diag(found)), np.sqrt(np.diag(expected)), rtol=1e-8)
+    np.testing.assert_allclose(found, expected, rtol=1e-6, atol=1e-8 * np.abs(expected).max())

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, linear_score_gram
 from gatewise.kernels.expectation import expectation_sums, gate_derivatives, gate_expectation
 from gatewise.kernels.linear_pass import LinearPass
 from gatewise.kernels.mixture_pass import BLOCK
@@ -28,6 +28,22 @@ def test_hessian_over_several_blocks_equals_the_torch_path(generator, n, same):
     parameters, data = problem(generator, n, same)
     found = linear_hessian(LinearPass(*data), *parameters)
     expected = TorchLinearPass(*data, device="cpu", dtype=torch.float64).hessian(*parameters)
+    np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("k", [1, 3])
+@pytest.mark.parametrize("same", [True, False])
+@pytest.mark.parametrize("n", SIZES)
+def test_the_gram_of_the_scores_is_the_sum_of_their_outer_products(generator, n, same, k):
+    """Row by row: the gradient of one row alone is its score."""
+    parameters, (gate_design, design, y, weight) = problem(generator, n, same, k=k)
+    expected = 0.0
+    for r in range(n):
+        row = LinearPass(gate_design[:, r : r + 1], design[:, r : r + 1], y[r : r + 1], np.ones(1))
+        _, gate, coefficients, log_scale = row(*parameters)
+        score = np.concatenate([gate[:-1].ravel(), coefficients.ravel(), log_scale])
+        expected = expected + weight[r] * np.outer(score, score)
+    found = linear_score_gram(LinearPass(gate_design, design, y, weight), *parameters)
     np.testing.assert_allclose(found, expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max())
 
 

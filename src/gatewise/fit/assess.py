@@ -83,7 +83,7 @@ def examine(problem: Problem, end: EndPoint, theta: np.ndarray, higher: EndPoint
     information = problem.information_at_kink(theta) if at_kink else problem.information(theta)
     responsibilities = problem.responsibilities(theta)
     effective = responsibilities @ problem.weight
-    curvature = information if at_kink else problem.curvature_matrix(theta)
+    curvature = information if at_kink else problem.curvature_matrix(theta, information)
     barred = np.empty((0, problem.size))
     if end.at == "edge" and isinstance(problem, PartitionedProblem) and problem.is_smooth:
         barred, bend = edge_of_cell(problem, theta, problem.options.tol)

@@ -4,9 +4,11 @@ import copy
 import dataclasses
 
 import numpy as np
+import torch
 from torch import nn
 
 from gatewise.experts import Experts
+from gatewise.fit.gaussian_channels import has_compiled_sweep
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.linear_data import linear_data
 from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
@@ -17,6 +19,7 @@ from gatewise.fit.problem import Problem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.start import run_start
+from gatewise.fit.working_residual import rows_of_one_regression
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
 
@@ -29,15 +32,17 @@ _BASELINE_ITERATIONS = 200
 def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offset: bool = False) -> str:
     """Which path evaluates the objective: "compiled", "fused" or "plain".
 
-    Compiled: softmax gate, linear or constant experts, Gaussian: channels, likelihood, Hessian and EM in one compiled
-    sweep. Fused: channels by PyTorch, the mixture's likelihood and its derivatives by channels in one compiled sweep;
-    any normalised or joint gate, any experts, any family. Plain: PyTorch throughout; least squares, single precision
-    and other devices.
+    Compiled: Gaussian with one output, softmax of logits that are linear in the parameters as the locations are:
+    channels, likelihood, Hessian and scores in one compiled sweep. Fused: channels by PyTorch, the mixture's likelihood
+    and its derivatives by channels in one compiled sweep; any normalised or joint gate, any experts, any family. Plain:
+    PyTorch throughout; least squares, single precision and other devices.
     """
     options = options or FitOptions()
     if options.device != "cpu" or options.dtype != "float64" or options.objective == "least_squares":
         return "plain"
-    return "compiled" if _is_linear_problem(model, options, has_offset) else "fused"
+    bases = (part.basis(torch.zeros(1, part.n_features).double()) for part in (model.gate, model.experts))
+    is_linear = all(basis is not None for basis in bases)
+    return "compiled" if is_linear and has_compiled_sweep(model) and not has_offset else "fused"
 
 
 def _is_linear_problem(model: MixtureOfExperts, options: FitOptions, has_offset: bool) -> bool:
@@ -91,6 +96,8 @@ def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows,
     )
     problem = kind(alone, gate_rows, plain, None)
     linear = alone.experts.basis(problem.example_input()) is not None
+    if linear and problem.is_smooth:
+        problem.start_rows = rows_of_one_regression(gate_rows)
     ends = [run_start(problem, plain, index) for index in range(1 if linear else _BASELINE_STARTS)]
     best = max(ends, key=lambda end: end.value if np.isfinite(end.value) else -np.inf)
     return problem.as_baseline(best.theta)

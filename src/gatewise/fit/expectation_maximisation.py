@@ -12,8 +12,8 @@ import numpy as np
 from gatewise.fit.bounds import Bounds
 from gatewise.fit.coordinates import Layout
 from gatewise.fit.linear_data import LinearData
-from gatewise.kernels.curvature import weighted_gram
 from gatewise.kernels.expectation import ExpectationSums, expectation_sums, gate_derivatives, gate_expectation
+from gatewise.kernels.products import weighted_gram
 from gatewise.ops.linalg import solve_symmetric
 
 __all__ = ["Expectation", "em_step", "expectation", "maximise_expectation"]

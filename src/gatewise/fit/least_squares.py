@@ -18,6 +18,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.spreads import SpreadsOfModel
+from gatewise.fit.squared_channels import SquaredChannels, has_squared_channels
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import jacobian
 from gatewise.ops.log_space import log_softmax
@@ -45,6 +46,20 @@ class LeastSquaresProblem(ModuleProblem):
             raise InputError("variance_prior belongs to the likelihood; least squares has no variances to hold")
         super().__init__(model, rows, options, baseline)
         self.is_smooth = True
+        self._squares = self._squared_channels()
+
+    def _squared_channels(self) -> SquaredChannels | None:
+        """The regression function's derivatives by formula, where its channels are linear in the parameters."""
+        if not self._is_fused or not has_squared_channels(self.prototype):
+            return None
+        bases = self.prototype.gate.basis(self._gate_x), self.prototype.experts.basis(self._x)
+        if bases[0] is None or bases[1] is None:
+            return None
+        return SquaredChannels(self.coordinates, self._y, self._offset, self._weight, bases[0], bases[1])
+
+    @property
+    def _has_linear_channels(self) -> bool:
+        return self._squares is not None
 
     @classmethod
     def check_model(cls, model: MixtureOfExperts) -> None:
@@ -98,8 +113,25 @@ class LeastSquaresProblem(ModuleProblem):
     def _fused_sum(self, theta: Tensor) -> Tensor:
         return self._sum(theta)
 
+    def _rows_value_and_gradient(self, point: Tensor) -> tuple[float, np.ndarray]:
+        if self._squares is None:
+            return super()._rows_value_and_gradient(point)
+        return self._squares.value_and_gradient(point.detach().numpy())
+
+    def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian of the mean objective."""
+        if self._squares is None:
+            return super().exact_hessian(theta)
+        self.n_evaluations += 1
+        prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
+        total = self._squares.hessian(theta) + prior.numpy()
+        return 0.5 * (total + total.T) / self.total_weight
+
     def _jacobian(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """∂m/∂θ (n, e, size) and residuals (n, e)."""
+        if self._squares is not None:
+            slopes, residual = self._squares.slopes_and_residuals(theta)
+            return slopes[:, None], residual[:, None]
         point = self._tensors(theta, requires_grad=False)
         step = self.chunk_rows
         pieces = [
@@ -113,9 +145,12 @@ class LeastSquaresProblem(ModuleProblem):
     def gauss_newton(self, theta: np.ndarray) -> np.ndarray:
         """Σ w JᵀJ / Σ w, which is the negative Hessian but for the curvature of m times the residuals."""
         self.n_evaluations += 1
-        slopes, _ = self._jacobian(theta)
-        weighted = slopes * self.rows.weight[:, None, None]
-        matrix = np.tensordot(weighted, slopes, axes=((0, 1), (0, 1))) / self.total_weight
+        if self._squares is not None:
+            matrix = self._squares.gauss_newton(theta) / self.total_weight
+        else:
+            slopes, _ = self._jacobian(theta)
+            weighted = slopes * self.rows.weight[:, None, None]
+            matrix = np.tensordot(weighted, slopes, axes=((0, 1), (0, 1))) / self.total_weight
         prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
         return matrix - prior.cpu().numpy().astype(float) / self.total_weight
 
@@ -127,7 +162,7 @@ class LeastSquaresProblem(ModuleProblem):
         """The Gauss–Newton matrix, which needs no second derivatives either."""
         return self.gauss_newton(theta)
 
-    def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
+    def curvature_matrix(self, theta: np.ndarray, information: np.ndarray) -> np.ndarray:
         """The negative Hessian."""
         return -self.exact_hessian(theta)
 

@@ -94,6 +94,10 @@ class LinearChannels:
         blocks = (by_logits.T @ self._gate_design, by_location.T @ self._design, found.log_scale.numpy())
         return found.value, self._map.T @ np.concatenate([block.reshape(-1) for block in blocks])
 
+    def closed_scales(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray | None:
+        """Log-scales (k,) that are best for shares (n, k) and the locations at θ, or None where none are closed."""
+        return None
+
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian of Σ w ℓ by θ, (size, size)."""
         weights, responsibilities, first, second = self._derivatives(theta)

@@ -21,7 +21,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.spreads import FloorEntry, RelativeSpread
 from gatewise.gates import SoftmaxGate
-from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
+from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, linear_score_gram
 from gatewise.kernels.linear_pass import LinearPass
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linear_torch import TorchLinearPass
@@ -142,6 +142,12 @@ class LinearObjective(Problem):
         self.n_evaluations += 1
         hessian = self.layout.tie(self._backend.hessian(*self.layout.unpack(theta)))
         return (hessian + self._log_prior(theta)[2]) / self.data.total_weight
+
+    def score_gram(self, theta: np.ndarray) -> np.ndarray:
+        """Σ w s sᵀ of the rows' scores; in float64 on the CPU wherever the objective is evaluated."""
+        data = self.data
+        rows = LinearPass(data.gate_design, data.design, data.y, data.weight)
+        return self.layout.tie(linear_score_gram(rows, *self.layout.unpack(theta)))
 
     def log_likelihood(self, theta: np.ndarray) -> float:
         """The log-likelihood, without priors, in the user's units of y."""

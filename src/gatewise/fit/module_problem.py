@@ -15,6 +15,7 @@ from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.curved_channels import CurvedChannels
 from gatewise.fit.draws import Draws, entry_order
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
+from gatewise.fit.gaussian_channels import GaussianChannels, has_compiled_sweep
 from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, refuse_constant_target
 from gatewise.fit.linear_channels import LinearChannels
@@ -34,7 +35,7 @@ from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
-from gatewise.parts.parameters import Parameters
+from gatewise.parts.parameters import Parameters, within
 
 __all__ = ["ModuleProblem"]
 
@@ -122,7 +123,8 @@ class ModuleProblem(Problem):
         if bases[0] is None or bases[1] is None or not self._is_fused or self.kind != "likelihood":
             return None
         arrays = (self._y, self._offset, self._weight, bases[0], bases[1])
-        return LinearChannels(self.coordinates, *arrays, self.options.n_threads)
+        kind = GaussianChannels if has_compiled_sweep(self.prototype) else LinearChannels
+        return kind(self.coordinates, *arrays, self.options.n_threads)
 
     def _curved_channels(self) -> CurvedChannels | None:
         """Their exact curvature where they are not linear, and the compiled passes take the rows."""
@@ -158,7 +160,8 @@ class ModuleProblem(Problem):
             (self.rows.x, self.rows.names.features, self.prototype.experts),
             (self.rows.gate_x, self.rows.names.gate_features, self.prototype.gate),
         ):
-            if x.shape[1] and self.n_rows >= self.size and part.n_features:
+            known = x is self.rows.x and part is not self.prototype.experts
+            if x.shape[1] and self.n_rows >= self.size and part.n_features and not known:
                 units = Standardisation.of(x, self.rows.weight)
                 check_columns(x, units, units.design(x), self.rows.weight, names)
 
@@ -252,6 +255,9 @@ class ModuleProblem(Problem):
     ) -> tuple[float, np.ndarray]:
         """Also of the expected complete log-likelihood Σ w Σᵢ rᵢ (log πᵢ + log fᵢ), with responsibilities (n, k)."""
         self.n_evaluations += 1
+        if self._linear is not None and not self._has_prior:
+            value, gradient = self._linear.value_and_gradient(theta, responsibilities)
+            return value / self.total_weight, gradient / self.total_weight
         point = self._tensors(theta, requires_grad=True)
         if self._linear is not None:
             value, gradient = self._linear.value_and_gradient(theta, responsibilities)
@@ -409,6 +415,10 @@ class ModuleProblem(Problem):
             self._start_rows = working_start_rows(self.prototype.family, self.rows, self.n_experts)
         return self._start_rows
 
+    @start_rows.setter
+    def start_rows(self, rows: StartRows) -> None:
+        self._start_rows = rows
+
     def draws(self, generator: np.random.Generator) -> tuple[Draws, Draws]:
         """Random first values for the gate and for the experts, in turn from one generator."""
         data = self.start_rows
@@ -431,10 +441,21 @@ class ModuleProblem(Problem):
         experts = initial_experts(model.experts, model.family, x, y, shares, offset, draws)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = self.bounds.clip(self.coordinates.collapse(full))
+        scales = None if self._linear is None else self._linear.closed_scales(theta, shares.numpy())
+        if scales is not None:
+            return self._with_scales(theta, scales)
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:
             return theta
         target = torch.tensor(responsibilities.T).to(self._x)
         return ascend(lambda point: self._value_and_gradient(point, target), theta, self.bounds, _EXPECTATION_STEPS)
+
+    def _with_scales(self, theta: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+        """θ with other log-scales (k,), as far as they are free."""
+        named = self._named(torch.from_numpy(theta))
+        own = named["experts.log_scale"]
+        named["experts.log_scale"] = torch.from_numpy(log_scale[: len(own)]).reshape(own.shape)
+        full = self.coordinates.flat(within("gate", named), within("experts", named)).numpy()
+        return self.bounds.clip(self.coordinates.collapse(full))
 
     def locate(self, model: MixtureOfExperts) -> np.ndarray:
         """θ of a model of the same parts."""
@@ -503,9 +524,14 @@ class ModuleProblem(Problem):
         named = self._named(torch.from_numpy(theta))
         return declared_tangents(self._scratch, named, self.coordinates.column.numpy())
 
+    @property
+    def _has_linear_channels(self) -> bool:
+        """Whether the objective sees logits and locations that are linear in θ."""
+        return self._linear is not None
+
     def explained(self, theta: np.ndarray) -> np.ndarray:
         """Orthonormal directions (·, size) in which the declared symmetries move θ."""
-        if self._linear is None:
+        if not self._has_linear_channels:
             return span(self.symmetry_tangents(theta), self.size)
         # What leaves linear channels alone is the same everywhere.
         if self._null_of_channels is None:

@@ -49,7 +49,7 @@ class FitOptions:
         objective: "likelihood", or "least_squares" on the mixture's mean.
         standardise: "auto": gate and experts are fitted on standardised inputs, which is undone where they are
             equivariant and stored as a layer of the model where they are not; "off": they are fitted on the inputs as
-            they are. The compiled path standardises in any case, without effect on the result.
+            they are. The default model is standardised in any case, without effect on the result.
         constraints: parameters held or tied, or None; with constraints nothing is standardised.
         seed: the key of everything random.
         verbose: print a line per start to the standard error: on a terminal, in a notebook, into a log.

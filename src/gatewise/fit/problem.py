@@ -175,9 +175,9 @@ class Problem(ABC):
         """What stands for the information where the objective has a kink, and its Hessian leaves the kink out."""
         return self.information(theta)
 
-    def curvature_matrix(self, theta: np.ndarray) -> np.ndarray:
+    def curvature_matrix(self, theta: np.ndarray, information: np.ndarray) -> np.ndarray:
         """Per unit of weight what must be positive at a maximum: the information, unless that cannot be otherwise."""
-        return self.information(theta)
+        return information
 
     def expert_directions(self, theta: np.ndarray, information: np.ndarray) -> dict[int, np.ndarray]:
         """For each expert that separates, a direction of its own parameters along which the objective does not fall."""

@@ -106,7 +106,9 @@ def checked_rows(
     model.family.check_target(torch.tensor(y))
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
-    rows = FitRows(x[kept], gate_x[kept], y[kept], weight[kept], offset, kept, names)
+    kept_x = x[kept]
+    kept_gate_x = kept_x if gate_x is x else gate_x[kept]
+    rows = FitRows(kept_x, kept_gate_x, y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
     for each, called in ((rows.x, names.features), (rows.gate_x, names.gate_features)):
         _refuse_tiny(each, called)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from gatewise.families import Family
-from gatewise.kernels.curvature import weighted_gram
+from gatewise.kernels.products import weighted_gram
 
 __all__ = ["reweighted_least_squares"]
 

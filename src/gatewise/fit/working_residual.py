@@ -15,7 +15,7 @@ from gatewise.fit.problem import StartRows
 from gatewise.fit.rows import FitRows
 from gatewise.ops.linalg import weighted_least_squares
 
-__all__ = ["working_start_rows"]
+__all__ = ["rows_of_one_regression", "working_start_rows"]
 
 _DECIMALS = 10
 # A residual below this share of the target's deviation is rounding.
@@ -64,6 +64,22 @@ def working_start_rows(
         columns=np.argsort(rank[: len(own)], kind="stable"),
         gate_columns=np.argsort(rank[gate_places], kind="stable"),
         is_discrete=family.is_discrete,
+    )
+
+
+def rows_of_one_regression(rows: FitRows) -> StartRows:
+    """For one expert that is linear in its parameters: all start at the same point, and no order matters."""
+    weight = rows.weight
+    return StartRows(
+        n_experts=1,
+        residual=np.zeros(len(weight)),
+        covariates=np.empty((0, len(weight))),
+        design=np.ones((1, len(weight))),
+        weight=weight,
+        kept=rows.kept,
+        sort_keys=(np.zeros(len(weight)),),
+        columns=np.arange(rows.x.shape[1]),
+        gate_columns=np.arange(rows.gate_x.shape[1]),
     )
 
 

@@ -15,7 +15,9 @@ import numpy as np
 
 from gatewise.exceptions import InputError
 from gatewise.kernels.compiled import compiled
-from gatewise.kernels.curvature import (
+from gatewise.kernels.joint_pass import load_rows
+from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE
+from gatewise.kernels.products import (
     clear_rows,
     copy_rows,
     row_products,
@@ -23,8 +25,6 @@ from gatewise.kernels.curvature import (
     unpack_symmetric,
     weighted_gram,
 )
-from gatewise.kernels.joint_pass import load_rows
-from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE
 
 __all__ = ["channel_hessian", "fisher_gram"]
 

@@ -11,27 +11,19 @@ log-scales λᵢ. With u = ∂aᵢ/∂μᵢ = zᵢ/σᵢ and v = ∂aᵢ/∂λ�
 
 (derived from ∇²ℓ = Σ rᵢ (∇²aᵢ + ∇aᵢ ∇aᵢᵀ) − ∇ℓ ∇ℓᵀ; checked against automatic differentiation). For linear channels
 the Hessian by the parameters is a weighted cross-product of the designs for each pair of channels, so that one
-evaluation costs a few matrix products.
-"""
+evaluation costs a few matrix products. The same holds of the scores' outer products, whose pairs are products of
 
-from functools import lru_cache
+    ∂ℓ/∂γⱼ = rⱼ − πⱼ,   ∂ℓ/∂μᵢ = rᵢ uᵢ,   ∂ℓ/∂λᵢ = rᵢ vᵢ.
+"""
 
 import numpy as np
 
 from gatewise.kernels.compiled import compiled
 from gatewise.kernels.linear_pass import LinearPass, linear_channels
 from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, mixture_block
+from gatewise.kernels.products import clear_rows, copy_rows, row_products, unpack_columns, unpack_symmetric
 
-__all__ = [
-    "clear_rows",
-    "copy_rows",
-    "linear_hessian",
-    "linear_responsibilities",
-    "row_products",
-    "unpack_columns",
-    "unpack_symmetric",
-    "weighted_gram",
-]
+__all__ = ["linear_hessian", "linear_responsibilities", "linear_score_gram"]
 
 
 @compiled(error_model="numpy")
@@ -101,20 +93,6 @@ def linear_responsibilities(
         log_prob,
     )
     return weights, responsibilities, residual, log_prob
-
-
-@compiled(fastmath=ELEMENTWISE, error_model="numpy")
-def row_products(left: np.ndarray, right: np.ndarray, low: int, m: int, symmetric: bool, out: np.ndarray) -> None:
-    """Products of design columns: out[(i, j), r] = left[i, low + r] right[j, low + r], j ≤ i only if symmetric."""
-    row = 0
-    for i in range(left.shape[0]):
-        a = left[i, low : low + m]
-        for j in range(i + 1 if symmetric else right.shape[0]):
-            b = right[j, low : low + m]
-            product = out[row]
-            for r in range(m):
-                product[r] = a[r] * b[r]
-            row += 1
 
 
 @compiled(fastmath=ELEMENTWISE, error_model="numpy")
@@ -191,51 +169,38 @@ def _pair_channels(
                     out[r] += weight[r] * share[r] * ((square - 1.0) * (square - 1.0) - 2.0 * square)
 
 
-@lru_cache(maxsize=256)
-def _lower_triangle(size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the lower triangle; NumPy makes them anew, which costs more than a small Hessian."""
-    return np.tril_indices(size)
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
+def _weighted_pairs(
+    weight: np.ndarray, left: np.ndarray, right: np.ndarray, symmetric: bool, m: int, out: np.ndarray
+) -> None:
+    """Each w × left × right, for all pairs of channels, or those with l ≤ j of the same channels."""
+    row = 0
+    for j in range(left.shape[0]):
+        one = left[j]
+        for other in range(j + 1 if symmetric else right.shape[0]):
+            pair, factor = out[row], right[other]
+            for r in range(m):
+                pair[r] = weight[r] * one[r] * factor[r]
+            row += 1
 
 
-def unpack_columns(sums: np.ndarray, columns: int) -> np.ndarray:
-    """(channels, pairs of columns) ↦ one symmetric matrix per channel (channels, columns, columns)."""
-    first, second = _lower_triangle(columns)
-    block = np.empty((len(sums), columns, columns))
-    block[:, first, second] = sums
-    block[:, second, first] = sums
-    return block
-
-
-def unpack_symmetric(sums: np.ndarray, channels: int, columns: int) -> np.ndarray:
-    """(pairs of channels, pairs of columns) ↦ the symmetric matrix (channels·columns, channels·columns)."""
-    rows, cols = _lower_triangle(channels)
-    blocks = np.empty((channels, channels, columns, columns))
-    block = unpack_columns(sums, columns)
-    blocks[rows, cols] = block
-    blocks[cols, rows] = block
-    return blocks.transpose(0, 2, 1, 3).reshape(channels * columns, channels * columns)
-
-
-@compiled(error_model="numpy")
-def copy_rows(design: np.ndarray, low: int, m: int, out: np.ndarray) -> None:
-    """out[j, r] = design[j, low + r] for r < m."""
-    for j in range(design.shape[0]):
-        source, target = design[j, low : low + m], out[j]
+@compiled(fastmath=ELEMENTWISE, error_model="numpy")
+def _channel_scores(
+    weights: np.ndarray, responsibilities: np.ndarray, residual: np.ndarray, inverse_scale: np.ndarray, m: int
+) -> None:
+    """In place: weights ← r − π, responsibilities ← r z/σ, residual ← r (z² − 1)."""
+    for i in range(weights.shape[0]):
+        inverse = inverse_scale[i]
+        pi, share, z = weights[i], responsibilities[i], residual[i]
         for r in range(m):
-            target[r] = source[r]
+            pi[r] = share[r] - pi[r]
+            part = share[r]
+            share[r] = part * z[r] * inverse
+            z[r] = part * (z[r] * z[r] - 1.0)
 
 
 @compiled(error_model="numpy")
-def clear_rows(channels: np.ndarray, m: int) -> None:
-    """channels[i, r] = 0 for r ≥ m."""
-    for i in range(channels.shape[0]):
-        channel = channels[i]
-        for r in range(m, channel.size):
-            channel[r] = 0.0
-
-
-@compiled(error_model="numpy")
-def _hessian_sums(
+def _pair_sums(
     gate_design: np.ndarray,
     design: np.ndarray,
     y: np.ndarray,
@@ -244,8 +209,12 @@ def _hessian_sums(
     coefficients: np.ndarray,
     log_scale: np.ndarray,
     same_design: bool,
+    of_scores: bool,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """Σ_r (second derivative by a pair of channels) × (product of a pair of design columns), for all pairs."""
+    """Σ_r (second derivative by a pair of channels) × (product of a pair of design columns), for all pairs.
+
+    Of scores it is the product of the first derivatives by the two channels in place of the second one.
+    """
     k, n = coefficients.shape[0], y.size
     q, p, free = gate_design.shape[0], design.shape[0], k - 1
     inverse_scale = np.exp(-log_scale)
@@ -272,20 +241,31 @@ def _hessian_sums(
         linear_channels(gate_coefficients, gate_design, low, m, logits)
         linear_channels(coefficients, design, low, m, location)
         mixture_block(logits, location, log_scale, y[low : low + m], m, log_prob, weights, responsibilities, residual)
-        _pair_channels(
-            weight[low : low + m],
-            weights,
-            responsibilities,
-            residual,
-            inverse_scale,
-            m,
-            gate_gate,
-            gate_location,
-            gate_scale,
-            location_location,
-            location_scale,
-            scale_scale,
-        )
+        row_weight = weight[low : low + m]
+        if of_scores:
+            _channel_scores(weights, responsibilities, residual, inverse_scale, m)
+            gate_scores = weights[:free]
+            _weighted_pairs(row_weight, gate_scores, gate_scores, True, m, gate_gate)
+            _weighted_pairs(row_weight, gate_scores, responsibilities, False, m, gate_location)
+            _weighted_pairs(row_weight, gate_scores, residual, False, m, gate_scale)
+            _weighted_pairs(row_weight, responsibilities, responsibilities, True, m, location_location)
+            _weighted_pairs(row_weight, responsibilities, residual, False, m, location_scale)
+            _weighted_pairs(row_weight, residual, residual, False, m, scale_scale)
+        else:
+            _pair_channels(
+                row_weight,
+                weights,
+                responsibilities,
+                residual,
+                inverse_scale,
+                m,
+                gate_gate,
+                gate_location,
+                gate_scale,
+                location_location,
+                location_scale,
+                scale_scale,
+            )
         row_products(design, design, low, m, True, products)
         copy_rows(design, low, m, block_design)
         if not same_design:
@@ -327,9 +307,22 @@ def linear_hessian(
     Returns:
         A symmetric matrix of order (k − 1) q + k p + k.
     """
+    return _pair_matrix(data, gate_coefficients, coefficients, log_scale, of_scores=False)
+
+
+def linear_score_gram(
+    data: LinearPass, gate_coefficients: np.ndarray, coefficients: np.ndarray, log_scale: np.ndarray
+) -> np.ndarray:
+    """Σ w s sᵀ of the rows' scores s = ∇ℓ, by the same parameters and in the same order as `linear_hessian`."""
+    return _pair_matrix(data, gate_coefficients, coefficients, log_scale, of_scores=True)
+
+
+def _pair_matrix(
+    data: LinearPass, gate_coefficients: np.ndarray, coefficients: np.ndarray, log_scale: np.ndarray, of_scores: bool
+) -> np.ndarray:
     k, free = len(log_scale), len(log_scale) - 1
     q, p = len(data.gate_design), len(data.design)
-    gate_gate, gate_location, location_location, gate_scale, location_scale, scale_scale = _hessian_sums(
+    gate_gate, gate_location, location_location, gate_scale, location_scale, scale_scale = _pair_sums(
         data.gate_design,
         data.design,
         data.y,
@@ -338,6 +331,7 @@ def linear_hessian(
         coefficients,
         log_scale,
         data.same_design,
+        of_scores,
     )
     if data.same_design:
         gate_location = unpack_columns(gate_location, p)
@@ -354,23 +348,3 @@ def linear_hessian(
     hessian[scale, gate] = hessian[gate, scale].T
     hessian[scale, expert] = hessian[expert, scale].T
     return hessian
-
-
-@compiled(error_model="numpy")
-def _gram_sums(design: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
-    p, n = design.shape
-    products = np.zeros((p * (p + 1) // 2, BLOCK))
-    block_weights = np.empty((channel_weights.shape[0], BLOCK))
-    sums = np.zeros((channel_weights.shape[0], products.shape[0]))
-    for low in range(0, n, BLOCK):
-        m = min(BLOCK, n - low)
-        row_products(design, design, low, m, True, products)
-        copy_rows(channel_weights, low, m, block_weights)
-        clear_rows(block_weights, m)
-        sums += np.dot(block_weights, products.T)
-    return sums
-
-
-def weighted_gram(design: np.ndarray, channel_weights: np.ndarray) -> np.ndarray:
-    """Σ_r c_ir Z_r Z_rᵀ for each channel i: (c, n) weights and a (p, n) design ↦ (c, p, p)."""
-    return unpack_columns(_gram_sums(np.ascontiguousarray(design), np.ascontiguousarray(channel_weights)), len(design))

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from gatewise.kernels.compiled import compiled
-from gatewise.kernels.curvature import clear_rows, copy_rows, row_products, unpack_columns, unpack_symmetric
 from gatewise.kernels.linear_pass import linear_channels
 from gatewise.kernels.mixture_pass import BLOCK, ELEMENTWISE, mixture_block, weighted_sum
+from gatewise.kernels.products import clear_rows, copy_rows, row_products, unpack_columns, unpack_symmetric
 from gatewise.kernels.vector_math import exp, log
 
 __all__ = ["ExpectationSums", "expectation_sums", "gate_derivatives", "gate_expectation"]

@@ -3,7 +3,7 @@
 import numpy as np
 import scipy.linalg
 
-from gatewise.kernels.curvature import weighted_gram
+from gatewise.kernels.products import weighted_gram
 
 __all__ = ["dependent_columns", "solve_symmetric", "weighted_least_squares"]
 
