@@ -1,8 +1,9 @@
 """Experts that are small networks with one hidden layer."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -116,6 +117,15 @@ class FeedForwardExperts(Experts):
         self.outer_weight = nn.Parameter(_away_from_zero(outer) / hidden**0.5)
         self.outer_bias = nn.Parameter(torch.zeros(n_experts, *outputs)) if output_bias else None
         self.per_expert = tuple(name for name, _ in self.named_parameters() if name != "log_scale")  # pyright: ignore[reportAttributeAccessIssue]
+
+    def kinks(self, parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
+        """With relu where aᵀx + b = 0 cuts the first axis, unit by unit."""
+        if self.activation != "relu":
+            return ()
+        pairs = zip(
+            parameters["inner_weight"].reshape(-1, self.n_features), parameters["inner_bias"].reshape(-1), strict=True
+        )
+        return [-(bias + rest @ weight[1:]) / weight[0] for weight, bias in pairs]
 
     def options(self) -> dict[str, Any]:
         """The number of hidden units, the activation's name, and whether there is an output bias."""

@@ -41,6 +41,35 @@ class Gate(Component, ABC):
         return None
 
     @property
+    def selects_on(self) -> str | None:
+        """What a sparse gate compares: "slope", the logits without their biases, or "logit"; None if all get weight."""
+        return None
+
+    @property
+    def dense(self) -> "Gate":
+        """The gate inside a sparse gate's selection; the gate itself if all experts get weight."""
+        return self
+
+    @property
+    def branches(self) -> list["Gate"]:
+        """Of a tree the gates inside the groups of experts, in order; none of a flat gate."""
+        return []
+
+    @property
+    def root(self) -> "Gate":
+        """Of a tree the gate of the groups; the gate itself if it is flat."""
+        return self
+
+    def components(self) -> list[tuple[str, "Gate", list[tuple[int, ...]]]]:
+        """The flat gates it is made of: the prefix of their parameters' names, the gate, each row's experts."""
+        return [("", self, [(expert,) for expert in range(self.n_experts)])]
+
+    @property
+    def weight_link(self) -> Literal["log", "logit"]:
+        """How β₀ is the weight w of an atom: log w = β₀ (over a temperature), or log w/(1 − w) = β₀."""
+        return "log"
+
+    @property
     def most_routing_features(self) -> int | None:
         """The largest d at which the gate may route tokens of a network; None without a limit.
 

@@ -1,7 +1,8 @@
 """The Laplace gate: weights that fall with the distance from a centre."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -66,6 +67,10 @@ class LaplaceGate(Gate):
         own = self.own_parameters()
         centre = shared_means(x, shares) + NOISE * draws.normal(own["centre"])
         return {"centre": centre, "bias": torch.zeros_like(own["bias"])}
+
+    def kinks(self, parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
+        """With one input the centres; with more the norm bends at a point only, which no grid meets."""
+        return list(parameters["centre"][:, 0]) if self.n_features == 1 else ()
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """One number added to all biases; a single expert's parameters have no effect at all."""

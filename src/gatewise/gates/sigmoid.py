@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +59,11 @@ class SigmoidGate(Gate):
     def normaliser(self) -> Normaliser:
         """A softmax of the log σᵢ divides by Σⱼ σⱼ; "none" leaves σᵢ."""
         return "softmax" if self.normalised else "none"
+
+    @property
+    def weight_link(self) -> Literal["log", "logit"]:
+        """W = 1/(1 + exp(−β₀))."""
+        return "logit"
 
     def options(self) -> dict[str, Any]:
         """Whether the weights are normalised."""

@@ -109,6 +109,20 @@ class TopKGate(Gate):
         return self.n_active
 
     @property
+    def selects_on(self) -> str:
+        """`select_on`."""
+        return self.select_on
+
+    @property
+    def dense(self) -> Gate:
+        """The inner gate."""
+        return self.inner
+
+    def components(self) -> list[tuple[str, Gate, list[tuple[int, ...]]]]:
+        """The inner gate's."""
+        return [(f"inner.{prefix}", gate, experts) for prefix, gate, experts in self.inner.components()]
+
+    @property
     def most_routing_features(self) -> int | None:
         """The inner gate's."""
         return self.inner.most_routing_features
