@@ -80,6 +80,11 @@ class Family(ABC):
         return 0
 
     @property
+    def n_unordered(self) -> int | None:
+        """C if a target is one of the classes 0, …, C − 1, which have no order; else None."""
+        return None
+
+    @property
     def spread(self) -> Spread | None:
         """What makes the density unbounded where it runs to 0, None if the density is bounded whatever happens.
 

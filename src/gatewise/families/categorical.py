@@ -53,6 +53,11 @@ class Categorical(Family):
         return {"n_classes": self.n_classes}
 
     @property
+    def n_unordered(self) -> int:
+        """C."""
+        return self.n_classes
+
+    @property
     def n_outputs(self) -> int:
         """C − 1 logits."""
         return self.n_classes - 1

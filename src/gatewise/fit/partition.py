@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.fit.boundary import boundary_intervals
 from gatewise.fit.channel_gradient import Channels
-from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
+from gatewise.fit.working_regression import experts_start
 from gatewise.gates import Gate, TopKGate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian, jacobian
@@ -164,7 +164,7 @@ class PartitionedProblem(ModuleProblem):
         shares = np.exp(density - density.max(axis=1, keepdims=True))
         shares *= (self.rows.weight / shares.sum(axis=1))[:, None]
         gate_x = self._gate_x.detach().cpu().double()
-        gate = initial_gate(self.prototype.gate, gate_x, torch.from_numpy(shares), self.draws(generator)[0])
+        gate = self.prototype.gate.start(gate_x, torch.from_numpy(shares), self.draws(generator)[0])
         experts = within("experts", self._named(torch.from_numpy(theta)))
         found = self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
         return np.concatenate([found[: self.n_gate], theta[self.n_gate :]])
@@ -176,7 +176,7 @@ class PartitionedProblem(ModuleProblem):
         if bank.basis(x[:1]) is None:
             return theta
         shares = torch.from_numpy((self.responsibilities(theta) * self.rows.weight).T.copy())
-        experts = initial_experts(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
+        experts = experts_start(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
         gate = within("gate", self._named(torch.from_numpy(theta)))
         found = self.bounds.clip(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
         return np.concatenate([theta[: self.n_gate], found[self.n_gate :]])

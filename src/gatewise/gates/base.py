@@ -8,8 +8,10 @@ import numpy as np
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.gates.starts import multinomial_start
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Component, of_possible_size
+from gatewise.parts.draws import Draws
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
@@ -37,6 +39,35 @@ class Gate(Component, ABC):
     def own_top_k(self) -> int | None:
         """How many experts get weight at an input: K of a sparse gate, None if all do."""
         return None
+
+    @property
+    def selects_on(self) -> str | None:
+        """What a sparse gate compares: "slope", the logits without their biases, or "logit"; None if all get weight."""
+        return None
+
+    @property
+    def dense(self) -> "Gate":
+        """The gate inside a sparse gate's selection; the gate itself if all experts get weight."""
+        return self
+
+    @property
+    def branches(self) -> list["Gate"]:
+        """Of a tree the gates inside the groups of experts, in order; none of a flat gate."""
+        return []
+
+    @property
+    def root(self) -> "Gate":
+        """Of a tree the gate of the groups; the gate itself if it is flat."""
+        return self
+
+    def components(self) -> list[tuple[str, "Gate", list[tuple[int, ...]]]]:
+        """The flat gates it is made of: the prefix of their parameters' names, the gate, each row's experts."""
+        return [("", self, [(expert,) for expert in range(self.n_experts)])]
+
+    @property
+    def weight_link(self) -> Literal["log", "logit"]:
+        """How β₀ is the weight w of an atom: log w = β₀ (over a temperature), or log w/(1 − w) = β₀."""
+        return "log"
 
     @property
     def most_routing_features(self) -> int | None:
@@ -76,6 +107,41 @@ class Gate(Component, ABC):
             point: what centres become, (k, d), in the units of x.
         """
         self.assign_parameters({**self.own_parameters(), "weight": direction})
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """The parameters at which a fit to a table begins, given how much of each row every expert has.
+
+        With a `basis` φ three Newton steps, halved until they climb, toward the multinomial logistic regression
+
+            max_B Σ_r Σᵢ s_ri (bᵢᵀφ(x_r) − log Σⱼ exp(bⱼᵀφ(x_r))),   b_k = 0,
+
+        the gate's M-step of Jordan and Jacobs (1994); without one, the present values and a little normal noise.
+        Networks begin otherwise: see `place`.
+
+        Args:
+            x: the rows' inputs as the gate sees them in the fit, in float64 (n, d).
+            shares: s, weight times responsibility (n, k).
+            draws: random numbers, keyed by the start, that follow columns and rows wherever they stand.
+
+        Returns:
+            All parameters by name.
+
+        Example:
+            >>> import numpy as np
+            >>> import torch
+            >>> from gatewise.gates import SoftmaxGate
+            >>> from gatewise.parts.draws import Draws
+            >>> x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
+            >>> shares = torch.tensor([[0.2, 0.8], [0.5, 0.5], [0.8, 0.2]], dtype=torch.float64)
+            >>> draws = Draws(np.random.default_rng(0), np.arange(1), np.arange(3), np.ones(3))
+            >>> SoftmaxGate(1, 2).double().start(x, shares, draws)["weight"].round(decimals=2)
+            tensor([[1.3900],
+                    [0.0000]], dtype=torch.float64)
+        """
+        basis = self.basis(x)
+        if basis is None:
+            return draws.around(self, self.own_parameters())
+        return multinomial_start(self, basis.detach(), shares)
 
     def route(self, x: Tensor, top_k: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Which K experts an input goes to, and with what weights.

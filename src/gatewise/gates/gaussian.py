@@ -11,9 +11,11 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomials, to_matrix
+from gatewise.gates.starts import shared_means
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import true_or_false
+from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
 
@@ -145,6 +147,28 @@ class GaussianGate(Gate):
     def place(self, direction: Tensor, point: Tensor) -> None:
         """The centres are at the points."""
         self.assign_parameters({**self.own_parameters(), "centre": point})
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Shares, means and covariances of each expert's inputs: the M-step of a Gaussian mixture.
+
+        The covariance of an expert with S = Σ s rows is drawn to the identity by d/(d + S), so that it has an inverse.
+        """
+        d = self.n_features
+        centre = shared_means(x, shares)
+        total = shares.sum(0).clamp_min(1e-12)
+        factors = []
+        for i in range(self.n_experts):
+            away = x - centre[i]
+            covariance = away.T @ (shares[:, i : i + 1] * away) / total[i]
+            few = d / (d + float(total[i]))
+            covariance = (1.0 - few) * covariance + (few + 1e-6) * torch.eye(d, dtype=x.dtype)
+            factors.append(torch.linalg.cholesky(covariance))
+        factor = torch.stack(factors)
+        if self.covariance == "full":
+            shape = self._from_factor(factor)
+        else:
+            shape = {"log_diagonal": 0.5 * (factor @ factor.mT).diagonal(dim1=-2, dim2=-1).log()}
+        return {"log_weight": (total / total.sum()).log(), "centre": centre, **shape}
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""

@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
+from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
 
@@ -109,7 +110,7 @@ class HierarchicalGate(Gate):
     def options(self) -> dict[str, Any]:
         """`outer`, `outer_options` and `inner`; with inner gates that only differ in size `groups` and one name."""
         outer = {"outer": self.outer.name, "outer_options": self.outer.options()}
-        tables = [{"name": g.name, "n_experts": g.n_experts, "options": g.options()} for g in self._inner]
+        tables = [{"name": g.name, "n_experts": g.n_experts, "options": g.options()} for g in self.branches]
         first = tables[0]
         if all(table["name"] == first["name"] and table["options"] == first["options"] for table in tables):
             sizes = [table["n_experts"] for table in tables]
@@ -117,41 +118,68 @@ class HierarchicalGate(Gate):
         return {**outer, "inner": tables}
 
     @property
-    def _inner(self) -> list[Gate]:
+    def branches(self) -> list[Gate]:
+        """The inner gates."""
         return cast(list[Gate], list(self.inner))
+
+    @property
+    def root(self) -> Gate:
+        """The outer gate."""
+        return self.outer
+
+    def components(self) -> list[tuple[str, Gate, list[tuple[int, ...]]]]:
+        """The outer gate's, whose rows are about groups or groups of groups, then those of the inner ones."""
+        groups = self._groups
+        found = [
+            (f"outer.{prefix}", gate, [tuple(i for group in row for i in groups[group]) for row in rows])
+            for prefix, gate, rows in self.outer.components()
+        ]
+        for g, (inner, group) in enumerate(zip(self.branches, groups, strict=True)):
+            for prefix, gate, rows in inner.components():
+                found.append((f"inner.{g}.{prefix}", gate, [tuple(group[i] for i in row) for row in rows]))
+        return found
 
     @property
     def _parts(self) -> list[tuple[str, str, Gate]]:
         """Prefix of the parameter names, name in sentences, and gate of every part."""
-        inner = [(f"inner.{g}", f"inner gate {g + 1}", gate) for g, gate in enumerate(self._inner)]
+        inner = [(f"inner.{g}", f"inner gate {g + 1}", gate) for g, gate in enumerate(self.branches)]
         return [("outer", "outer gate", self.outer), *inner]
 
     @property
     def _groups(self) -> list[range]:
         """The experts of each group."""
-        sizes = [gate.n_experts for gate in self._inner]
+        sizes = [gate.n_experts for gate in self.branches]
         return [range(end - size, end) for end, size in zip(accumulate(sizes), sizes, strict=True)]
 
     def logits(self, x: Tensor) -> Tensor:
         """Log πᵢ(x), (…, d) ↦ (…, k): the log-weights themselves."""
         outer = self.outer(x)
-        return torch.cat([outer[..., g : g + 1] + gate(x) for g, gate in enumerate(self._inner)], dim=-1)
+        return torch.cat([outer[..., g : g + 1] + gate(x) for g, gate in enumerate(self.branches)], dim=-1)
 
     @property
     def most_routing_features(self) -> int | None:
         """The least of its parts'."""
-        limits = [gate.most_routing_features for gate in (self.outer, *self._inner)]
+        limits = [gate.most_routing_features for gate in (self.outer, *self.branches)]
         return min((limit for limit in limits if limit is not None), default=None)
 
     def place(self, direction: Tensor, point: Tensor) -> None:
         """Each part as it does itself: the outer gate at the mean of each group's."""
         groups = self._groups
-        for gate, group in zip(self._inner, groups, strict=True):
+        for gate, group in zip(self.branches, groups, strict=True):
             gate.place(direction[list(group)], point[list(group)])
         self.outer.place(
             torch.stack([direction[list(group)].mean(0) for group in groups]),
             torch.stack([point[list(group)].mean(0) for group in groups]),
         )
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Each part as it does itself: the outer gate with the sums of its groups' shares."""
+        groups = shares.split([gate.n_experts for gate in self.branches], dim=-1)
+        outer = torch.stack([group.sum(-1) for group in groups], dim=-1)
+        found = prefixed("outer", self.outer.start(x, outer, draws))
+        for g, (gate, group) in enumerate(zip(self.branches, groups, strict=True)):
+            found |= prefixed(f"inner.{g}", gate.start(x, group, draws))
+        return found
 
     def _moves(self, order: Sequence[int]) -> tuple[list[int], list[list[int]]] | None:
         """The old group at each group's place and the order within it; None if the order breaks the tree."""
@@ -166,7 +194,7 @@ class HierarchicalGate(Gate):
                 return None
             old_groups.append(old)
             within_groups.append([i - self._groups[old].start for i in wanted])
-        inner = self._inner
+        inner = self.branches
         if not self._may_exchange(old_groups):
             return None
         if not all(inner[old].allows(one) for old, one in zip(old_groups, within_groups, strict=True)):
@@ -174,7 +202,7 @@ class HierarchicalGate(Gate):
         return old_groups, within_groups
 
     def _may_exchange(self, old_groups: Sequence[int]) -> bool:
-        inner = self._inner
+        inner = self.branches
         return self.outer.allows(old_groups) and all(_alike(inner[g], inner[old]) for g, old in enumerate(old_groups))
 
     def allows(self, order: Sequence[int]) -> bool:
@@ -195,12 +223,12 @@ class HierarchicalGate(Gate):
             )
         moved = prefixed("outer", self.outer.permute(within("outer", parameters), moves[0]))
         for g, (old, one) in enumerate(zip(*moves, strict=True)):
-            moved |= prefixed(f"inner.{g}", self._inner[old].permute(within(f"inner.{old}", parameters), one))
+            moved |= prefixed(f"inner.{g}", self.branches[old].permute(within(f"inner.{old}", parameters), one))
         return moved
 
     def sorted_order(self, key: np.ndarray) -> list[int]:
         """The largest key first within each group, and the largest sum of keys first among groups that are alike."""
-        inner, groups = self._inner, self._groups
+        inner, groups = self.branches, self._groups
         inside = [[group.start + i for i in inner[g].sorted_order(key[group])] for g, group in enumerate(groups)]
         sums = np.array([key[group].sum() for group in groups])
         alike = list(range(len(groups)))
@@ -250,13 +278,13 @@ class HierarchicalGate(Gate):
         Where inner gates differ in kind, so that their arrays do not fit together, each has names of its own with the
         group's number, `gate_inner_1_…`, and a leading axis of the group's length.
         """
-        sizes = torch.tensor([gate.n_experts for gate in self._inner])
+        sizes = torch.tensor([gate.n_experts for gate in self.branches])
         outer = {n: v.repeat_interleave(sizes.to(v.device), 0) for n, v in _atoms("outer", self.outer).items()}
-        inner = [_atoms("inner", gate) for gate in self._inner]
+        inner = [_atoms("inner", gate) for gate in self.branches]
         kinds = [{name: value.shape[1:] for name, value in atoms.items()} for atoms in inner]
         if all(kind == kinds[0] for kind in kinds):
             return outer | {name: torch.cat([atoms[name] for atoms in inner]) for name in kinds[0]}
-        numbered = [_atoms(f"inner_{g}", gate) for g, gate in enumerate(self._inner, 1)]
+        numbered = [_atoms(f"inner_{g}", gate) for g, gate in enumerate(self.branches, 1)]
         return outer | {name: value for atoms in numbered for name, value in atoms.items()}
 
 

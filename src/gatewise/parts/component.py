@@ -1,8 +1,9 @@
 """What gates and banks of experts have in common: sizes, options that are plain data, parameters by name."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Self, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -97,6 +98,15 @@ class Component(nn.Module):
             InputError: the output is not linear in the parameters.
         """
         raise InputError(f"{self.name!r} is not linear in its parameters")
+
+    def kinks(self, parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
+        """Where the output bends sharply along the first input, arrays (n,) or numbers; none unless it is said.
+
+        Args:
+            parameters: by name, 80-bit floats.
+            rest: the other inputs, (n, d − 1).
+        """
+        return ()
 
     def own_parameters(self) -> Parameters:
         """The parameters by name, detached."""

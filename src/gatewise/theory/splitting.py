@@ -9,7 +9,6 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import HierarchicalGate, TopKGate
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.weights import weight_blocks
 
@@ -36,7 +35,7 @@ def fitted_at_truth(truth: MixtureOfExperts, cells: Sequence[int]) -> MixtureOfE
     if list(cells) == list(range(truth.n_experts)):
         return copy.deepcopy(truth)
     gate, experts = truth.gate, truth.experts
-    if isinstance(gate, (TopKGate, HierarchicalGate)):
+    if gate.branches or gate.dense is not gate:
         raise InputError(
             f"a {gate.name} gate with more experts can be built in several ways: give the fitted mixture, equal to the "
             "truth, and its cells"

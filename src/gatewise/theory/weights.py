@@ -4,16 +4,15 @@ Weights of atoms in one cell may be divided in any way without changing the mixt
 not small, and what is small is the displacement of the cell's logarithmic mass.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, cast
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.func import functional_call, jacrev
 
-from gatewise.gates import Gate, HierarchicalGate, SigmoidGate, TopKGate
+from gatewise.gates import Gate
 
 __all__ = ["WeightBlock", "weight_blocks"]
 
@@ -60,29 +59,19 @@ def weight_blocks(gate: Gate) -> list[WeightBlock]:
         >>> weight_blocks(SoftmaxGate(n_features=1, n_experts=2).double())
         [WeightBlock(name='bias', atoms=((0,), (1,)), link='log', unit=1.0)]
     """
-    atoms = [(i,) for i in range(gate.n_experts)]
-    return _blocks(gate, "", atoms)
+    return [block for prefix, part, atoms in gate.components() for block in _blocks(part, prefix, tuple(atoms))]
 
 
-def _blocks(gate: Gate, prefix: str, atoms: Sequence[tuple[int, ...]]) -> list[WeightBlock]:
-    if isinstance(gate, TopKGate):
-        return _blocks(gate.inner, f"{prefix}inner.", atoms)
-    if isinstance(gate, HierarchicalGate):
-        found, start, groups = [], 0, []
-        for place, inner in enumerate(cast(list[Gate], list(gate.inner))):
-            own = list(atoms[start : start + inner.n_experts])
-            start += inner.n_experts
-            groups.append(tuple(atom for part in own for atom in part))
-            found += _blocks(inner, f"{prefix}inner.{place}.", own)
-        return _blocks(gate.outer, f"{prefix}outer.", groups) + found
-    if isinstance(gate, SigmoidGate):
-        return [WeightBlock(f"{prefix}bias", tuple(atoms), link="logit")]
+def _blocks(gate: Gate, prefix: str, atoms: tuple[tuple[int, ...], ...]) -> list[WeightBlock]:
+    """Those of a flat gate."""
+    if gate.weight_link == "logit":
+        return [WeightBlock(f"{prefix}bias", atoms, link="logit")]
     found = []
     for name, value in gate.own_parameters().items():
         if value.shape == (gate.n_experts,) and gate.n_experts > 1:
             unit = _additive(gate, name)
             if unit is not None:
-                found.append(WeightBlock(f"{prefix}{name}", tuple(atoms), unit=unit))
+                found.append(WeightBlock(f"{prefix}{name}", atoms, unit=unit))
     return found
 
 

@@ -279,8 +279,10 @@ def check_truth(truth: MixtureOfExperts, design: ModulusDesign) -> None:
             f"{truth.experts.n_features}"
         )
     if design.distance == "l2":
-        if truth.family.name != "gaussian":
-            raise InputError(f"least squares compares means of Gaussian experts, not of the {truth.family.name} family")
+        if not truth.family.is_location_scale or truth.family.event_size:
+            raise InputError(
+                f"least squares compares means: take a family whose location is one, not the {truth.family.name} family"
+            )
     elif not truth.is_normalised and not truth.gate.is_joint:
         raise InputError(f"the {truth.gate.name} gate has no density: take distance = 'l2'")
     if design.distance == "hellinger" and truth.gate.is_joint and not getattr(design.inputs, "volume", False):

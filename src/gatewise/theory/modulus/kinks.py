@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from gatewise.experts import FeedForwardExperts
-from gatewise.gates import LaplaceGate
 from gatewise.model import MixtureOfExperts
+from gatewise.parts.component import Component
 from gatewise.theory.modulus.inputs import Breaks
 
 __all__ = ["Kinks", "Places"]
@@ -18,7 +17,7 @@ Places = Callable[[Mapping[str, np.ndarray], np.ndarray], Sequence[np.ndarray]]
 class Kinks:
     """Where the truth and the displaced mixture have kinks on the first axis.
 
-    Known are those of a Laplace gate of one input, at its centres, and of relu experts, where aᵀx + b = 0.
+    Known are those that gate and experts name themselves, see `Component.kinks`.
 
     Args:
         truth: the true mixture; its kinks stay.
@@ -57,21 +56,19 @@ def _shapes(model: MixtureOfExperts) -> dict[str, tuple[int, ...]]:
 
 
 def _known(model: MixtureOfExperts) -> list[Places]:
+    """The places that the parts name, where they name any."""
     found: list[Places] = []
-    if isinstance(model.gate, LaplaceGate) and model.gate.n_features == 1:
-        found.append(_centres)
-    if isinstance(model.experts, FeedForwardExperts) and model.experts.activation == "relu":
-        found.append(_hinges)
+    for prefix, part in (("gate", model.gate), ("experts", model.experts)):
+        own = {name: value.numpy() for name, value in part.own_parameters().items()}
+        if len(part.kinks(own, np.zeros((1, max(part.n_features - 1, 0))))):
+            found.append(_of_part(prefix, part))
     return found
 
 
-def _centres(parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
-    return list(parameters["gate.centre"][:, 0])
+def _of_part(prefix: str, part: Component) -> Places:
+    def places(parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
+        start = f"{prefix}."
+        own = {name.removeprefix(start): value for name, value in parameters.items() if name.startswith(start)}
+        return part.kinks(own, rest)
 
-
-def _hinges(parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
-    """Where aᵀx + b = 0 cuts the first axis, unit by unit."""
-    weights, biases = parameters["experts.inner_weight"], parameters["experts.inner_bias"]
-    d = weights.shape[-1]
-    pairs = zip(weights.reshape(-1, d), biases.reshape(-1), strict=True)
-    return [-(bias + rest @ weight[1:]) / weight[0] for weight, bias in pairs]
+    return places

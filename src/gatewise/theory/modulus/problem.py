@@ -3,12 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from gatewise.exceptions import InputError
-from gatewise.gates import Gate, HierarchicalGate, TopKGate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.modulus.coordinates import Coordinates, Label
@@ -28,24 +27,10 @@ _SAME = 1e-9
 def _rows(model: MixtureOfExperts) -> dict[str, list[tuple[int, ...]]]:
     """The atoms of each row of every parameter that has rows."""
     atoms = [(i,) for i in range(model.n_experts)]
-    found = {f"gate.{name}": rows for name, rows in _gate_rows(model.gate, "", atoms).items()}
+    found = {f"gate.{at}{name}": rows for at, gate, rows in model.gate.components() for name in gate.per_expert}
     experts = model.experts
     names = [*experts.per_expert, *([] if experts.shared_scale else ["log_scale"])]
     return {**found, **{f"experts.{name}": atoms for name in names}}
-
-
-def _gate_rows(gate: Gate, prefix: str, atoms: list[tuple[int, ...]]) -> dict[str, list[tuple[int, ...]]]:
-    if isinstance(gate, TopKGate):
-        return _gate_rows(gate.inner, f"{prefix}inner.", atoms)
-    if isinstance(gate, HierarchicalGate):
-        found, start, groups = {}, 0, []
-        for place, inner in enumerate(cast(list[Gate], list(gate.inner))):
-            own = atoms[start : start + inner.n_experts]
-            start += inner.n_experts
-            groups.append(tuple(atom for part in own for atom in part))
-            found |= _gate_rows(inner, f"{prefix}inner.{place}.", own)
-        return found | _gate_rows(gate.outer, f"{prefix}outer.", groups)
-    return {f"{prefix}{name}": atoms for name in gate.per_expert}
 
 
 class Problem:

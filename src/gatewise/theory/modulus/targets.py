@@ -4,7 +4,6 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.families import Categorical
 from gatewise.model import MixtureOfExperts
 from gatewise.theory.modulus.design import TargetGrid
 
@@ -28,8 +27,8 @@ def target_rule(design: TargetGrid, truth: MixtureOfExperts, x: np.ndarray) -> t
         raise InputError(
             f"targets of the {family.name} family have {family.event_size} components: the modulus takes one"
         )
-    if isinstance(family, Categorical):
-        return np.arange(family.n_classes, dtype=float), np.ones(family.n_classes)
+    if family.n_unordered is not None:
+        return np.arange(family.n_unordered, dtype=float), np.ones(family.n_unordered)
     low, high = design.low, design.high
     if low is None or high is None:
         found = _range(truth, x)
