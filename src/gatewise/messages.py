@@ -4,7 +4,7 @@ import difflib
 import reprlib
 from collections.abc import Iterable
 
-__all__ = ["choose", "listed", "shown"]
+__all__ = ["choose", "listed", "percent", "shown"]
 
 _LONGEST = 120
 _MOST_LISTED = 20
@@ -65,3 +65,20 @@ def choose(asked: object, known: Iterable[str], among: str = "choose one of") ->
     close = difflib.get_close_matches(asked.lower(), by_lower, n=1, cutoff=_ALIKE) if isinstance(asked, str) else []
     meant = f"did you mean {by_lower[close[0]]!r}? " if close else ""
     return f"{meant}{among} {', '.join(names) or 'none'}"
+
+
+def percent(share: float, digits: int = 2) -> str:
+    """A share in percent; what is not all never rounds to all.
+
+    Args:
+        share: in [0, 1].
+        digits: significant ones.
+
+    Example:
+        >>> percent(0.25), percent(1.0), percent(0.9999), percent(0.9999, 3)
+        ('25 %', '100 %', 'more than 99 %', 'more than 99.9 %')
+    """
+    if round(100.0 * share, digits - 2) < 100.0:
+        return f"{100.0 * share:.{digits}g} %"
+    below = f"{100.0 - 10.0 ** (2 - digits):.{digits}g}"
+    return "100 %" if share >= 1.0 else f"more than {below} %"

@@ -77,14 +77,14 @@ def test_text_columns_are_named_with_their_first_text(kind):
     table = pd.DataFrame(columns) if kind == "pandas" else pl.DataFrame(columns)
     with pytest.raises(
         InputError,
-        match=r"column 'city', 'b' is not numeric: row 0 has 'Oslo'; code its texts as numbers, .*OneHotEncoder",
+        match=r"the first of the columns 'city', 'b' is not numeric: row 0 has 'Oslo'; code its texts as numbers, .*OneHotEncoder",
     ):
         regressor().fit(table, [1.0, 2.0, 3.0])
 
 
 def test_numbers_as_text_and_dates_are_not_numbers():
     table = pd.DataFrame({"a": ["1", "2"], "day": pd.to_datetime(["2020-01-01", "2020-01-02"])})
-    with pytest.raises(InputError, match="column 'a', 'day' is not numeric: row 0 has '1'"):
+    with pytest.raises(InputError, match="the first of the columns 'a', 'day' is not numeric: row 0 has '1'"):
         regressor().fit(table, [1.0, 2.0])
     with pytest.raises(InputError, match="the target 'y' is not numeric: row 1 has 'b'"):
         regressor().fit([[1.0], [2.0]], np.array([1.0, "b"], dtype=object))

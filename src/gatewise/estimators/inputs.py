@@ -264,7 +264,8 @@ def _table_matrix(table: nw.DataFrame[Any]) -> np.ndarray:
         listed = ", ".join(repr(name) for name in textual)
         first = table[textual[0]]
         is_text = any(isinstance(value, str) for value in first.to_list())
-        _numbers(first, f"column {listed}", _CODED if is_text else NOT_NUMERIC)
+        what = f"column {listed}" if len(textual) == 1 else f"the first of the columns {listed}"
+        _numbers(first, what, _CODED if is_text else NOT_NUMERIC)
     columns = [_numbers(series, f"column {series.name!r}") for series in table.iter_columns()]
     return np.column_stack(columns) if columns else np.empty(table.shape)
 

@@ -44,7 +44,11 @@ class Coordinates(Protocol):
         ...
 
     def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """How fast they change along a direction of θ, in internal units, (m,)."""
+        """How fast they, as the user has them, change along a direction of θ, (m,).
+
+        Each in a unit of its own, in which it is as sensitive to θ as its namesake in internal units: so that speeds
+        can be compared, and what the table's value does not change with has none.
+        """
         ...
 
     def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
@@ -219,8 +223,9 @@ class LinearCoordinates:
         return gate + experts + [Quantity(owner, "scale", positive=True) for owner in owners]
 
     def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """The direction itself: in internal units θ is made of these quantities, scales as their logarithms."""
-        return direction
+        """In internal units θ is made of these quantities: the units are the lengths of the rows of the map."""
+        jacobian = self._affine_jacobian()
+        return jacobian @ direction / np.linalg.norm(jacobian, axis=1)
 
     def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
         """Those of the quantities."""

@@ -14,6 +14,7 @@ from gatewise.fit.search import Found
 from gatewise.fit.spreads import RelativeSpread
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import Finding, FitStatus
+from gatewise.messages import percent
 
 __all__ = ["collect_findings", "findings_at", "seen"]
 
@@ -35,8 +36,9 @@ def collect_findings(
         *_at_point(problem, point, optima),
         *_floor(floors, point),
     ]
-    if all(finding.code.is_maximum for finding in noticed):
-        noticed += _weak_search(found.evidence, options, point)
+    if not any(finding.code.is_early for finding in noticed):
+        is_maximum = all(finding.code.is_maximum for finding in noticed)
+        noticed += _weak_search(found.evidence, options, point, is_maximum)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
     added = _kink(first, point) + _higher(problem, point) + _light(problem)
@@ -96,11 +98,11 @@ def seen(search: Search) -> str:
     return (
         f"{search.hits_of_best} of {search.n_independent} independent starts ended {there}; {optima}{such} found. "
         f"Estimated chance that one more start finds a better one{such and ' of these'}: "
-        f"{100.0 * search.chance_of_better:.2g} %."
+        f"{percent(search.chance_of_better)}."
     )
 
 
-def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[Finding]:
+def _weak_search(search: Search, options: FitOptions, point: KeptPoint, is_maximum: bool) -> list[Finding]:
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
@@ -115,7 +117,8 @@ def _weak_search(search: Search, options: FitOptions, point: KeptPoint) -> list[
             'more starts, or n_starts="auto", which goes on until the evidence is in; fewer experts; and a look at the '
             "other optima"
         )
-    message = f"{FitStatus.WEAK_SEARCH.sentence} {seen(search)} What helps: {more}."
+    opening = FitStatus.WEAK_SEARCH.sentence if is_maximum else "The search is not complete either."
+    message = f"{opening} {seen(search)} What helps: {more}."
     evidence = {"at_kink": point.end.at == "kink"} | dataclasses.asdict(search)
     return [Finding(FitStatus.WEAK_SEARCH, message, evidence)]
 
@@ -184,7 +187,7 @@ def _early_end(options: FitOptions, kept: EndPoint, found: Found) -> list[Findin
         return [Finding(FitStatus.TIME_LIMIT, message, evidence)]
     if kept.status in (FitStatus.MAX_ITER, FitStatus.STALLED):
         message = (
-            f"{kept.status.sentence} Largest gradient component of the mean log-likelihood "
+            f"{kept.status.sentence} Largest gradient component of the mean objective "
             f"{kept.relative_gradient:.2g}, tolerance {options.tol:.2g}, after {kept.n_iterations} iterations."
         )
         return [Finding(kept.status, message, {"relative_gradient": kept.relative_gradient})]

@@ -237,15 +237,17 @@ class ModuleCoordinates:
         ]
 
     def along(self, theta: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """How fast the quantities change along a direction of θ, in internal units, (m,)."""
+        """How fast the quantities change along a direction of θ, each in a unit of its own, see `Coordinates`, (m,)."""
 
         def identified(point: Tensor) -> Tensor:
             named = self.parameters(self.full(point))
             return self._identified(within("gate", named), within("experts", named))
 
         with differentiable():
-            found = torch.autograd.functional.jacobian(identified, torch.from_numpy(theta), vectorize=False)
-            return found.numpy() @ direction
+            internal = torch.autograd.functional.jacobian(identified, torch.from_numpy(theta), vectorize=False)
+        user = self.jacobian(theta)
+        own, lengths = (np.linalg.norm(rows, axis=1) for rows in (internal.numpy(), user))
+        return np.divide(own, lengths, out=np.zeros_like(own), where=lengths > 0.0) * (user @ direction)
 
     def entry_names(self, features: Sequence[str], gate_features: Sequence[str]) -> list[str]:
         """The parameter that each entry of θ stands for, the first of several: "gate 1: inner.weight[age]"."""

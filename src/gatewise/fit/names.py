@@ -56,7 +56,7 @@ class Names:
     ) -> list[tuple[float, str]]:
         """What changes along a direction of θ, the largest first, as parts of a vector of length 1.
 
-        Quantities are named as in the parameter table, and measured in the fit's own units. Where none of them
+        Quantities are those of the parameter table, each in a unit that makes speeds comparable. Where none of them
         changes, as where a gate acts through a selection only, the parameters themselves are named.
         """
         speed = coordinates.along(theta, direction)

@@ -295,7 +295,9 @@ def check_columns(
     if dependent:
         sums = "; ".join(_combination(standardised, design, weight, names, dependent, row) for row in dependent)
         named = ", ".join(shown(names[row - 1]) for row in dependent)
-        raise InputError(f"column {named} is a linear combination of the columns before it, {sums}: remove it")
+        few = "column {} is a linear combination of the columns before it, {}: remove it"
+        many = "columns {} are linear combinations of the columns before them, {}: remove them"
+        raise InputError((few if len(dependent) == 1 else many).format(named, sums))
 
 
 def _combination(

@@ -55,6 +55,11 @@ class FitStatus(Enum):
         return self.value
 
     @property
+    def is_early(self) -> bool:
+        """Whether the fit ended before its starts did, or there was nothing to search for."""
+        return self in (FitStatus.INTERRUPTED, FitStatus.TIME_LIMIT, FitStatus.SATURATED)
+
+    @property
     def is_maximum(self) -> bool:
         """Whether the estimate is an interior local maximum with a regular information matrix."""
         return self in (

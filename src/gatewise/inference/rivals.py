@@ -79,7 +79,7 @@ def rival_changes(result: FitResult, rival: FitResult, names: Names, level: floa
 
 def _changed(own: dict[str, float], other: dict[str, float], alpha: float) -> list[str]:
     here, there = own["p_value"] < alpha, other["p_value"] < alpha
-    # Of a scale there is neither a sign nor a test; of what separates there is no standard error.
+    # Of a scale there is neither a sign nor a test; of what separates there is no standard error to compare by.
     withheld = math.isnan(other["standard_error"])
     if own["held"] or not (here or there):
         return []
@@ -88,6 +88,8 @@ def _changed(own: dict[str, float], other: dict[str, float], alpha: float) -> li
     if np.sign(own["estimate"]) != np.sign(other["estimate"]):
         both = " and significant in both" if here and there else ""
         return [f"{name} has the other sign{both}{' and no standard error' if withheld else ''} ({estimates})"]
+    if math.isnan(own["standard_error"]):
+        return [f"{name} has a standard error there, and none here ({estimates})"]
     if withheld:
         return [f"{name} has no standard error there ({estimates})"]
     if here != there:

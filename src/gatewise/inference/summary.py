@@ -28,7 +28,7 @@ _SQUARES = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Summary:
     """Everything a reader of a fit needs, as tables and plain numbers.
 

@@ -10,7 +10,7 @@ from typing import Literal
 
 from torch import Tensor
 
-from gatewise.messages import shown
+from gatewise.messages import percent, shown
 from gatewise.nn.measures import dead_experts, effective_experts
 from gatewise.nn.tallies import Tally
 
@@ -228,9 +228,9 @@ def _collapse(window: LayerWindow) -> Iterator[RouterFinding]:
             "warning",
             tuple(experts),
             {"share": share, "tokens": float(window.n_tokens)},
-            f"{window.name} has collapsed: {_named(experts)} of {window.n_experts} {_take(experts)} {_percent(share)} "
-            f"of the slots of {window.n_tokens:,} tokens, and the other {window.n_experts - len(experts)} next to "
-            "nothing",
+            f"{window.name} has collapsed: {_named(experts)} of {window.n_experts} {_take(experts)} "
+            f"{percent(share, 3)} of the slots of {window.n_tokens:,} tokens, and the other "
+            f"{window.n_experts - len(experts)} next to nothing",
             _BALANCE + "; raising the router's noise or starting it anew may be needed",
         )
 
@@ -248,7 +248,7 @@ def _few_experts(window: LayerWindow) -> Iterator[RouterFinding]:
             tuple(experts),
             {"share": share, "effective_experts": effective, "tokens": float(window.n_tokens)},
             f"{window.name} uses few experts: {_named(experts)} of {window.n_experts} {_take(experts)} "
-            f"{_percent(share)} of the slots of {window.n_tokens:,} tokens; the load's entropy is that of "
+            f"{percent(share, 3)} of the slots of {window.n_tokens:,} tokens; the load's entropy is that of "
             f"{effective:.1f} equal experts, and {limit:.1f} is the limit for K = {window.top_k}",
             _BALANCE,
         )
@@ -273,7 +273,7 @@ def _always(window: LayerWindow) -> Iterator[RouterFinding]:
             "warning",
             (expert,),
             {"share": float(share[expert]), "rank": float(place + 1), "tokens": float(window.n_tokens)},
-            f"{window.name} gives a slot away: {_percent(float(share[expert]))} of {window.n_tokens:,} tokens choose "
+            f"{window.name} gives a slot away: {percent(float(share[expert]), 3)} of {window.n_tokens:,} tokens choose "
             f"expert {expert}, mostly as their {ordinal}",
             f"an expert that all tokens pass is a shared one: make it that with K − 1 routed ones, or {_BALANCE}",
         )
@@ -302,8 +302,8 @@ def _dead(window: LayerWindow) -> Iterator[RouterFinding]:
             tuple(experts),
             {"experts": float(len(experts)), "largest_share_of_even": most, "tokens": float(window.n_tokens)},
             f"{window.name} has dead experts: {_named(experts)} of {window.n_experts} {_get(experts)} less than "
-            f"{_percent(DEAD_BELOW)} of an even share of the slots of {window.n_tokens:,} tokens, at most "
-            f"{_percent(most)}",
+            f"{percent(DEAD_BELOW, 3)} of an even share of the slots of {window.n_tokens:,} tokens, at most "
+            f"{percent(most, 3)}",
             _BALANCE + "; or prune them",
         )
 
@@ -316,8 +316,8 @@ def _ties(window: LayerWindow) -> Iterator[RouterFinding]:
             "warning",
             (),
             {"share": window.tied, "tokens": float(window.n_tokens)},
-            f"{window.name} chooses by chance of order: for {_percent(window.tied)} of {window.n_tokens:,} tokens the "
-            "last expert chosen and the next one have equal scores",
+            f"{window.name} chooses by chance of order: for {percent(window.tied, 3)} of {window.n_tokens:,} tokens "
+            "the last expert chosen and the next one have equal scores",
             "weights that are all 0, as some models start, are to be drawn (`gatewise.nn.initialise_router`); sigmoids "
             "of large logits are all 1: keep logits small by `gatewise.nn.balance.router_z_loss`",
         )
@@ -331,7 +331,7 @@ def _not_numbers(window: LayerWindow) -> Iterator[RouterFinding]:
             "warning",
             (),
             {"share": window.unknown, "tokens": float(window.n_tokens)},
-            f"{window.name} has scores that are no finite numbers for {_percent(window.unknown)} of "
+            f"{window.name} has scores that are no finite numbers for {percent(window.unknown, 3)} of "
             f"{window.n_tokens:,} tokens",
             "look for overflow in what the router reads, and compute the router in float32",
         )
@@ -364,11 +364,6 @@ RULES: Sequence[Sequence[Rule]] = (
 
 def _share(window: LayerWindow, experts: list[int]) -> float:
     return float(window.counts[experts].sum()) / float(window.counts.sum())
-
-
-def _percent(share: float) -> str:
-    text = f"{100.0 * share:.3g}"
-    return f"{'more than 99.9' if text == '100' and share < 1.0 else text} %"
 
 
 def _named(experts: list[int], most: int = 8) -> str:

@@ -2,6 +2,7 @@
 
 from gatewise.fit.result import Search
 from gatewise.inference.rivals import changes_in_words, refit_of_rival
+from gatewise.messages import percent
 from gatewise.report.evidence import Evidence
 from gatewise.report.layout import Cell, Grid
 from gatewise.report.search import optimum_colour
@@ -19,7 +20,7 @@ def what_was_seen(search: Search) -> list[Grid]:
         ("Independent starts", f"{search.n_independent:,}"),
         ("Independent starts that ended at the best optimum", f"{search.hits_of_best:,}"),
         ("Distinct optima", f"{search.n_optima:,}"),
-        ("Estimated chance that one more start finds a better one", f"{100.0 * search.chance_of_better:.2g}%"),
+        ("Estimated chance that one more start finds a better one", percent(search.chance_of_better)),
         ("The search is complete", "yes" if search.complete else "no"),
     )
     caption = (
