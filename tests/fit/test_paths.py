@@ -8,9 +8,11 @@ from gatewise.experts import EXPERTS
 from gatewise.families import FAMILIES
 from gatewise.fit import FitOptions, channel_gradient
 from gatewise.fit.build import build_problem, path_of
+from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.rows import checked_rows
+from gatewise.fit.squared_channels import has_squared_channels
 from gatewise.gates import GATES
 from tests.contract import combinations
 from tests.contract.combinations import all_combinations, build, inputs, targets
@@ -140,6 +142,49 @@ def test_linear_channels_agree_with_automatic_differentiation(gate, experts, fam
         # PyTorch's trigamma, which the plain path of the gamma family needs, is right to 1e-8.
         close = 1e-8 if family == "gamma" and name == "hessian" else 1e-12
         np.testing.assert_allclose(by_channels[name], expected, rtol=10.0 * close, atol=close * scale, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("gate", "experts", "family"),
+    [
+        ("softmax", "linear", "gaussian"),
+        ("quadratic", "polynomial_basis", "laplace"),
+        ("softmax", "constant", "gaussian"),
+    ],
+)
+def test_least_squares_by_channels_agree_with_automatic_differentiation(gate, experts, family):
+    model = build(gate, experts, family)
+    x = inputs(60)
+    rows = checked_rows(model, x.numpy(), targets(model, x).numpy(), None, np.linspace(0.1, 2.0, 60))
+    options = FitOptions(objective="least_squares", expert_ridge=0.3 if experts == "linear" else 0.0)
+    problem = LeastSquaresProblem(model, rows, options, None)
+    assert problem._squares is not None
+    theta = problem.begin(np.random.default_rng(0).dirichlet(np.ones(model.n_experts), 60).T, 0, 0)
+
+    def everything():
+        value, gradient = problem.value_and_gradient(theta)
+        return {
+            "value": value,
+            "gradient": gradient,
+            "hessian": problem.exact_hessian(theta),
+            "gauss_newton": problem.gauss_newton(theta),
+            "scores": problem.scores(theta),
+            "residual_variance": problem.residual_variance(theta),
+        }
+
+    by_channels = everything()
+    problem._squares = None
+    for name, expected in everything().items():
+        np.testing.assert_allclose(
+            by_channels[name], expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max(), err_msg=name
+        )
+
+
+def test_squares_by_channels_need_locations_that_are_means():
+    assert has_squared_channels(build("softmax", "linear", "gaussian"))
+    assert not has_squared_channels(build("softmax", "linear", "poisson"))
+    assert not has_squared_channels(build("softmax", "linear", "multivariate_gaussian"))
+    assert not has_squared_channels(build("sigmoid, unnormalised", "linear", "gaussian"))
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.fit import FitOptions, fit
+from gatewise.fit import FitOptions, FitStatus, fit, linear_objective
+from gatewise.fit import search as searching
 from tests.helpers import mixture, simulate
 
 GATE = np.array([[0.5, 3.0], [0.0, 0.0]])
@@ -31,6 +32,17 @@ def test_workers_and_threads_do_not_change_a_bit():
     alone = bits(fit(mixture(1, 1, 2), X, Y, options=OPTIONS))
     assert bits(fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_jobs=2))) == alone
     assert bits(fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(OPTIONS, n_threads=3))) == alone
+
+
+def test_workers_that_are_threads_do_not_change_a_bit(monkeypatch):
+    options = dataclasses.replace(OPTIONS, time_limit=600.0)
+    alone = fit(mixture(1, 1, 2), X, Y, options=options)
+    monkeypatch.setattr(linear_objective, "_ROWS_FOR_THREADS", len(Y))
+    monkeypatch.setattr(searching, "_run_start_in_worker", None)
+    together = fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(options, n_jobs=3))
+    assert bits(together) == bits(alone)
+    limited = dataclasses.replace(options, n_jobs=2, n_starts=100_000, time_limit=0.5)
+    assert fit(mixture(1, 1, 2), X, Y, options=limited).status is FitStatus.TIME_LIMIT
 
 
 def test_a_start_does_not_depend_on_how_many_there_are():

@@ -32,6 +32,8 @@ __all__ = ["LinearObjective", "is_linear_gaussian"]
 _GATE_STEPS_AT_START = 3
 # A separating ray leaves the gate no curvature; above this smallest eigenvalue there is none to look for.
 _CURVED_GATE = 1e-4
+# With fewer rows the interpreter's part of a climb is too large for threads.
+_ROWS_FOR_THREADS = 20_000
 _RAY_LENGTHS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
@@ -99,6 +101,7 @@ class LinearObjective(Problem):
         self._backend: _Backend
         if options.device == "cpu" and options.dtype == "float64":
             self._backend = _CompiledBackend(*arrays, n_threads=options.n_threads)
+            self.runs_in_threads = self.n_rows >= _ROWS_FOR_THREADS
         else:
             self._backend = TorchLinearPass(*arrays, device=options.device, dtype=getattr(torch, options.dtype))
         scales = range(self.layout.scales.start, self.layout.size)

@@ -42,7 +42,8 @@ class FitOptions:
             all weights of a network's experts.
         variance_prior: (a, b) of an inverse-gamma prior on each σ² relative to the one-expert residual variance,
             density ∝ (σ²)^(−a−1) exp(−b/σ²), or None for plain maximum likelihood.
-        n_jobs: worker processes for the starts (joblib); None or 1 stays in this process.
+        n_jobs: workers for the starts (joblib): processes, or threads where nearly all time is spent in compiled
+            sweeps; None or 1 for none.
         n_threads: threads for one pass over the data; the bits of the result do not depend on it.
         device: torch device; other than "cpu" takes the plain torch path.
         dtype: "float64", or "float32" by the plain torch path.

@@ -110,6 +110,8 @@ class Problem(ABC):
         unit: user units of y per internal unit of a scale, 1 where there is none.
         cheap_hessian_size: above this many parameters a Hessian costs more than the gradients it saves, until close to
             the maximum.
+        runs_in_threads: whether copies of this problem can climb in threads at the same time, and nearly all time is
+            spent where Python's lock is not held: then a worker needs neither imports nor data of its own.
         kind: "likelihood" or "least_squares".
     """
 
@@ -127,6 +129,7 @@ class Problem(ABC):
     is_smooth: bool = True
     unit: float = 1.0
     cheap_hessian_size: int = 600
+    runs_in_threads: bool = False
     kind: str = "likelihood"
 
     @property

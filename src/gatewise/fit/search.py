@@ -80,11 +80,14 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
     optima = Optima(problem)
     wanted = _wanted(problem, options)
     serial = options.n_jobs in (None, 1) or wanted == 1
+    shared = "sharedmem" if problem.runs_in_threads else None
     pool: AbstractContextManager[Any] = (
-        nullcontext(None) if serial else joblib.Parallel(n_jobs=_n_workers(options), return_as="generator")
+        nullcontext(None)
+        if serial
+        else joblib.Parallel(n_jobs=_n_workers(options), return_as="generator", require=shared)
     )
     # Tasks are sent from another thread: what they hold must not change, and a problem remembers what it has computed.
-    sent = problem if serial else copy.deepcopy(problem)
+    sent = problem if serial or problem.runs_in_threads else copy.deepcopy(problem)
     with pool as parallel:
         while True:
             indices = range(len(ends), len(ends) + BLOCK if wanted is None else min(len(ends) + BLOCK, wanted))
@@ -93,7 +96,7 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
             if parallel is None:
                 block = _run_here(problem, options, indices, around, deadline, interrupted)
             else:
-                block = _run_in_workers(parallel, sent, options, indices, around, deadline)
+                block = _run_in_workers(parallel, sent, options, indices, around, deadline, interrupted)
             with closing(block):
                 for end in block:
                     ends.append(end)
@@ -205,11 +208,18 @@ def _run_in_workers(
     indices: range,
     best: np.ndarray | None,
     deadline: float | None,
+    interrupted: Callable[[], bool],
 ) -> Generator[EndPoint, None, None]:
-    # Workers receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
+    # Processes receive a terminal's Ctrl-C themselves, and have a monotonic clock of their own: they are told when the
     # time is up by the clock on the wall.
     ends_at = None if deadline is None else time.time() + deadline - time.monotonic()
-    tasks = (joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at, best) for index in indices)
+    if problem.runs_in_threads:
+        tasks = (
+            joblib.delayed(_run_start_in_thread)(copy.copy(problem), options, index, deadline, interrupted, best)
+            for index in indices
+        )
+    else:
+        tasks = (joblib.delayed(_run_start_in_worker)(problem, options, index, ends_at, best) for index in indices)
     results: Generator[EndPoint, None, None] = parallel(tasks)  # pyright: ignore[reportAssignmentType]
     try:
         for end in results:  # noqa: UP028 - `yield from` would close the results outside the filter below
@@ -229,6 +239,18 @@ def _run_start_in_worker(
         if threading.current_thread() is not threading.main_thread():
             # Where the caller's joblib runs threads they share the problem, which evaluates one point at a time.
             problem = copy.deepcopy(problem)
+        return run_start(problem, options, index, deadline, interrupted, best)
+
+
+def _run_start_in_thread(
+    problem: Problem,
+    options: FitOptions,
+    index: int,
+    deadline: float | None,
+    interrupted: Callable[[], bool],
+    best: np.ndarray | None,
+) -> EndPoint:
+    with single_threaded(), differentiable():
         return run_start(problem, options, index, deadline, interrupted, best)
 
 
