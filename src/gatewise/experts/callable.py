@@ -273,7 +273,7 @@ class CallableExperts(Experts):
             moved = [symmetry.act(self._one(parameters, expert), rows[expert]) for expert in range(k)]
             return {**parameters, **{name: torch.stack([one[name] for one in moved]) for name in self.shapes}}
 
-        return Symmetry(symmetry.name, symmetry.sentence, k * dimension, act)
+        return Symmetry(symmetry.name, symmetry.sentence, k * dimension, act, kind=symmetry.kind)
 
     def _on_one(self, symmetry: Symmetry, expert: int) -> Symmetry:
         def act(parameters: Parameters, amount: Tensor) -> Parameters:
@@ -286,7 +286,7 @@ class CallableExperts(Experts):
                 },
             }
 
-        return Symmetry(symmetry.name, f"expert {expert + 1}: {symmetry.sentence}", 0, act)
+        return Symmetry(symmetry.name, f"expert {expert + 1}: {symmetry.sentence}", 0, act, kind=symmetry.kind)
 
     def identified(self, parameters: Parameters) -> Tensor:
         """The given functions of each expert's parameters, or the parameters themselves, flattened."""

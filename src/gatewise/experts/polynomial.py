@@ -108,6 +108,7 @@ class PolynomialExperts(Experts):
             sentence=f"a and b of {where} change their signs together: (−z)^{self.power} = z^{self.power}",
             dimension=0,
             act=act,
+            kind="discrete",
         )
 
     def identified(self, parameters: Parameters) -> Tensor:

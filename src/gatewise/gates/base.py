@@ -1,15 +1,16 @@
 """What a gate is: x ↦ log π(x)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.ops.log_space import log_softmax
-from gatewise.parts.component import Component, of_possible_size
+from gatewise.parts.component import Atoms, Component, of_possible_size
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
@@ -21,7 +22,15 @@ Normaliser = Literal["softmax", "none"]
 
 
 class Gate(Component, ABC):
-    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser."""
+    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser.
+
+    Attributes:
+        atom_entries: the entry of `atoms` that a parameter is, by the parameter's name.
+        loose_options: names of options that may differ between gates whose parameters are compared.
+    """
+
+    atom_entries: ClassVar[Mapping[str, str]] = {"bias": "gate_bias", "weight": "gate_slope", "centre": "gate_centre"}
+    loose_options: ClassVar[tuple[str, ...]] = ()
 
     @property
     def normaliser(self) -> Normaliser:
@@ -132,6 +141,27 @@ class Gate(Component, ABC):
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:
         """The gate's part of the mixing measure, one leading axis of length k per entry."""
+
+    def parameters_of(self, atoms: Atoms) -> Parameters:
+        """The parameters that have these atoms: the present ones if they do, else those that are entries themselves.
+
+        Args:
+            atoms: entries of `atoms` by name, of as many atoms as there are experts.
+
+        Raises:
+            InputError: a parameter is none of the entries.
+        """
+        own = self.own_parameters()
+        if all(np.array_equal(atoms.get(name), value.double().numpy()) for name, value in self.atoms().items()):
+            return own
+        missing = [name for name in own if self.atom_entries.get(name) not in atoms]
+        if missing:
+            raise InputError(f"the parameter {missing[0]} of the {self.name!r} gate cannot be told from its atoms")
+        return {n: torch.from_numpy(atoms[self.atom_entries[n]].copy()).reshape(own[n].shape).to(own[n]) for n in own}
+
+    def reduced(self) -> "Gate":
+        """A gate with the same weights in whose parameters losses are taken; by default the gate itself."""
+        return self
 
     @abstractmethod
     def symmetries(self) -> tuple[Symmetry, ...]:

@@ -9,9 +9,18 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import along, direction_scales, distinct_rows, reflection, shared_shift, unit
+from gatewise.gates.directions import (
+    along,
+    direction_coordinates,
+    direction_scales,
+    distinct_rows,
+    reflection,
+    shared_shift,
+    unit,
+)
 from gatewise.gates.invariances import anything, scale
 from gatewise.gates.temperature import positive_temperature
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
@@ -107,6 +116,19 @@ class CosineGate(Gate):
             found += [_rotation(self.projection), _mirror(), scale({"projection_matrix": 1.0}, {}, sentence)]
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """β₁/‖β₁‖.
+
+        Raises:
+            InputError: there is a projection.
+        """
+        if "gate_projection" in atoms:
+            raise InputError(
+                "the cosine gate has a projection: no loss is known for it; write the measure with the directions "
+                "Pᵀβ₁/‖β₁‖ as `gate_slope`"
+            )
+        return direction_coordinates(atoms)
+
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of β₀; the directions, or their contrasts if d > k; the metric of a projection; flattened, (q,)."""
         directions, bias = unit(parameters["weight"]), parameters["bias"].unsqueeze(-1)
@@ -181,4 +203,5 @@ def _mirror() -> Symmetry:
         sentence="the first coordinate of β of every expert and of the projection change their sign: angles stay",
         dimension=0,
         act=act,
+        kind="discrete",
     )

@@ -9,7 +9,8 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import scale
-from gatewise.gates.temperature import TemperedGate
+from gatewise.gates.temperature import TemperedGate, temperatures
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
@@ -81,6 +82,11 @@ class DenseToSparseGate(TemperedGate):
             sentence = "slopes, biases and temperature are multiplied by one number, which cancels in (β₁ᵀx + β₀)/τ"
             found.append(scale({"weight": 1.0, "bias": 1.0}, {"log_temperature": 1.0}, sentence))
         return tuple(found)
+
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """β₁/τ."""
+        slope = atoms["gate_slope"].reshape(len(atoms["gate_slope"]), -1)
+        return Coordinates({"gate_slope": slope / temperatures(atoms)}, {"gate_slope": "gate_slope/τ"})
 
     def identified(self, parameters: Parameters) -> Tensor:
         """((β₀ᵢ − β₀ₖ)/τ, (β₁ᵢ − β₁ₖ)/τ) for i < k, flattened."""

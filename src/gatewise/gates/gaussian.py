@@ -4,16 +4,18 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomials, to_matrix
+from gatewise.gates.quadratic import QuadraticGate
+from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, n_monomials, to_matrix
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
-from gatewise.parts.component import true_or_false
+from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
 
@@ -146,6 +148,25 @@ class GaussianGate(Gate):
         """The centres are at the points."""
         self.assign_parameters({**self.own_parameters(), "centre": point})
 
+    def reduced(self) -> Gate:
+        """Joint: itself. Conditional: the quadratic gate with the logits log π + log N(x; c, Γ), up to a constant.
+
+        Only differences of the log-densities count there, so centres and covariances are not determined.
+        """
+        if self.joint:
+            return self
+        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
+        covariance, centre = atoms["gate_covariance"], atoms["gate_centre"]
+        precision = np.linalg.inv(covariance)
+        slope = (precision @ centre[..., None])[..., 0]
+        bias = atoms["gate_log_weight"] - 0.5 * (slope * centre).sum(-1) - 0.5 * np.linalg.slogdet(covariance)[1]
+        # A common number of all logits has no effect; this one keeps exponentials finite.
+        values = {"bias": bias - bias.max(), "weight": slope}
+        gate = QuadraticGate(self.n_features, self.n_experts).double()
+        quadratic = from_matrix(torch.from_numpy(-0.5 * precision))
+        gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
+        return gate
+
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""
         d = self.n_features
@@ -173,6 +194,11 @@ class GaussianGate(Gate):
             "the same vector, and `log_weight` with them; π does not change"
         )
         return (Symmetry("common quadratic function", sentence, dimension, act),)
+
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """The entries, Γ with its Frobenius norm."""
+        found = super().coordinates(atoms)
+        return isometric(found, "gate_covariance") if "gate_covariance" in atoms else found
 
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of log π, then c, variances and covariances of each expert; conditional: contrasts of the logits.

@@ -10,8 +10,18 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import along, direction_scales, distinct_rows, length, reflection, shared_shift, unit
+from gatewise.gates.directions import (
+    along,
+    direction_coordinates,
+    direction_scales,
+    distinct_rows,
+    length,
+    reflection,
+    shared_shift,
+    unit,
+)
 from gatewise.gates.invariances import anything
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
@@ -85,6 +95,10 @@ class PerturbedCosineGate(Gate):
             found.append(reflection())
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """V = β₁/(‖β₁‖ + τ₁)."""
+        return direction_coordinates(atoms, self.tau1)
+
     def _sees_differences(self) -> bool:
         return self.tau1 > 0.0 or self.n_features > self.n_experts
 
@@ -141,4 +155,5 @@ def _ball_translation(n_features: int, tau: float) -> Symmetry:
         ),
         dimension=n_features,
         act=act,
+        kind="translation",
     )

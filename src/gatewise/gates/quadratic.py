@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.quadratic_forms import from_matrix, monomial_names, monomials, n_monomials, to_matrix
-from gatewise.parts.component import true_or_false
+from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, monomials, n_monomials, to_matrix
+from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 
@@ -91,6 +91,11 @@ class QuadraticGate(Gate):
         linear = [] if self.monomial else [translation("weight", self.n_features)]
         every = (translation("bias", 1), *linear, translation("quadratic", n_monomials(self.n_features)))
         return tuple(symmetry for symmetry in every if symmetry.dimension)
+
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """The entries, A with its Frobenius norm."""
+        found = super().coordinates(atoms)
+        return isometric(found, "gate_quadratic") if "gate_quadratic" in atoms else found
 
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of `coefficients` against the last expert, flattened."""

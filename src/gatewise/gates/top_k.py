@@ -283,6 +283,7 @@ def _no_effect(unused: Parameters) -> Symmetry:
         sentence=f"the one selected expert has the weight 1, and the score that selects it does not use {names}",
         dimension=sum(sizes),
         act=act,
+        kind="free",
     )
 
 
@@ -298,6 +299,7 @@ def _score_scale(unused: tuple[str, ...]) -> Symmetry:
         sentence="all parameters of the score are multiplied by one positive number: the largest stays the largest",
         dimension=1,
         act=act,
+        kind="scale",
     )
 
 
