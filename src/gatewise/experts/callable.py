@@ -214,6 +214,11 @@ class CallableExperts(Experts):
                 parameter.copy_(torch.from_numpy(value))
             self.register_parameter(name, parameter)
 
+    @property
+    def title(self) -> str:
+        """With the function's name, if it has one."""
+        return f"{self.name} ({self.function_name})" if self.function_name else self.name
+
     def options(self) -> dict[str, Any]:
         """The function's registered name.
 

@@ -1,7 +1,7 @@
 """The cosine gate: weights that see only the directions of inputs and experts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -22,6 +22,9 @@ from gatewise.gates.invariances import anything, scale
 from gatewise.gates.temperature import positive_temperature
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -160,6 +163,20 @@ class CosineGate(Gate):
             pairs = [(first, second) for i, first in enumerate(features) for second in features[i:]]
             found += [Quantity("gate", f"metric {first}, {second}") for first, second in pairs]
         return found
+
+    def expression(self) -> "Formula | None":
+        """The cosine over τ; none with a projection."""
+        from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        if self.projection is not None:
+            return None
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        length, away = norm(symbols(slope)), norm(x)
+        divisor = number(1.0 if self.fixed_temperature is None else self.fixed_temperature)
+        score = dot(slope, x) / (length * away) / divisor
+        linear = pairs([entry / length for entry in symbols(slope)], [value / (away * divisor) for value in x])
+        return Formula(self.name, x, slope, (score,), {}, linear, "v = β₁/‖β₁‖", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,), `gate_slope` β₁ (k, d or p) and, with a projection, `gate_projection` (k, p, d)."""

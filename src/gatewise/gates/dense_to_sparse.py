@@ -1,6 +1,7 @@
 """The dense-to-sparse gate: a softmax with a temperature."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,6 +13,9 @@ from gatewise.gates.invariances import scale
 from gatewise.gates.temperature import TemperedGate, temperatures
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -95,6 +99,16 @@ class DenseToSparseGate(TemperedGate):
     def quantities(self, features: Sequence[str]) -> list[Quantity]:
         """The intercept and the features, divided by τ, for each contrast with the last expert."""
         return contrast_quantities(self.n_experts, ["(intercept)", *features])
+
+    def expression(self) -> "Formula":
+        """The score β₁ᵀx/τ."""
+        from gatewise.gates.scores import SCALED_BIAS, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        own, tau = self.temperature_symbols()
+        linear = pairs([entry / tau for entry in symbols(slope)], x)
+        return Formula(self.name, x, (*slope, *own), (dot(slope, x) / tau,), {}, linear, "v = β₁/τ", SCALED_BIAS)
 
     def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
         """β₁ / scale, β₀ − β₁ᵀ(shift / scale), and the same τ."""

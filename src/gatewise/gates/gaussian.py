@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import torch
@@ -18,6 +18,9 @@ from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 Covariance = Literal["full", "diagonal"]
 
@@ -238,6 +241,35 @@ class GaussianGate(Gate):
         # The factor's diagonal stays positive where a column's sign is turned.
         factor = scale.unsqueeze(-1) * self._factor(parameters) @ sign
         return {**parameters, "centre": shift + scale * parameters["centre"], **self._from_factor(factor)}
+
+    def expression(self) -> "Formula | None":
+        """The score log N(x; c, Γ) without its constant; none for full covariances of more than three inputs."""
+        import sympy
+
+        from gatewise.parts.expressions import Formula, TheoryParameter, inputs, vector
+
+        d = self.n_features
+        full = self.covariance == "full"
+        if full and d > 3:
+            return None
+        x, centre = inputs(d), vector("c", d, "gate_centre")
+        shape: dict[tuple[int, int], TheoryParameter] = {}
+        for i in range(d):
+            for j in range(i, d if full else i + 1):
+                index = (i + 1, j + 1) if d > 1 else ()
+                # The covariances are drawn small beside the variances, so that the determinant is positive.
+                shape[i, j] = TheoryParameter("Γ", index, i == j, "gate_covariance", (i, j), 1 if i == j else 8)
+        zero = sympy.Integer(0)
+        matrix = sympy.Matrix(
+            d, d, lambda i, j: shape[min(i, j), max(i, j)].symbol if (min(i, j), max(i, j)) in shape else zero
+        )
+        away = sympy.Matrix([value - entry.symbol for entry, value in zip(centre, x, strict=True)])
+        determinant = matrix.det() if d else sympy.Integer(1)
+        square = (away.T * matrix.adjugate() * away)[0, 0] / determinant if d else zero
+        score = -square / 2 - sympy.log(determinant) / 2
+        special = {"c = 0": tuple(entry.label for entry in centre)} if d else {}
+        note = "log π is left out: it is the weight of an atom; a factor (2π)^(−d/2) too"
+        return Formula(self.name, x, (*centre, *shape.values()), (score,), special, note=note)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_log_weight` log π (k,), `gate_centre` c (k, d) and `gate_covariance` Γ (k, d, d)."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,9 @@ from gatewise.gates.directions import (
 from gatewise.gates.invariances import anything
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -120,6 +123,16 @@ class PerturbedCosineGate(Gate):
             return contrast_quantities(k, ["(intercept)", *terms])
         experts = [Quantity(f"gate {i}", term) for i in range(1, k + 1) for term in terms]
         return [*contrast_quantities(k, ["(intercept)"]), *experts]
+
+    def expression(self) -> "Formula":
+        """The score β₁ᵀx/((‖β₁‖ + τ₁)(‖x‖ + τ₂))."""
+        from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        length, away = norm(symbols(slope)) + number(self.tau1), norm(x) + number(self.tau2)
+        linear = pairs([entry / length for entry in symbols(slope)], [value / away for value in x])
+        return Formula(self.name, x, slope, (dot(slope, x) / (length * away),), {}, linear, "v = β₁/(‖β₁‖ + τ₁)", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""

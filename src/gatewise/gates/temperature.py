@@ -4,7 +4,7 @@ import math
 from abc import ABC
 from collections.abc import Mapping
 from numbers import Real
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import torch
@@ -15,6 +15,11 @@ from gatewise.gates.base import Gate
 from gatewise.messages import shown
 from gatewise.parts.component import Atoms, true_or_false
 from gatewise.parts.parameters import Parameters
+
+if TYPE_CHECKING:
+    from sympy import Expr
+
+    from gatewise.parts.expressions import TheoryParameter
 
 __all__ = ["TemperedGate", "positive_temperature", "temperatures"]
 
@@ -95,6 +100,16 @@ class TemperedGate(Gate, ABC):
         """
         with torch.no_grad():
             self.log_temperature.fill_(math.log(positive_temperature(value)))
+
+    def temperature_symbols(self) -> "tuple[tuple[TheoryParameter, ...], Expr]":
+        """The parameters of formulas that τ is, one or none, and τ in them."""
+        from gatewise.gates.scores import number
+        from gatewise.parts.expressions import parameter
+
+        if not self.free_temperature:
+            return (), number(self.initial_temperature)
+        own = parameter("τ", positive=True, atom="gate_temperature")
+        return (own,), own.symbol
 
     def parameters_of(self, atoms: Atoms) -> Parameters:
         """As any gate's, with log τ if that is free."""

@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.readable import readable
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 Selection = Literal["slope", "logit"]
 
@@ -246,6 +250,16 @@ class TopKGate(Gate):
         if not self.affine_equivariant:
             return super().unstandardise(parameters, shift, scale)
         return prefixed("inner", self.inner.unstandardise(within("inner", parameters), shift, scale))
+
+    def expression(self) -> "Formula | None":
+        """The inner gate's, which it is inside a region of the selection."""
+        from gatewise.parts.expressions import formula_of
+
+        inner = formula_of(self.inner)
+        if inner is None:
+            return None
+        note = f"inside a region of the selection, where it is the {inner.name} gate. {inner.note}".strip()
+        return replace(inner, name=self.name, note=note)
 
     def atoms(self) -> dict[str, Tensor]:
         """The inner gate's."""

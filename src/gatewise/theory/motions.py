@@ -12,6 +12,7 @@ from scipy.special import expit
 
 from gatewise.exceptions import InputError
 from gatewise.gates import GATES, Gate
+from gatewise.gates.base import WEIGHTS
 from gatewise.parts.component import Atoms, Component
 from gatewise.parts.options import part_options
 from gatewise.parts.parameters import Parameters, Symmetry
@@ -67,8 +68,8 @@ def _made(gate: Gate) -> Motions:
         start[name] = (0.3 + 0.4 * torch.frac(0.6180339887498949 * (places + 1.0))).reshape(value.shape)
     views: dict[str, Callable[[Atoms], Atoms]] = {
         "weights": lambda atoms: {"bias": _log_weights(atoms)} if "gate_bias" in atoms else {},
-        "entries": lambda atoms: Component.coordinates(probe, atoms).blocks,
-        "blocks": lambda atoms: _blocks(probe, atoms),
+        "entries": lambda atoms: Component.coordinates(probe, _points(atoms)).blocks,
+        "blocks": lambda atoms: _blocks(probe, _points(atoms)),
     }
     moved: dict[str, list[str]] = {name: [] for name in ("weights", "entries", "blocks")}
     before = atoms_at(probe, start)
@@ -91,6 +92,10 @@ def _made(gate: Gate) -> Motions:
         if anything and not found:
             raise InputError(_refusal(gate, symmetry, "a translation adds one vector to all atoms in"))
     return Motions((*moved["weights"], *moved["entries"]), tuple(moved["blocks"]))
+
+
+def _points(atoms: Atoms) -> Atoms:
+    return {name: value for name, value in atoms.items() if name not in WEIGHTS}
 
 
 def _blocks(gate: Gate, atoms: Atoms) -> Atoms:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.gates import Gate
+from gatewise.gates.base import WEIGHTS
 from gatewise.parts.parameters import Parameters, Symmetry
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.motions import atoms_at
@@ -51,7 +52,7 @@ class Copies:
 
     def at(self, parameters: Parameters) -> Chart:
         """The truth with these parameters of its gate, in coordinates."""
-        atoms = {n: value for n, value in atoms_at(self.gate, parameters).items() if n in _entries(self.gate)}
+        atoms = {n: value for n, value in atoms_at(self.gate, parameters).items() if n not in WEIGHTS}
         return replace(self.chart, blocks={**self.chart.blocks, **gate_coordinates(self.gate, atoms, self.raw).blocks})
 
     def moved(self, parameters: Parameters, amount: np.ndarray) -> Parameters:
@@ -119,10 +120,6 @@ def copies_of(truth: MixingMeasure, chart: Chart, raw: bool) -> Copies | None:
 
 def _looked_at(symmetries: Sequence[Symmetry], raw: bool) -> list[Symmetry]:
     return [symmetry for symmetry in symmetries if symmetry.kind in (("discrete",) if raw else ("discrete", "orbit"))]
-
-
-def _entries(gate: Gate) -> set[str]:
-    return set(gate.atoms()) - {"gate_bias", "gate_log_weight"}
 
 
 def _holds(gate: Gate, start: Parameters, symmetry: Symmetry) -> bool:
