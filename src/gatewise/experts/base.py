@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from gatewise.parts.draws import Draws
 from gatewise.parts.options import SIZES, with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 __all__ = ["EXPERTS", "Experts", "OutputChange", "build_experts", "expert_quantities", "refuse_shift", "whole_number"]
 
@@ -56,6 +59,16 @@ class Experts(Component, ABC):
         rows = 1 if shared_scale else n_experts
         self.log_scale = nn.Parameter(torch.zeros(rows) if n_dispersion == 1 else torch.zeros(rows, n_dispersion))
 
+    @property
+    def title(self) -> str:
+        """What they are called in results of the theory."""
+        return self.name
+
+    @property
+    def known_as(self) -> str:
+        """The name under which statements in the literature are about them."""
+        return self.name
+
     @abstractmethod
     def location(self, x: Tensor) -> Tensor:
         """Locations h(x, ηᵢ), (…, d) ↦ (…, k), or (…, k, m) with m > 1 outputs."""
@@ -67,6 +80,13 @@ class Experts(Component, ABC):
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:
         """The experts' part of the mixing measure without dispersions, one leading axis of length k per entry."""
+
+    def expression(self) -> "Formula | None":
+        """The locations of one expert as a formula for the theory, or None.
+
+        Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.
+        """
+        return None
 
     @abstractmethod
     def symmetries(self) -> tuple[Symmetry, ...]:

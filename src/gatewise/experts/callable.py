@@ -214,6 +214,11 @@ class CallableExperts(Experts):
                 parameter.copy_(torch.from_numpy(value))
             self.register_parameter(name, parameter)
 
+    @property
+    def title(self) -> str:
+        """With the function's name, if it has one."""
+        return f"{self.name} ({self.function_name})" if self.function_name else self.name
+
     def options(self) -> dict[str, Any]:
         """The function's registered name.
 
@@ -273,7 +278,7 @@ class CallableExperts(Experts):
             moved = [symmetry.act(self._one(parameters, expert), rows[expert]) for expert in range(k)]
             return {**parameters, **{name: torch.stack([one[name] for one in moved]) for name in self.shapes}}
 
-        return Symmetry(symmetry.name, symmetry.sentence, k * dimension, act)
+        return Symmetry(symmetry.name, symmetry.sentence, k * dimension, act, kind=symmetry.kind)
 
     def _on_one(self, symmetry: Symmetry, expert: int) -> Symmetry:
         def act(parameters: Parameters, amount: Tensor) -> Parameters:
@@ -286,7 +291,7 @@ class CallableExperts(Experts):
                 },
             }
 
-        return Symmetry(symmetry.name, f"expert {expert + 1}: {symmetry.sentence}", 0, act)
+        return Symmetry(symmetry.name, f"expert {expert + 1}: {symmetry.sentence}", 0, act, kind=symmetry.kind)
 
     def identified(self, parameters: Parameters) -> Tensor:
         """The given functions of each expert's parameters, or the parameters themselves, flattened."""

@@ -1,12 +1,16 @@
 """Experts that do not look at the inputs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @EXPERTS.register
@@ -76,6 +80,12 @@ class ConstantExperts(Experts):
         with torch.no_grad():
             self.bias.copy_(coefficients[..., 0])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
+
+    def expression(self) -> "Formula":
+        """The locations b."""
+        from gatewise.experts.locations import by_outputs
+
+        return by_outputs(self.name, self.n_features, (), self.n_outputs, lambda value: value)
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_intercept` b (k,)."""

@@ -1,7 +1,7 @@
 """Experts that are small networks with one hidden layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -25,6 +25,9 @@ from gatewise.parts.activations import activation as activation_named
 from gatewise.parts.component import true_or_false
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 _MOST_HIDDEN = 1_000_000
 _GOLDEN = 0.6180339887498949
@@ -255,6 +258,51 @@ class FeedForwardExperts(Experts):
         else:
             refuse_shift(f"{self.name} (without output_bias)", shift)
         return moved
+
+    def expression(self) -> "Formula | None":
+        """The locations Σⱼ vⱼ φ(aⱼᵀx + bⱼ) + c, of a φ that has a formula."""
+        from gatewise.experts.locations import affine, input_free, kink
+        from gatewise.parts.expressions import ACTIVATIONS, Formula, TheoryParameter, dot, inputs
+
+        function = ACTIVATIONS.get(self.activation)
+        if function is None:
+            return None
+        d, m, hidden = self.n_features, self.n_outputs, self.hidden
+        x = inputs(d)
+        slopes: list[TheoryParameter] = []
+        inner: list[TheoryParameter] = []
+        units = []
+        for j in range(hidden):
+            mark = (j + 1,) if hidden > 1 else ()
+            weight = tuple(
+                TheoryParameter("a", (*mark, *((i + 1,) if d > 1 else ())), atom="expert_inner_slope", place=(j, i))
+                for i in range(d)
+            )
+            bias = TheoryParameter("b", mark, atom="expert_inner_intercept", place=(j,))
+            slopes.extend(weight)
+            inner.append(bias)
+            units.append(function(affine(weight, bias, x)))
+        outer: list[TheoryParameter] = []
+        constants: list[TheoryParameter] = []
+        values = []
+        for output in range(m):
+            several = (output + 1,) if m > 1 else ()
+            first = (output,) if m > 1 else ()
+            own = tuple(
+                TheoryParameter(
+                    "v", (*several, *((j + 1,) if hidden > 1 else ())), atom="expert_outer_weight", place=(*first, j)
+                )
+                for j in range(hidden)
+            )
+            outer.extend(own)
+            value = dot(own, units)
+            if self.output_bias:
+                constants.append(TheoryParameter("c", several, atom="expert_outer_intercept", place=first))
+                value = value + constants[-1].symbol
+            values.append(value)
+        parameters = (*slopes, *inner, *outer, *constants)
+        note = kink(self.activation)
+        return Formula(self.name, x, parameters, tuple(values), input_free(slopes), note=note)
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_inner_slope` a, `expert_inner_intercept` b, `expert_outer_weight` v and `expert_outer_intercept` c.

@@ -57,6 +57,7 @@ def _swap(expert: int, pair: tuple[int, int], hidden: int) -> Symmetry:
         f"terms of a sum does not matter",
         dimension=0,
         act=act,
+        kind="discrete",
     )
 
 
@@ -97,6 +98,7 @@ def reflection(expert: int, unit: int, sign: float, constant: float) -> Symmetry
         f"{' and v is added to the output bias' if constant else ''}: {rule}",
         dimension=0,
         act=act,
+        kind="discrete",
     )
 
 
@@ -117,6 +119,7 @@ def half_turn(expert: int, unit: int) -> Symmetry:
         f"cos(z + π) = −cos z",
         dimension=0,
         act=act,
+        kind="discrete",
     )
 
 
@@ -141,6 +144,7 @@ def scaling(n_experts: int, hidden: int, degree: int) -> Symmetry:
         f"φ(s z) = s{power} φ(z)",
         dimension=n_experts * hidden,
         act=act,
+        kind="scale",
     )
 
 

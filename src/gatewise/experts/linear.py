@@ -1,6 +1,7 @@
 """Experts whose location is linear in the inputs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @EXPERTS.register
@@ -83,6 +87,13 @@ class LinearExperts(Experts):
             self.bias.copy_(coefficients[..., 0])
             self.weight.copy_(coefficients[..., 1:])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
+
+    def expression(self) -> "Formula":
+        """The locations aᵀx + b."""
+        from gatewise.experts.locations import by_outputs
+        from gatewise.parts.expressions import inputs
+
+        return by_outputs(self.name, self.n_features, inputs(self.n_features), self.n_outputs, lambda value: value)
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_slope` a (k, d) and `expert_intercept` b (k,)."""

@@ -1,7 +1,7 @@
 """Experts whose location is a power of an affine function of the inputs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from gatewise.experts.affine import affine_basis, affine_values, at_original_inp
 from gatewise.experts.base import EXPERTS, Experts, OutputChange, expert_quantities, refuse_shift, whole_number
 from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 _HIGHEST_POWER = 100
 
@@ -65,6 +68,11 @@ class PolynomialExperts(Experts):
         outputs = () if n_outputs == 1 else (n_outputs,)
         self.weight = nn.Parameter(torch.zeros(n_experts, *outputs, n_features))
         self.bias = nn.Parameter(torch.full((n_experts, *outputs), 0.0 if power == 1 else 1.0))
+
+    @property
+    def known_as(self) -> str:
+        """With p = 1 they are linear."""
+        return "linear" if self.power == 1 else self.name
 
     def options(self) -> dict[str, Any]:
         """The power."""
@@ -131,6 +139,7 @@ class PolynomialExperts(Experts):
             sentence=f"a and b of {where} change their signs together: (−z)^{self.power} = z^{self.power}",
             dimension=0,
             act=act,
+            kind="discrete",
         )
 
     def identified(self, parameters: Parameters) -> Tensor:
@@ -161,6 +170,13 @@ class PolynomialExperts(Experts):
         else:
             refuse_shift(self.name, shift)
         return {**parameters, "weight": weight, "bias": bias}
+
+    def expression(self) -> "Formula":
+        """The locations (aᵀx + b)^p."""
+        from gatewise.experts.locations import by_outputs
+        from gatewise.parts.expressions import inputs
+
+        return by_outputs(self.name, self.n_features, inputs(self.n_features), self.n_outputs, lambda z: z**self.power)
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_slope` a (k, d) and `expert_intercept` b (k,), with an axis of m outputs before d if m > 1."""

@@ -1,7 +1,7 @@
 """Experts whose location is any polynomial of the inputs up to a degree."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,9 @@ from gatewise.experts.affine import affine_basis, affine_values
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities, whole_number
 from gatewise.experts.monomials import Monomials, count_monomials
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 _MOST_MONOMIALS = 10_000
 
@@ -116,6 +119,17 @@ class PolynomialBasisExperts(Experts):
             self.bias.copy_(coefficients[..., 0])
             self.weight.copy_(coefficients[..., 1:])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
+
+    def expression(self) -> "Formula":
+        """The locations Σ aⱼ tⱼ(x) + b over the monomials t."""
+        import sympy
+
+        from gatewise.experts.locations import by_outputs
+        from gatewise.parts.expressions import inputs
+
+        x = inputs(self.n_features)
+        terms = [sympy.Mul(*(x[j] for j in factors)) for factors in self.monomials.factors]
+        return by_outputs(self.name, self.n_features, terms, self.n_outputs, lambda value: value)
 
     def atoms(self) -> dict[str, Tensor]:
         """`expert_slope` a (k, q − 1) by monomial and `expert_intercept` b (k,), with an axis of m outputs if m > 1."""

@@ -1,6 +1,7 @@
 """The Bernoulli family: logistic regression as an expert."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, refuse
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 
 @FAMILIES.register
@@ -41,6 +45,17 @@ class Bernoulli(Family):
     def is_extreme(self, y: Tensor) -> Tensor:
         """All: there are two outcomes."""
         return torch.isfinite(y)
+
+    def expression(self) -> "FamilyFormula":
+        """The probability of y."""
+        import sympy
+
+        from gatewise.families.densities import H, Y, count
+        from gatewise.parts.expressions import FamilyFormula
+
+        probability = 1 / (1 + sympy.exp(-H))
+        density = Y * probability + (1 - Y) * (1 - probability)
+        return FamilyFormula(self.name, (Y,), (H,), (), density, count, 2, "h is the logit of y = 1")
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k): log sigmoid(h) at 1 and log sigmoid(−h) at 0; −∞ elsewhere."""

@@ -1,7 +1,7 @@
 """The categorical family: multinomial logistic regression as an expert."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
@@ -12,6 +12,9 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 # Their parameters are counted before anything is built; this bounds the number itself.
 _MOST_CLASSES = 1_000_000_000
@@ -88,6 +91,29 @@ class Categorical(Family):
             f"class codes 0, …, {last}",
             f"number the classes from 0 on, or raise n_classes above {self.n_classes}",
         )
+
+    def expression(self) -> "FamilyFormula":
+        """The probability of the class whose indicator is 1."""
+        from fractions import Fraction
+
+        import sympy
+        from sympy import Symbol
+
+        from gatewise.families.densities import H
+        from gatewise.parts.expressions import FamilyFormula
+
+        classes = self.n_classes
+        y = tuple(Symbol(f"1[y={c}]", real=True) for c in range(classes))
+        location = (H,) if classes == 2 else tuple(Symbol(f"h[{c + 1}]", real=True) for c in range(classes - 1))
+        terms = [*(sympy.exp(logit) for logit in location), sympy.Integer(1)]
+        total = sympy.Add(*terms)
+        density = sympy.Add(*(indicator * term / total for indicator, term in zip(y, terms, strict=True)))
+
+        def indicators(number: int) -> tuple[Fraction, ...]:
+            return tuple(Fraction(int(c == number)) for c in range(classes))
+
+        note = "locations are the logits against the last class"
+        return FamilyFormula(self.name, y, location, (), density, indicators, classes, note)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k); −∞ for codes that are no class.

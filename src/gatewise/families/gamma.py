@@ -1,5 +1,7 @@
 """The gamma family with a log link: positive measurements with a constant coefficient of variation."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -17,6 +19,9 @@ from gatewise.families.smooth import (
 from gatewise.families.starts import weighted_mean
 from gatewise.families.targets import as_column, refuse
 from gatewise.parts.spread import Spread, coefficient_of_variation
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 _LOG_SHAPES = (-7.0, 20.0)
 
@@ -57,6 +62,19 @@ class Gamma(Family):
         """
         bad = ~((y > 0.0) & torch.isfinite(y))
         refuse(bad, y, self.name, "positive and finite", "remove such rows, or use the gaussian or laplace family")
+
+    def expression(self) -> "FamilyFormula":
+        """The gamma density with the mean eʰ."""
+        import sympy
+
+        from gatewise.families.densities import FINE, H, Y, positive
+        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
+
+        shape = TheoryParameter("α", positive=True, atom="shape")
+        alpha, rate = shape.symbol, shape.symbol * sympy.exp(-H)
+        density = rate**alpha * Y ** (alpha - 1) * sympy.exp(-rate * Y) / sympy.gamma(alpha)
+        note = "α is the shape, h the logarithm of the mean"
+        return FamilyFormula(self.name, (Y,), (H,), (shape,), density, positive, FINE, note)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density, (…, k), without cancellation at large a; −∞ for targets that are not positive.

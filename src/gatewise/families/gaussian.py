@@ -1,6 +1,7 @@
 """The Gaussian family, with the scale of each expert as a standard deviation."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -8,6 +9,9 @@ from torch import Tensor
 from gatewise.families.base import FAMILIES, Family
 from gatewise.families.starts import one_where_zero
 from gatewise.families.targets import check_finite
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 
 @FAMILIES.register
@@ -41,6 +45,17 @@ class Gaussian(Family):
             InputError: there is such a value.
         """
         check_finite(y, self.name)
+
+    def expression(self) -> "FamilyFormula":
+        """exp(−(y − h)²/2s)/√(2πs)."""
+        import sympy
+
+        from gatewise.families.densities import FINE, H, Y, real
+        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
+
+        variance = TheoryParameter("s", positive=True, atom="variance")
+        density = sympy.exp(-((Y - H) ** 2) / (2 * variance.symbol)) / sympy.sqrt(2 * sympy.pi * variance.symbol)
+        return FamilyFormula(self.name, (Y,), (H,), (variance,), density, real, FINE, "s is the variance")
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k): −½ log 2π − log σ − ½ ((y − μ)/σ)²."""

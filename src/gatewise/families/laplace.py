@@ -1,6 +1,7 @@
 """The Laplace family: a location and a scale, fitted by absolute deviations."""
 
 import math
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,6 +11,9 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import check_finite
 from gatewise.parts.spread import Spread
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 
 @FAMILIES.register
@@ -49,6 +53,19 @@ class Laplace(Family):
             InputError: there is such a value.
         """
         check_finite(y, self.name)
+
+    def expression(self) -> "FamilyFormula":
+        """exp(−|y − h|/σ)/2σ."""
+        import sympy
+
+        from gatewise.families.densities import FINE, H, Y, real
+        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
+
+        scale = TheoryParameter("σ", positive=True, atom="scale")
+        distance = sympy.Piecewise((Y - H, Y > H), (H - Y, True))
+        density = sympy.exp(-distance / scale.symbol) / (2 * scale.symbol)
+        note = "σ is the mean absolute deviation; derivatives are those beside the kink at y = h"
+        return FamilyFormula(self.name, (Y,), (H,), (scale,), density, real, FINE, note)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k): −log 2 − log b − |y − μ|/b."""

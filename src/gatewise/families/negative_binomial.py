@@ -1,6 +1,7 @@
 """The negative binomial family with a log link: counts with more variance than Poisson's."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from gatewise.families.elementwise import gamma_quantile, poisson_draws, smalles
 from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment, log_sigmoid
 from gatewise.families.starts import half_row, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 _SIZES = (1e-2, 1e3)
 
@@ -57,6 +61,20 @@ class NegativeBinomial(Family):
     def is_extreme(self, y: Tensor) -> Tensor:
         """Counts of 0."""
         return y == 0.0
+
+    def expression(self) -> "FamilyFormula":
+        """The negative binomial probability with the mean eʰ."""
+        import sympy
+
+        from gatewise.families.densities import H, Y, count
+        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
+
+        size = TheoryParameter("r", positive=True, atom="size")
+        r, mean = size.symbol, sympy.exp(H)
+        share = r / (r + mean)
+        density = sympy.gamma(Y + r) / (sympy.gamma(r) * sympy.gamma(Y + 1)) * share**r * (mean / (r + mean)) ** Y
+        note = "r is the size, h the logarithm of the mean"
+        return FamilyFormula(self.name, (Y,), (H,), (size,), density, count, 20, note)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y), (…, k), without cancellation at large r; −∞ for targets that are no counts."""

@@ -1,6 +1,7 @@
 """The Poisson family with a log link."""
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -12,6 +13,9 @@ from gatewise.families.elementwise import gamma_below, poisson_draws, smallest_c
 from gatewise.families.smooth import exp_or_tangent, largest_log
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 
 @FAMILIES.register
@@ -44,6 +48,16 @@ class Poisson(Family):
     def is_extreme(self, y: Tensor) -> Tensor:
         """Counts of 0."""
         return y == 0.0
+
+    def expression(self) -> "FamilyFormula":
+        """exp(yh − eʰ)/y!."""
+        import sympy
+
+        from gatewise.families.densities import H, Y, count
+        from gatewise.parts.expressions import FamilyFormula
+
+        density = sympy.exp(Y * H - sympy.exp(H)) / sympy.gamma(Y + 1)
+        return FamilyFormula(self.name, (Y,), (H,), (), density, count, 12, "h is the logarithm of the mean")
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log P(Y = y) = y h − μ − log y!, (…, k); −∞ for targets that are no counts."""

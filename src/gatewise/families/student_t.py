@@ -1,7 +1,7 @@
 """Student's t family: a location and a scale, with tails as heavy as the degrees of freedom say."""
 
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from gatewise.families.smooth import bounded_log, log_gamma_increment
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import as_column, check_finite, positive_number
 from gatewise.parts.spread import Spread
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import FamilyFormula
 
 _START = 5.0
 
@@ -77,6 +80,22 @@ class StudentT(Family):
             InputError: there is such a value.
         """
         check_finite(y, self.name)
+
+    def expression(self) -> "FamilyFormula":
+        """Student's t at (y − h)/σ."""
+        import sympy
+
+        from gatewise.families.densities import FINE, H, Y, real
+        from gatewise.parts.expressions import FamilyFormula, TheoryParameter, rational
+
+        scale = TheoryParameter("σ", positive=True, atom="scale")
+        own = () if self.df is not None else (TheoryParameter("ν", positive=True, atom="degrees of freedom"),)
+        df = own[0].symbol if own else rational(str(self.df))
+        square = ((Y - H) / scale.symbol) ** 2 / df
+        constant = sympy.gamma((df + 1) / 2) / (sympy.gamma(df / 2) * sympy.sqrt(df * sympy.pi) * scale.symbol)
+        density = constant * (1 + square) ** (-(df + 1) / 2)
+        note = "σ is the scale and ν the degrees of freedom" if own else "σ is the scale"
+        return FamilyFormula(self.name, (Y,), (H,), (scale, *own), density, real, FINE, note)
 
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k): −log σ − ½ log 2π + rest(ν) − ½ (ν + 1) log(1 + w²), w = (y − μ)/(σ√ν).

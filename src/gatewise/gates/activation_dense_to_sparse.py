@@ -1,8 +1,9 @@
 """The activation dense-to-sparse gate: a temperature, and a function applied to each expert's score."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -10,10 +11,14 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import anything, exchange, scale
-from gatewise.gates.temperature import TemperedGate
+from gatewise.gates.temperature import TemperedGate, temperatures
 from gatewise.parts import activations
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 # What is known of the built-in activations σ. Of any other nothing is assumed.
 # σ(cz) = c^degree σ(z) for c > 0.
@@ -124,6 +129,19 @@ class ActivationDenseToSparseGate(TemperedGate):
             found += [_sign(i) for i in range(self.n_experts)]
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """A homogeneous σ: β₁/τ^(1/p); with one input σ of β₁ on the half-lines over τ. Any other: β₁ and τ."""
+        if self._degree is None:
+            return super().coordinates(atoms)
+        slope, temperature = atoms["gate_slope"].reshape(len(atoms["gate_slope"]), -1), temperatures(atoms)
+        if self.activation == "relu" and slope.shape[1] == 1:
+            halves = np.concatenate([np.maximum(slope, 0.0), np.minimum(slope, 0.0)], axis=1) / temperature
+            return Coordinates({"gate_slope": halves}, {"gate_slope": "half-line slopes/τ"})
+        if self.activation == "cube" and slope.shape[1] == 1:
+            return Coordinates({"gate_slope": slope**3 / temperature}, {"gate_slope": "gate_slope³/τ"})
+        label = "gate_slope/τ" if self._degree == 1.0 else "gate_slope/τ^(1/3)"
+        return Coordinates({"gate_slope": slope / temperature ** (1.0 / self._degree)}, {"gate_slope": label})
+
     def identified(self, parameters: Parameters) -> Tensor:
         """What the class's description says, contrasts first, then experts, then τ, (q,)."""
         if self.n_experts == 1:
@@ -141,6 +159,18 @@ class ActivationDenseToSparseGate(TemperedGate):
     def _sides(self) -> tuple[float, ...]:
         """The half-lines of one input on which a homogeneous σ has slopes of their own."""
         return (1.0,) if self.activation in _ODD else (1.0, -1.0)
+
+    def expression(self) -> "Formula | None":
+        """The score σ(β₁ᵀx)/τ, of a σ that has a formula."""
+        from gatewise.gates.scores import SCALED_BIAS, slope_of
+        from gatewise.parts.expressions import ACTIVATIONS, Formula, dot, inputs
+
+        function = ACTIVATIONS.get(self.activation)
+        if function is None:
+            return None
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        own, tau = self.temperature_symbols()
+        return Formula(self.name, x, (*slope, *own), (function(dot(slope, x)) / tau,), note=SCALED_BIAS)
 
     def quantities(self, features: Sequence[str]) -> list[Quantity]:
         """What the entries of `identified` are, with the temperature as "temperature" of the "gate".
@@ -172,7 +202,7 @@ def _translation_of_cubes() -> Symmetry:
         return {**parameters, "weight": cubes.sign() * cubes.abs() ** (1.0 / 3.0)}
 
     sentence = "one number is added to β₁³ of every expert: with one input all logits rise by the same multiple of x³"
-    return Symmetry(name="translation", sentence=sentence, dimension=1, act=act)
+    return Symmetry(name="translation", sentence=sentence, dimension=1, act=act, kind="translation")
 
 
 def _translation_of_rays() -> Symmetry:
@@ -186,7 +216,7 @@ def _translation_of_rays() -> Symmetry:
         "one number is added to the slopes, which have all the same sign: with one input all logits rise by the same "
         "multiple of x on one half-line and are constant on the other"
     )
-    return Symmetry(name="translation", sentence=sentence, dimension=1, act=act)
+    return Symmetry(name="translation", sentence=sentence, dimension=1, act=act, kind="translation")
 
 
 def _sign(expert: int) -> Symmetry:
@@ -197,4 +227,4 @@ def _sign(expert: int) -> Symmetry:
         return {**parameters, "weight": signs * weight}
 
     sentence = f"β₁ of expert {expert + 1} changes its sign, of which an even σ(β₁ᵀx) takes no notice"
-    return Symmetry(name="sign", sentence=sentence, dimension=0, act=act)
+    return Symmetry(name="sign", sentence=sentence, dimension=0, act=act, kind="discrete")

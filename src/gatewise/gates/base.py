@@ -1,29 +1,46 @@
 """What a gate is: x ↦ log π(x)."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.starts import multinomial_start
 from gatewise.ops.log_space import log_softmax
-from gatewise.parts.component import Component, of_possible_size
+from gatewise.parts.component import Atoms, Component, of_possible_size
 from gatewise.parts.draws import Draws
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
 
-__all__ = ["GATES", "Gate", "GateLogits", "Normaliser", "build_gate"]
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
+
+__all__ = ["GATES", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
 Normaliser = Literal["softmax", "none"]
 
+WEIGHTS = ("gate_bias", "gate_log_weight")
+"""Entries of `atoms` of which the weights of a mixing measure are made."""
+
 
 class Gate(Component, ABC):
-    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser."""
+    """A gate turns inputs (…, d) into log-weights log π (…, k): logits and a normaliser.
+
+    Attributes:
+        atom_entries: the entry of `atoms` that a parameter is, by the parameter's name.
+        n_studied: how many experts the theory builds it with where a study of the weights needs no more.
+        loose_options: names of options that may differ between gates whose parameters are compared.
+    """
+
+    atom_entries: ClassVar[Mapping[str, str]] = {"bias": "gate_bias", "weight": "gate_slope", "centre": "gate_centre"}
+    n_studied: ClassVar[int] = 3
+    loose_options: ClassVar[tuple[str, ...]] = ()
 
     @property
     def normaliser(self) -> Normaliser:
@@ -169,6 +186,37 @@ class Gate(Component, ABC):
     @abstractmethod
     def atoms(self) -> dict[str, Tensor]:
         """The gate's part of the mixing measure, one leading axis of length k per entry."""
+
+    def parameters_of(self, atoms: Atoms) -> Parameters:
+        """The parameters that have these atoms: the present ones if they do, else those that are entries themselves.
+
+        Biases, which are weights, are not compared.
+
+        Args:
+            atoms: entries of `atoms` by name, of as many atoms as there are experts.
+
+        Raises:
+            InputError: a parameter is none of the entries.
+        """
+        own = self.own_parameters()
+        present = {name: value for name, value in self.atoms().items() if name not in WEIGHTS}
+        if all(np.array_equal(atoms.get(name), value.double().numpy()) for name, value in present.items()):
+            return own
+        missing = [name for name in own if self.atom_entries.get(name) not in atoms]
+        if missing:
+            raise InputError(f"the parameter {missing[0]} of the {self.name!r} gate cannot be told from its atoms")
+        return {n: torch.from_numpy(atoms[self.atom_entries[n]].copy()).reshape(own[n].shape).to(own[n]) for n in own}
+
+    def reduced(self) -> "Gate":
+        """A gate with the same weights in whose parameters losses are taken; by default the gate itself."""
+        return self
+
+    def expression(self) -> "Formula | None":
+        """The score of one atom, without its bias, as a formula for the theory, or None.
+
+        Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.
+        """
+        return None
 
     @abstractmethod
     def symmetries(self) -> tuple[Symmetry, ...]:

@@ -33,4 +33,5 @@ def translation(name: str, dimension: int) -> Symmetry:
         dimension=dimension,
         act=act,
         pins=name,
+        kind="translation",
     )

@@ -1,7 +1,7 @@
 """The cosine gate: weights that see only the directions of inputs and experts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,24 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import along, direction_scales, distinct_rows, reflection, shared_shift, unit
+from gatewise.gates.directions import (
+    along,
+    direction_coordinates,
+    direction_scales,
+    distinct_rows,
+    reflection,
+    shared_shift,
+    unit,
+)
 from gatewise.gates.invariances import anything, scale
 from gatewise.gates.starts import direction_start
 from gatewise.gates.temperature import positive_temperature
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -123,6 +135,19 @@ class CosineGate(Gate):
             found += [_rotation(self.projection), _mirror(), scale({"projection_matrix": 1.0}, {}, sentence)]
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """β₁/‖β₁‖.
+
+        Raises:
+            InputError: there is a projection.
+        """
+        if "gate_projection" in atoms:
+            raise InputError(
+                "the cosine gate has a projection: no loss is known for it; write the measure with the directions "
+                "Pᵀβ₁/‖β₁‖ as `gate_slope`"
+            )
+        return direction_coordinates(atoms)
+
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of β₀; the directions, or their contrasts if d > k; the metric of a projection; flattened, (q,)."""
         directions, bias = unit(parameters["weight"]), parameters["bias"].unsqueeze(-1)
@@ -154,6 +179,20 @@ class CosineGate(Gate):
             pairs = [(first, second) for i, first in enumerate(features) for second in features[i:]]
             found += [Quantity("gate", f"metric {first}, {second}") for first, second in pairs]
         return found
+
+    def expression(self) -> "Formula | None":
+        """The cosine over τ; none with a projection."""
+        from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        if self.projection is not None:
+            return None
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        length, away = norm(symbols(slope)), norm(x)
+        divisor = number(1.0 if self.fixed_temperature is None else self.fixed_temperature)
+        score = dot(slope, x) / (length * away) / divisor
+        linear = pairs([entry / length for entry in symbols(slope)], [value / (away * divisor) for value in x])
+        return Formula(self.name, x, slope, (score,), {}, linear, "v = β₁/‖β₁‖", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,), `gate_slope` β₁ (k, d or p) and, with a projection, `gate_projection` (k, p, d)."""
@@ -197,4 +236,5 @@ def _mirror() -> Symmetry:
         sentence="the first coordinate of β of every expert and of the projection change their sign: angles stay",
         dimension=0,
         act=act,
+        kind="discrete",
     )

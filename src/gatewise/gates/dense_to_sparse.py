@@ -1,6 +1,7 @@
 """The dense-to-sparse gate: a softmax with a temperature."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,8 +10,12 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import scale
-from gatewise.gates.temperature import TemperedGate
+from gatewise.gates.temperature import TemperedGate, temperatures
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -82,6 +87,11 @@ class DenseToSparseGate(TemperedGate):
             found.append(scale({"weight": 1.0, "bias": 1.0}, {"log_temperature": 1.0}, sentence))
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """β₁/τ."""
+        slope = atoms["gate_slope"].reshape(len(atoms["gate_slope"]), -1)
+        return Coordinates({"gate_slope": slope / temperatures(atoms)}, {"gate_slope": "gate_slope/τ"})
+
     def identified(self, parameters: Parameters) -> Tensor:
         """((β₀ᵢ − β₀ₖ)/τ, (β₁ᵢ − β₁ₖ)/τ) for i < k, flattened."""
         return contrasts(self._scale_free(parameters))
@@ -89,6 +99,16 @@ class DenseToSparseGate(TemperedGate):
     def quantities(self, features: Sequence[str]) -> list[Quantity]:
         """The intercept and the features, divided by τ, for each contrast with the last expert."""
         return contrast_quantities(self.n_experts, ["(intercept)", *features])
+
+    def expression(self) -> "Formula":
+        """The score β₁ᵀx/τ."""
+        from gatewise.gates.scores import SCALED_BIAS, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        own, tau = self.temperature_symbols()
+        linear = pairs([entry / tau for entry in symbols(slope)], x)
+        return Formula(self.name, x, (*slope, *own), (dot(slope, x) / tau,), {}, linear, "v = β₁/τ", SCALED_BIAS)
 
     def unstandardise(self, parameters: Parameters, shift: Tensor, scale: Tensor) -> Parameters:
         """β₁ / scale, β₀ − β₁ᵀ(shift / scale), and the same τ."""

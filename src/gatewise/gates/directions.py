@@ -3,12 +3,23 @@
 Written for the gates whose logits are uᵢᵀ g(x) + bᵢ with unit vectors uᵢ = βᵢ/‖βᵢ‖.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.parameters import Parameters, Symmetry
 
-__all__ = ["along", "direction_scales", "distinct_rows", "length", "reflection", "shared_shift", "unit"]
+__all__ = [
+    "along",
+    "direction_coordinates",
+    "direction_scales",
+    "distinct_rows",
+    "length",
+    "reflection",
+    "shared_shift",
+    "unit",
+]
 
 
 def _rescaled(vectors: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -65,6 +76,16 @@ def along(x: Tensor, directions: Tensor, constant: float = 0.0) -> Tensor:
     return torch.where(zero, 0.0, x @ directions.T / torch.where(zero, 1.0, bottom))
 
 
+def direction_coordinates(atoms: Atoms, tau: float = 0.0) -> Coordinates:
+    """`gate_slope` β as β/(‖β‖ + τ₁), 0 where it has no direction."""
+    slope = atoms["gate_slope"].reshape(len(atoms["gate_slope"]), -1)
+    norm = np.linalg.norm(slope, axis=1, keepdims=True)
+    if tau == 0.0:
+        label = "gate_slope/‖gate_slope‖"
+        return Coordinates({"gate_slope": slope / np.where(norm > 0.0, norm, 1.0)}, {"gate_slope": label})
+    return Coordinates({"gate_slope": slope / (norm + tau)}, {"gate_slope": "gate_slope/(‖gate_slope‖ + τ₁)"})
+
+
 def distinct_rows(n_rows: int, n_columns: int) -> Tensor:
     """Rows with different directions, the first of them the identity's, (n_rows, n_columns).
 
@@ -104,6 +125,7 @@ def direction_scales(n_experts: int) -> Symmetry:
         dimension=n_experts,
         act=act,
         settles=settles,
+        kind="scale",
     )
 
 

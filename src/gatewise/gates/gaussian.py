@@ -2,22 +2,27 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.quadratic_forms import from_matrix, monomial_names, n_monomials, to_matrix
+from gatewise.gates.quadratic import QuadraticGate
+from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, n_monomials, to_matrix
 from gatewise.gates.starts import shared_means
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
-from gatewise.parts.component import true_or_false
+from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 Covariance = Literal["full", "diagonal"]
 
@@ -170,6 +175,25 @@ class GaussianGate(Gate):
             shape = {"log_diagonal": 0.5 * (factor @ factor.mT).diagonal(dim1=-2, dim2=-1).log()}
         return {"log_weight": (total / total.sum()).log(), "centre": centre, **shape}
 
+    def reduced(self) -> Gate:
+        """Joint: itself. Conditional: the quadratic gate with the logits log π + log N(x; c, Γ), up to a constant.
+
+        Only differences of the log-densities count there, so centres and covariances are not determined.
+        """
+        if self.joint:
+            return self
+        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
+        covariance, centre = atoms["gate_covariance"], atoms["gate_centre"]
+        precision = np.linalg.inv(covariance)
+        slope = (precision @ centre[..., None])[..., 0]
+        bias = atoms["gate_log_weight"] - 0.5 * (slope * centre).sum(-1) - 0.5 * np.linalg.slogdet(covariance)[1]
+        # A common number of all logits has no effect; this one keeps exponentials finite.
+        values = {"bias": bias - bias.max(), "weight": slope}
+        gate = QuadraticGate(self.n_features, self.n_experts).double()
+        quadratic = from_matrix(torch.from_numpy(-0.5 * precision))
+        gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
+        return gate
+
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""
         d = self.n_features
@@ -197,6 +221,11 @@ class GaussianGate(Gate):
             "the same vector, and `log_weight` with them; π does not change"
         )
         return (Symmetry("common quadratic function", sentence, dimension, act),)
+
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """The entries, Γ with its Frobenius norm."""
+        found = super().coordinates(atoms)
+        return isometric(found, "gate_covariance") if "gate_covariance" in atoms else found
 
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of log π, then c, variances and covariances of each expert; conditional: contrasts of the logits.
@@ -236,6 +265,35 @@ class GaussianGate(Gate):
         # The factor's diagonal stays positive where a column's sign is turned.
         factor = scale.unsqueeze(-1) * self._factor(parameters) @ sign
         return {**parameters, "centre": shift + scale * parameters["centre"], **self._from_factor(factor)}
+
+    def expression(self) -> "Formula | None":
+        """The score log N(x; c, Γ) without its constant; none for full covariances of more than three inputs."""
+        import sympy
+
+        from gatewise.parts.expressions import Formula, TheoryParameter, inputs, vector
+
+        d = self.n_features
+        full = self.covariance == "full"
+        if full and d > 3:
+            return None
+        x, centre = inputs(d), vector("c", d, "gate_centre")
+        shape: dict[tuple[int, int], TheoryParameter] = {}
+        for i in range(d):
+            for j in range(i, d if full else i + 1):
+                index = (i + 1, j + 1) if d > 1 else ()
+                # The covariances are drawn small beside the variances, so that the determinant is positive.
+                shape[i, j] = TheoryParameter("Γ", index, i == j, "gate_covariance", (i, j), 1 if i == j else 8)
+        zero = sympy.Integer(0)
+        matrix = sympy.Matrix(
+            d, d, lambda i, j: shape[min(i, j), max(i, j)].symbol if (min(i, j), max(i, j)) in shape else zero
+        )
+        away = sympy.Matrix([value - entry.symbol for entry, value in zip(centre, x, strict=True)])
+        determinant = matrix.det() if d else sympy.Integer(1)
+        square = (away.T * matrix.adjugate() * away)[0, 0] / determinant if d else zero
+        score = -square / 2 - sympy.log(determinant) / 2
+        special = {"c = 0": tuple(entry.label for entry in centre)} if d else {}
+        note = "log π is left out: it is the weight of an atom; a factor (2π)^(−d/2) too"
+        return Formula(self.name, x, (*centre, *shape.values()), (score,), special, note=note)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_log_weight` log π (k,), `gate_centre` c (k, d) and `gate_covariance` Γ (k, d, d)."""

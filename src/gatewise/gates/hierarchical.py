@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import Any, Self, cast
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -47,6 +50,7 @@ class HierarchicalGate(Gate):
     formula = "log outer_g(x) + log inner_(i|g)(x)"
     source = "Jordan and Jacobs (1994); arXiv:2410.02935 (Laplace levels: its abstract)"
     per_expert = ()
+    n_studied = 4
 
     def __init__(self, outer: Gate, inner: Sequence[Gate]) -> None:
         _check(outer, inner)
@@ -271,6 +275,24 @@ class HierarchicalGate(Gate):
         for prefix, _, gate in self._parts:
             moved |= prefixed(prefix, gate.unstandardise(within(prefix, parameters), shift, scale))
         return moved
+
+    def expression(self) -> "Formula | None":
+        """The score of a leaf in the first group."""
+        from gatewise.gates.scores import renamed
+        from gatewise.parts.expressions import Formula, formula_of
+
+        outer, inner = formula_of(self.outer), formula_of(self.branches[0])
+        if outer is None or inner is None:
+            return None
+        outer, inner = renamed(outer, "ᵒ", "outer"), renamed(inner, "ⁱ", "inner")
+        return Formula(
+            self.name,
+            outer.x,
+            (*outer.parameters, *inner.parameters),
+            (outer.values[0] + inner.values[0],),
+            {**outer.special, **inner.special},
+            note="of one leaf of the tree: ᵒ marks the outer gate, ⁱ the first inner one; biases are left out: weights",
+        )
 
     def atoms(self) -> dict[str, Tensor]:
         """The outer gate's atoms as `gate_outer_…`, repeated for each expert of a group; `gate_inner_…` for the others.

@@ -21,6 +21,7 @@ def anything(module: nn.Module) -> Symmetry:
         sentence="the only expert has the weight 1 at every input: no parameter of the gate has an effect",
         dimension=sum(sizes.values()),
         act=act,
+        kind="free",
     )
 
 
@@ -41,7 +42,7 @@ def scale(powers: dict[str, float], additions: dict[str, float], sentence: str) 
             moved[name] = parameters[name] + multiple * amount
         return moved
 
-    return Symmetry(name="scale", sentence=sentence, dimension=1, act=act)
+    return Symmetry(name="scale", sentence=sentence, dimension=1, act=act, kind="scale")
 
 
 def exchange(why: str) -> Symmetry:
@@ -55,4 +56,5 @@ def exchange(why: str) -> Symmetry:
         sentence=f"the two experts exchange their slopes and both change sign: {why}",
         dimension=0,
         act=act,
+        kind="discrete",
     )

@@ -1,6 +1,7 @@
 """The Laplace gate: weights that fall with the distance from a centre."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,6 +14,9 @@ from gatewise.gates.starts import shared_means
 from gatewise.ops.distance import distance
 from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -89,6 +93,15 @@ class LaplaceGate(Gate):
         k = self.n_experts
         centres = [Quantity(f"gate {i}", feature) for i in range(1, k + 1) for feature in features] if k > 1 else []
         return [*centres, *contrast_quantities(k, ["(intercept)"])]
+
+    def expression(self) -> "Formula":
+        """The score −‖x − W‖."""
+        from gatewise.gates.scores import BIAS, norm
+        from gatewise.parts.expressions import Formula, inputs, symbols, vector
+
+        x, centre = inputs(self.n_features), vector("W", self.n_features, "gate_centre")
+        away = [value - entry for entry, value in zip(symbols(centre), x, strict=True)]
+        return Formula(self.name, x, centre, (-norm(away),), note=BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β (k,) and `gate_centre` W (k, d)."""

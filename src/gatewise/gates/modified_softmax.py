@@ -1,7 +1,7 @@
 """The modified softmax gate: weights that are log-linear in a function of each input."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,6 +10,9 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.parts.activations import activation
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -85,6 +88,18 @@ class ModifiedSoftmaxGate(Gate):
     def quantities(self, features: Sequence[str]) -> list[Quantity]:
         """The intercept and M of each feature, "tanh(age)", for each contrast with the last expert."""
         return contrast_quantities(self.n_experts, ["(intercept)", *(f"{self.transform}({name})" for name in features)])
+
+    def expression(self) -> "Formula | None":
+        """The score β₁ᵀM(x), of an M that has a formula."""
+        from gatewise.gates.scores import BIAS, pairs, slope_of
+        from gatewise.parts.expressions import ACTIVATIONS, Formula, dot, inputs, symbols
+
+        function = ACTIVATIONS.get(self.transform)
+        if function is None:
+            return None
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        bent = [function(value) for value in x]
+        return Formula(self.name, x, slope, (dot(slope, bent),), {}, pairs(symbols(slope), bent), "v = β₁", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""

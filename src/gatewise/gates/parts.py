@@ -1,6 +1,7 @@
 """What gates that are made of other gates share: building a part, and the symmetries of a part."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from torch import Tensor
@@ -36,10 +37,9 @@ def part_symmetry(prefix: str, role: str, symmetry: Symmetry) -> Symmetry:
     def act(parameters: Parameters, amount: Tensor) -> Parameters:
         return {**parameters, **prefixed(prefix, symmetry.act(within(prefix, parameters), amount))}
 
-    return Symmetry(
-        name=symmetry.name,
+    return replace(
+        symmetry,
         sentence=f"{role}: {symmetry.sentence}",
-        dimension=symmetry.dimension,
         act=act,
         pins=None if symmetry.pins is None else f"{prefix}.{symmetry.pins}",
         settles=None if symmetry.settles is None else _on_part(prefix, symmetry.settles),

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -10,11 +10,24 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.directions import along, direction_scales, distinct_rows, length, reflection, shared_shift, unit
+from gatewise.gates.directions import (
+    along,
+    direction_coordinates,
+    direction_scales,
+    distinct_rows,
+    length,
+    reflection,
+    shared_shift,
+    unit,
+)
 from gatewise.gates.invariances import anything
 from gatewise.gates.starts import direction_start
+from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -92,6 +105,10 @@ class PerturbedCosineGate(Gate):
             found.append(reflection())
         return tuple(found)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """V = β₁/(‖β₁‖ + τ₁)."""
+        return direction_coordinates(atoms, self.tau1)
+
     def _sees_differences(self) -> bool:
         return self.tau1 > 0.0 or self.n_features > self.n_experts
 
@@ -113,6 +130,16 @@ class PerturbedCosineGate(Gate):
             return contrast_quantities(k, ["(intercept)", *terms])
         experts = [Quantity(f"gate {i}", term) for i in range(1, k + 1) for term in terms]
         return [*contrast_quantities(k, ["(intercept)"]), *experts]
+
+    def expression(self) -> "Formula":
+        """The score β₁ᵀx/((‖β₁‖ + τ₁)(‖x‖ + τ₂))."""
+        from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        length, away = norm(symbols(slope)) + number(self.tau1), norm(x) + number(self.tau2)
+        linear = pairs([entry / length for entry in symbols(slope)], [value / away for value in x])
+        return Formula(self.name, x, slope, (dot(slope, x) / (length * away),), {}, linear, "v = β₁/(‖β₁‖ + τ₁)", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""
@@ -148,4 +175,5 @@ def _ball_translation(n_features: int, tau: float) -> Symmetry:
         ),
         dimension=n_features,
         act=act,
+        kind="translation",
     )

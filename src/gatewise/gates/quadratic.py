@@ -1,16 +1,19 @@
 """The quadratic gate: weights whose logarithms are quadratic in the inputs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
-from gatewise.gates.quadratic_forms import from_matrix, monomial_names, monomials, n_monomials, to_matrix
-from gatewise.parts.component import true_or_false
+from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, monomials, n_monomials, to_matrix
+from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -92,6 +95,11 @@ class QuadraticGate(Gate):
         every = (translation("bias", 1), *linear, translation("quadratic", n_monomials(self.n_features)))
         return tuple(symmetry for symmetry in every if symmetry.dimension)
 
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """The entries, A with its Frobenius norm."""
+        found = super().coordinates(atoms)
+        return isometric(found, "gate_quadratic") if "gate_quadratic" in atoms else found
+
     def identified(self, parameters: Parameters) -> Tensor:
         """Contrasts of `coefficients` against the last expert, flattened."""
         return contrasts(self.coefficients(parameters))
@@ -117,6 +125,28 @@ class QuadraticGate(Gate):
             "weight": linear - 2.0 * bent,
             "quadratic": quadratic,
         }
+
+    def expression(self) -> "Formula":
+        """The score xᵀAx + b₁ᵀx."""
+        import sympy
+
+        from gatewise.gates.scores import pairs
+        from gatewise.parts.expressions import Formula, TheoryParameter, dot, inputs, symbols, vector
+
+        d = self.n_features
+        x = inputs(d)
+        linear = () if self.monomial else vector("b₁", d, "gate_slope")
+        score = dot(linear, x) if linear else sympy.Integer(0)
+        curved = []
+        for i in range(d):
+            for j in range(i, d):
+                entry = TheoryParameter("A", (i + 1, j + 1) if d > 1 else (), False, "gate_quadratic", (i, j))
+                curved.append(entry)
+                score = score + (1 if i == j else 2) * entry.symbol * x[i] * x[j]
+        note = "the constant c is left out: it is the weight of an atom; A is symmetric, b₁ is the gate's slope"
+        own = (*linear, *curved)
+        both = pairs(symbols(own), [sympy.diff(score, symbol) for symbol in symbols(own)])
+        return Formula(self.name, x, own, (score,), {}, both, "v = A" if self.monomial else "v = (b₁, A)", note)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` c (k,), `gate_slope` b (k, d) unless monomial, and `gate_quadratic` A (k, d, d)."""

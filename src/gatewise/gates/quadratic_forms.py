@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
-__all__ = ["from_matrix", "monomial_names", "monomials", "n_monomials", "to_matrix"]
+from gatewise.parts.component import Coordinates
+
+__all__ = ["from_matrix", "isometric", "monomial_names", "monomials", "n_monomials", "to_matrix"]
 
 
 def n_monomials(d: int) -> int:
@@ -38,6 +41,15 @@ def to_matrix(coefficients: Tensor, d: int) -> Tensor:
     place[row, column] = place[column, row] = torch.arange(len(row), device=coefficients.device)
     share = 0.5 * (1.0 + torch.eye(d, dtype=coefficients.dtype, device=coefficients.device))
     return coefficients[..., place] * share
+
+
+def isometric(coordinates: Coordinates, name: str) -> Coordinates:
+    """The block of symmetric matrices as d(d + 1)/2 numbers with the same Euclidean length: their Frobenius norm."""
+    flat = coordinates.blocks[name]
+    d = round(flat.shape[1] ** 0.5)
+    row, column = np.triu_indices(d)
+    block = flat.reshape(-1, d, d)[:, row, column] * np.where(row == column, 1.0, np.sqrt(2.0))
+    return coordinates._replace(blocks={**coordinates.blocks, name: block})
 
 
 def from_matrix(matrix: Tensor) -> Tensor:

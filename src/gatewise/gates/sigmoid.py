@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,9 @@ from gatewise.gates.invariances import anything
 from gatewise.parts.component import true_or_false
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -104,6 +107,19 @@ class SigmoidGate(Gate):
         """β₁ / scale, and β₀ − β₁ᵀ(shift / scale)."""
         weight = parameters["weight"] / scale
         return {"weight": weight, "bias": parameters["bias"] - weight @ shift}
+
+    def expression(self) -> "Formula":
+        """The score log σ(β₁ᵀx + β₀), bias and all."""
+        import sympy
+
+        from gatewise.gates.scores import slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, parameter
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        bias = parameter("β₀", atom="gate_bias")
+        score = -sympy.log(1 + sympy.exp(-dot(slope, x) - bias.symbol))
+        labels = tuple(entry.label for entry in slope)
+        return Formula(self.name, x, (*slope, bias), (score,), {"β₁ = 0": labels} if labels else {})
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""

@@ -1,6 +1,7 @@
 """The softmax gate: weights that are log-linear in the inputs."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +9,9 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -79,6 +83,14 @@ class SoftmaxGate(Gate):
         with torch.no_grad():
             self.bias.copy_(coefficients[:, 0])
             self.weight.copy_(coefficients[:, 1:])
+
+    def expression(self) -> "Formula":
+        """The score β₁ᵀx."""
+        from gatewise.gates.scores import BIAS, pairs, slope_of
+        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+
+        x, slope = inputs(self.n_features), slope_of(self.n_features)
+        return Formula(self.name, x, slope, (dot(slope, x),), {}, pairs(symbols(slope), x), "v = β₁", BIAS)
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,) and `gate_slope` β₁ (k, d)."""

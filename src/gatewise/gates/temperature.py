@@ -2,19 +2,26 @@
 
 import math
 from abc import ABC
+from collections.abc import Mapping
 from numbers import Real
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates.base import Gate
 from gatewise.messages import shown
-from gatewise.parts.component import true_or_false
+from gatewise.parts.component import Atoms, true_or_false
 from gatewise.parts.parameters import Parameters
 
-__all__ = ["TemperedGate", "positive_temperature"]
+if TYPE_CHECKING:
+    from sympy import Expr
+
+    from gatewise.parts.expressions import TheoryParameter
+
+__all__ = ["TemperedGate", "positive_temperature", "temperatures"]
 
 _COLDEST, _HOTTEST = 1e-100, 1e100
 
@@ -32,6 +39,11 @@ def positive_temperature(value: float) -> float:
     return float(value)
 
 
+def temperatures(atoms: Atoms) -> np.ndarray:
+    """τ of each atom, (k, 1); 1 where the atoms do not say it."""
+    return atoms.get("gate_temperature", np.ones(len(atoms["gate_slope"]))).reshape(-1, 1)
+
+
 class TemperedGate(Gate, ABC):
     """A gate whose logits are divided by one temperature τ = exp(log_temperature).
 
@@ -47,6 +59,8 @@ class TemperedGate(Gate, ABC):
     """
 
     log_temperature: Tensor
+    atom_entries: ClassVar[Mapping[str, str]] = {**Gate.atom_entries, "log_temperature": "log_temperature"}
+    loose_options = ("temperature", "free_temperature")
 
     def __init__(
         self, n_features: int, n_experts: int, temperature: float = 1.0, free_temperature: bool = True
@@ -54,6 +68,7 @@ class TemperedGate(Gate, ABC):
         super().__init__(n_features, n_experts)
         self.initial_temperature = positive_temperature(temperature)
         self.free_temperature = true_or_false("free_temperature", free_temperature)
+        self.fixed_atoms = () if self.free_temperature else ("gate_temperature",)
         self.weight = nn.Parameter(torch.zeros(n_experts, n_features))
         self.bias = nn.Parameter(torch.zeros(n_experts))
         # In float64 from the start: rounded to float32, a temperature of 0.1 would stay wrong in a model cast later.
@@ -85,6 +100,22 @@ class TemperedGate(Gate, ABC):
         """
         with torch.no_grad():
             self.log_temperature.fill_(math.log(positive_temperature(value)))
+
+    def temperature_symbols(self) -> "tuple[tuple[TheoryParameter, ...], Expr]":
+        """The parameters of formulas that τ is, one or none, and τ in them."""
+        from gatewise.gates.scores import number
+        from gatewise.parts.expressions import parameter
+
+        if not self.free_temperature:
+            return (), number(self.initial_temperature)
+        own = parameter("τ", positive=True, atom="gate_temperature")
+        return (own,), own.symbol
+
+    def parameters_of(self, atoms: Atoms) -> Parameters:
+        """As any gate's, with log τ if that is free."""
+        if not self.free_temperature:
+            return super().parameters_of(atoms)
+        return super().parameters_of({**atoms, "log_temperature": np.log(temperatures(atoms)[:1, 0])})
 
     def atoms(self) -> dict[str, Tensor]:
         """`gate_bias` β₀ (k,), `gate_slope` β₁ (k, d) and `gate_temperature`, τ for each expert (k,)."""

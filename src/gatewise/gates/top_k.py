@@ -2,7 +2,8 @@
 
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import Any, Literal, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,6 +17,9 @@ from gatewise.ops.derivatives import differentiable
 from gatewise.ops.readable import readable
 from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
+
+if TYPE_CHECKING:
+    from gatewise.parts.expressions import Formula
 
 Selection = Literal["slope", "logit"]
 
@@ -257,6 +261,16 @@ class TopKGate(Gate):
             return super().unstandardise(parameters, shift, scale)
         return prefixed("inner", self.inner.unstandardise(within("inner", parameters), shift, scale))
 
+    def expression(self) -> "Formula | None":
+        """The inner gate's, which it is inside a region of the selection."""
+        from gatewise.parts.expressions import formula_of
+
+        inner = formula_of(self.inner)
+        if inner is None:
+            return None
+        note = f"inside a region of the selection, where it is the {inner.name} gate. {inner.note}".strip()
+        return replace(inner, name=self.name, note=note)
+
     def atoms(self) -> dict[str, Tensor]:
         """The inner gate's."""
         return self.inner.atoms()
@@ -305,6 +319,7 @@ def _no_effect(unused: Parameters) -> Symmetry:
         sentence=f"the one selected expert has the weight 1, and the score that selects it does not use {names}",
         dimension=sum(sizes),
         act=act,
+        kind="free",
     )
 
 
@@ -320,6 +335,7 @@ def _score_scale(unused: tuple[str, ...]) -> Symmetry:
         sentence="all parameters of the score are multiplied by one positive number: the largest stays the largest",
         dimension=1,
         act=act,
+        kind="scale",
     )
 
 

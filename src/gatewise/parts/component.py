@@ -1,7 +1,7 @@
 """What gates and banks of experts have in common: sizes, options that are plain data, parameters by name."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self, TypeVar
 
 import numpy as np
 import torch
@@ -11,13 +11,24 @@ from gatewise.exceptions import InputError
 from gatewise.messages import shown
 from gatewise.parts.parameters import Parameters
 
-__all__ = ["LARGEST_SIZE", "Component", "of_possible_size", "true_or_false"]
+__all__ = ["LARGEST_SIZE", "Atoms", "Component", "Coordinates", "of_possible_size", "true_or_false"]
 
 LARGEST_SIZE = 10**6
 """The most features, experts, hidden units and so on that a part may have."""
 
 MOST_NUMBERS = 10**8
 """The most parameters that a part may have: 800 MB in float64."""
+
+
+Atoms = Mapping[str, np.ndarray]
+"""Entries of a mixing measure by name, one row for each atom: what `atoms` gives, as arrays."""
+
+
+class Coordinates(NamedTuple):
+    """Atoms in coordinates: blocks (k, p) by the names of entries, and what a block is called where it is no entry."""
+
+    blocks: dict[str, np.ndarray]
+    labels: Mapping[str, str] = {}
 
 
 class Component(nn.Module):
@@ -31,6 +42,7 @@ class Component(nn.Module):
             (`unstandardise` does it). If it cannot, fitting must not standardise the inputs silently.
         keeps_units: whether fitting must leave the inputs as they are, because a user's own formula reads them.
         per_expert: names of the parameters with a leading axis of length k.
+        fixed_atoms: names of entries of the mixing measure that no fit changes.
         n_features: d, the length of an input.
         n_experts: k.
     """
@@ -41,6 +53,7 @@ class Component(nn.Module):
     affine_equivariant: bool = False
     keeps_units: ClassVar[bool] = False
     per_expert: ClassVar[tuple[str, ...]] = ("weight", "bias")
+    fixed_atoms: tuple[str, ...] = ()
 
     def __init__(self, n_features: int, n_experts: int) -> None:
         super().__init__()
@@ -98,6 +111,21 @@ class Component(nn.Module):
             InputError: the output is not linear in the parameters.
         """
         raise InputError(f"{self.name!r} is not linear in its parameters")
+
+    def coordinates(self, atoms: Atoms) -> Coordinates:
+        """The atoms in which losses take differences: what a scale moves is divided out, a translation adds a vector.
+
+        By default the entries as they are, but for those that are fixed.
+
+        Args:
+            atoms: entries of `atoms` by name, with rows of any number of atoms.
+
+        Raises:
+            InputError: there are no such coordinates.
+        """
+        return Coordinates(
+            {n: value.reshape(len(value), -1) for n, value in atoms.items() if n not in self.fixed_atoms}
+        )
 
     def kinks(self, parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
         """Where the output bends sharply along the first input, arrays (n,) or numbers; none unless it is said.

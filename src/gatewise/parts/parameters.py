@@ -6,13 +6,22 @@ themselves by pure, differentiable functions of such dictionaries, never by chan
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from gatewise.ops.derivatives import differentiable
 
-__all__ = ["Parameters", "Quantity", "Symmetry", "prefixed", "within"]
+__all__ = ["Kind", "Parameters", "Quantity", "Symmetry", "prefixed", "within"]
+
+Kind = Literal["translation", "scale", "discrete", "free", "orbit"]
+"""What a symmetry is to a loss between mixing measures, which must not see what the model does not determine.
+
+A translation adds one vector to coordinates of all atoms, a scale is divided out of them (`Component.coordinates`), a
+discrete symmetry makes finitely many copies, signs and exchanges; parameters that are free have no effect at all. Of
+any other, an orbit, the nearest point is searched.
+"""
 
 Parameters = dict[str, Tensor]
 """Tensors by parameter name."""
@@ -45,6 +54,7 @@ class Symmetry:
             t is empty and the action is one generator, which is not the identity.
         pins: the parameter (k, …) whose last row act(p, −last row) brings to 0, or None.
         settles: p ↦ the t for which act(p, t) is the orbit's representative; None where there is none to prefer.
+        kind: what it is to a loss, see `Kind`.
     """
 
     name: str
@@ -53,6 +63,7 @@ class Symmetry:
     act: Callable[[Parameters, Tensor], Parameters]
     pins: str | None = None
     settles: Callable[[Parameters], Tensor] | None = None
+    kind: Kind = "orbit"
 
     def settling(self, parameters: Parameters) -> Tensor | None:
         """The t that takes the point to its orbit's representative, or None if all of the orbit are as good."""

@@ -9,33 +9,19 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
-from scipy.special import expit
 
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
-from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.gates import Gate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.standardiser import Standardiser
+from gatewise.theory.motions import gate_named, motions_of, weights_of
 
 __all__ = ["MixingMeasure"]
 
 Units = tuple[tuple[float, ...], tuple[float, ...]]
 Part = TypeVar("Part", Gate, Experts)
-
-# Gates whose logits may all rise by one function, and the atoms' entries that such a function moves.
-_TRANSLATIONS = {
-    "softmax": ("bias", "gate_slope"),
-    "modified_softmax": ("bias", "gate_slope"),
-    "dense_to_sparse": ("bias", "gate_slope"),
-    "quadratic": ("bias", "gate_slope", "gate_quadratic"),
-    "cosine": ("bias",),
-    "perturbed_cosine": ("bias",),
-    "laplace": ("bias",),
-    "activation_dense_to_sparse": ("bias",),
-    "sigmoid": (),
-    "gaussian": (),
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +47,10 @@ class MixingMeasure:
         n_active: K of a top-K gate, else None.
         groups: of a hierarchical gate the measure of each group.
         translations: which entries may be moved by one vector for all atoms together, "bias" for the biases; None for
-            those that the built-in gate of this name declares.
+            those that the gate declares.
         units: shift and scale of a stored standardisation of the gate's and of the experts' inputs where the numbers
             are in its units; None for the user's.
+        parts: the gate and the experts, which know their symmetries; without a gate that of the name is asked.
 
     Raises:
         InputError: a shape or a number does not fit.
@@ -88,6 +75,7 @@ class MixingMeasure:
     groups: tuple["MixingMeasure", ...] = ()
     translations: tuple[str, ...] | None = None
     units: tuple[Units | None, Units | None] = (None, None)
+    parts: tuple[Gate | None, Experts | None] = field(default=(None, None), repr=False)
 
     def __post_init__(self) -> None:
         weights = _read_only("weights", self.weights)
@@ -112,9 +100,13 @@ class MixingMeasure:
             raise InputError("a variance is negative: give the square of the scale, not its logarithm")
         if self.groups and len(self.groups) != len(weights):
             raise InputError(f"there are {len(weights)} weights and {len(self.groups)} groups: give one for each")
+        gate, experts = self.parts
+        if gate is None:
+            atoms = {name: value for name, value in parameters.items() if name.startswith("gate_")}
+            gate = gate_named(self.options.get("outer", self.gate), self.options, atoms, len(weights))
         translations = self.translations
         if translations is None:
-            declared = _TRANSLATIONS.get(self.options.get("outer", self.gate), ())
+            declared = () if gate is None else motions_of(gate).entries
             translations = tuple(name for name in declared if name == "bias" or name in parameters)
         for name, value in (
             ("weights", weights),
@@ -123,6 +115,7 @@ class MixingMeasure:
             ("options", MappingProxyType(dict(self.options))),
             ("groups", tuple(self.groups)),
             ("translations", translations),
+            ("parts", (gate, experts)),
         ):
             object.__setattr__(self, name, value)
 
@@ -131,8 +124,8 @@ class MixingMeasure:
         """The mixing measure of a model, in the user's units, with scales as variances.
 
         A stored standardisation is undone where the part can do that; other parts keep its units, and `units` says so.
-        The Gaussian gate of inputs that are given (`joint=False`) becomes the quadratic gate that it is: only
-        differences of its log-densities count, so centres and covariances are not determined.
+        A gate that is another one in other parameters, as the Gaussian gate of inputs that are given (`joint=False`) is
+        a quadratic gate, becomes that, see `Gate.reduced`.
 
         Raises:
             InputError: a weight is not finite, or the tree has more than two levels.
@@ -146,36 +139,38 @@ class MixingMeasure:
         gate, gate_units = _in_user_units(model.gate, model.gate_scaler)
         experts, expert_units = _in_user_units(model.experts, model.expert_scaler)
         own = _expert_entries(model, experts)
-        n_active, selection = None, {}
-        if isinstance(gate, TopKGate):
-            gate, n_active, selection = gate.inner, gate.n_active, {"select_on": gate.select_on}
         common = {"experts": experts.name, "family": model.family.name, "units": (gate_units, expert_units)}
-        if isinstance(gate, HierarchicalGate):
-            return cls._nested(gate, own, n_active, common)
-        entries = _gate_entries(gate)
-        entries["options"] = {**entries["options"], **selection}
+        dense, n_active = gate.dense, gate.own_top_k
+        if dense.branches:
+            return cls._nested(dense, experts, own, n_active, common)
+        entries = _gate_entries(dense, experts)
+        if n_active is not None:
+            entries["options"] = {**entries["options"], "select_on": gate.selects_on}
         return cls(**entries, **common, n_active=n_active).with_parameters(own)
 
     @classmethod
     def _nested(
-        cls, gate: HierarchicalGate, own: Mapping[str, np.ndarray], n_active: int | None, common: dict[str, Any]
+        cls,
+        gate: Gate,
+        experts: Experts,
+        own: Mapping[str, np.ndarray],
+        n_active: int | None,
+        common: dict[str, Any],
     ) -> Self:
         groups: list[MixingMeasure] = []
         start = 0
-        for inner in gate.inner:
-            if not isinstance(inner, Gate) or isinstance(inner, HierarchicalGate):
+        for inner in gate.branches:
+            if inner.branches:
                 raise InputError("a group is a tree itself: the mixing measure of a tree is defined for two levels")
             rows = slice(start, start + inner.n_experts)
             inside = {name: value[rows] for name, value in own.items()}
-            groups.append(cls(**_gate_entries(inner), **common).with_parameters(inside))
+            groups.append(cls(**_gate_entries(inner, experts), **common).with_parameters(inside))
             start += inner.n_experts
-        if isinstance(gate.outer, HierarchicalGate):
+        if gate.root.branches:
             raise InputError("the outer gate is a tree itself: the mixing measure of a tree is defined for two levels")
-        outer = _gate_entries(gate.outer)
-        options = {**outer["options"], "outer": outer["gate"]}
-        return cls(
-            **{**outer, "gate": "hierarchical", "options": options}, **common, n_active=n_active, groups=tuple(groups)
-        )
+        outer = _gate_entries(gate.root, None)
+        outer |= {"gate": gate.name, "options": {**outer["options"], "outer": outer["gate"]}}
+        return cls(**outer, **common, n_active=n_active, groups=tuple(groups))
 
     @property
     def n_atoms(self) -> int:
@@ -272,67 +267,16 @@ def _expert_entries(model: MixtureOfExperts, experts: Experts) -> dict[str, np.n
     return own
 
 
-def _gate_entries(gate: Gate) -> dict[str, Any]:
-    """Weights, parameters and what else describes the gate, as arguments of a measure."""
+def _gate_entries(gate: Gate, experts: Experts | None) -> dict[str, Any]:
+    """Weights, parameters and what else describes a flat gate, as arguments of a measure."""
+    gate = gate.reduced()
     atoms = {name: _plain(value) for name, value in gate.atoms().items()}
-    options: dict[str, Any] = gate.options()
-    entries: dict[str, Any] = {"gate": gate.name, "options": options}
-    if gate.name == "gaussian":
-        if not gate.is_joint:
-            return {"gate": "quadratic", "options": {"monomial": False}, **_as_quadratic(atoms)}
-        return {**entries, "weights": np.exp(atoms.pop("gate_log_weight")), "parameters": atoms}
-    if "gate_bias" not in atoms:
-        raise InputError(f"the {gate.name} gate has no `gate_bias` among its atoms, of which the weights are made")
-    bias = atoms.pop("gate_bias")
-    if gate.name == "sigmoid":
-        weights, entries["bias"] = expit(bias), bias
-    else:
-        with np.errstate(over="ignore"):
-            weights = np.exp(bias / atoms["gate_temperature"] if "gate_temperature" in atoms else bias)
-        if not np.isfinite(weights).all():
-            raise InputError(
-                f"the largest bias is {bias.max():g}, whose exponential is no number: subtract one number from all"
-            )
-    if gate.name not in _TRANSLATIONS:
-        entries["translations"] = _declared_translations(gate, atoms)
-    return {**entries, "weights": weights, "parameters": atoms}
-
-
-def _declared_translations(gate: Gate, atoms: Mapping[str, np.ndarray]) -> tuple[str, ...]:
-    """The atoms' entries that are moved by the translations that a user's own gate declares.
-
-    Raises:
-        InputError: a continuous symmetry is no translation of an entry.
-    """
-    own = {name: _plain(value) for name, value in gate.own_parameters().items()}
-    found: list[str] = []
-    for symmetry in gate.symmetries():
-        if symmetry.name == "translation" and symmetry.pins is not None:
-            value = own[symmetry.pins]
-            if symmetry.pins == "bias":
-                found.append("bias")
-                continue
-            same = [name for name, entry in atoms.items() if np.array_equal(entry, value)]
-            if same:
-                found.append(same[0])
-                continue
-        if symmetry.dimension:
-            raise InputError(
-                f"the {gate.name} gate declares the symmetry {symmetry.name!r}, {symmetry.sentence}: losses know "
-                "translations of the atoms' entries only; write the measure in coordinates that it leaves alone"
-            )
-    return tuple(found)
-
-
-def _as_quadratic(atoms: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """The logits log π + log N(x; c, Γ) as constant + slope · x + xᵀAx."""
-    covariance, centre = atoms["gate_covariance"], atoms["gate_centre"]
-    precision = np.linalg.inv(covariance)
-    slope = (precision @ centre[..., None])[..., 0]
-    bias = atoms["gate_log_weight"] - 0.5 * (slope * centre).sum(-1) - 0.5 * np.linalg.slogdet(covariance)[1]
-    # A common number of all logits has no effect; this one keeps exponentials finite.
-    bias = bias - bias.max()
-    return {"weights": np.exp(bias), "parameters": {"gate_slope": slope, "gate_quadratic": -0.5 * precision}}
+    entries: dict[str, Any] = {"gate": gate.name, "options": gate.options(), "weights": weights_of(gate, atoms)}
+    bias = atoms.pop("gate_bias", None)
+    atoms.pop("gate_log_weight", None)
+    if gate.weight_link == "logit":
+        entries["bias"] = bias
+    return {**entries, "parameters": atoms, "parts": (deepcopy(gate), experts)}
 
 
 def _plain(value: torch.Tensor) -> np.ndarray:

@@ -11,11 +11,9 @@ from gatewise.experts import CallableExperts, build_experts
 from gatewise.families import build_family
 from gatewise.gates import build_gate
 from gatewise.model import MixtureOfExperts
-from gatewise.theory.identifiability.expert_expressions import expert_formula, ridge
-from gatewise.theory.identifiability.expressions import ACTIVATIONS
-from gatewise.theory.identifiability.family_expressions import family_formula
-from gatewise.theory.identifiability.gate_expressions import gate_formula
+from gatewise.parts.expressions import ACTIVATIONS, formula_of
 from gatewise.theory.identifiability.parts import formula_part
+from gatewise.theory.identifiability.ridge import ridge
 
 GATES = [
     ("softmax", {}),
@@ -77,7 +75,7 @@ def read(formula, atoms, row):
 @pytest.mark.parametrize(("name", "options"), GATES)
 def test_scores_are_the_logits_up_to_a_number_for_each_expert(name, options, d):
     gate = drawn(build_gate(name, d, 3, **options))
-    formula = gate_formula(gate)
+    formula = formula_of(gate)
     atoms = {key: value.numpy() for key, value in gate.atoms().items()}
     x = torch.randn(5, d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     logits = gate.logits(x).detach().numpy()
@@ -93,7 +91,7 @@ def test_scores_are_the_logits_up_to_a_number_for_each_expert(name, options, d):
 
 def test_a_leaf_of_a_tree_is_a_product_of_two_gates():
     gate = drawn(build_gate("hierarchical", 2, 4, inner="laplace"))
-    formula = gate_formula(gate)
+    formula = formula_of(gate)
     atoms = {key: value.numpy() for key, value in gate.atoms().items()}
     x = torch.randn(5, 2, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     values = [read(formula, atoms, expert) for expert in (0, 1)]
@@ -109,7 +107,7 @@ def test_a_leaf_of_a_tree_is_a_product_of_two_gates():
 def test_locations_are_those_of_the_bank(name, options, d):
     outputs = 2 if name != "polynomial_basis" else 1
     experts = drawn(build_experts(name, d, 2, n_outputs=outputs, **options))
-    formula = expert_formula(experts)
+    formula = formula_of(experts)
     atoms = {key: value.numpy() for key, value in experts.atoms().items()}
     x = torch.randn(5, d, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     location = experts.location(x).detach().numpy().reshape(5, 2, outputs)
@@ -122,7 +120,7 @@ def test_locations_are_those_of_the_bank(name, options, d):
 @pytest.mark.parametrize(("name", "options"), FAMILIES)
 def test_densities_are_those_of_the_family(name, options):
     family = build_family(name, **options)
-    formula = family_formula(family)
+    formula = formula_of(family)
     m, s = family.n_outputs, family.n_dispersion
     model = MixtureOfExperts(
         build_gate("softmax", 0, 1), build_experts("constant", 1, 1, n_outputs=m, n_dispersion=s), family
@@ -165,7 +163,7 @@ def test_a_ridge_expert_needs_a_formula(activation):
 
 def test_derivatives_agree_with_differences_in_many_digits():
     with mpmath.workdps(50):
-        formula = gate_formula(build_gate("gaussian", 2, 2))
+        formula = formula_of(build_gate("gaussian", 2, 2))
         part = formula_part(formula, 40)
         point = np.array([mpmath.mpf(n) / 10 for n in (3, -4, 11, 1, 9)], dtype=object)
         x = np.array([[mpmath.mpf(1) / 3, mpmath.mpf(2) / 7]], dtype=object)

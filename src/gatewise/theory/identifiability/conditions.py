@@ -7,11 +7,11 @@ from fractions import Fraction
 import numpy as np
 import sympy
 
+from gatewise.parts.expressions import Formula, TheoryParameter, inputs, parameter, rational, vector
 from gatewise.theory.identifiability.atom import AtomFunction, Order, orders_up_to
-from gatewise.theory.identifiability.expert_expressions import ridge
-from gatewise.theory.identifiability.expressions import Formula, TheoryParameter, inputs, parameter, rational, vector
 from gatewise.theory.identifiability.parts import Numbers, Part, formula_part
 from gatewise.theory.identifiability.rank import Rank, distinct, examine
+from gatewise.theory.identifiability.ridge import ridge
 from gatewise.theory.identifiability.sampling import Study
 
 __all__ = ["Condition", "Verdict", "conditions_for", "judge", "own_conditions"]

@@ -11,25 +11,22 @@ import sympy
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.experts import CallableExperts, Experts, build_experts
-from gatewise.experts.polynomial import PolynomialExperts
+from gatewise.experts import Experts, build_experts
 from gatewise.families import Family, build_family
-from gatewise.gates import Gate, build_gate
+from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
+from gatewise.parts.expressions import FamilyFormula, Formula, formula_of
 from gatewise.theory.global_copies import GlobalCopy, global_copies
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
 from gatewise.theory.identifiability.automatic import AutomaticExperts, AutomaticFamily, AutomaticGate
 from gatewise.theory.identifiability.conditions import conditions_for, judge, own_conditions
-from gatewise.theory.identifiability.expert_expressions import expert_formula, ridge
-from gatewise.theory.identifiability.expressions import FamilyFormula, Formula
-from gatewise.theory.identifiability.family_expressions import family_formula
-from gatewise.theory.identifiability.gate_expressions import gate_formula
 from gatewise.theory.identifiability.identities import find_identities
 from gatewise.theory.identifiability.known import with_sources
 from gatewise.theory.identifiability.parts import Part, family_part, formula_part
 from gatewise.theory.identifiability.rank import distinct, examine, null_space
 from gatewise.theory.identifiability.result import Identifiability, SpecialPoint
+from gatewise.theory.identifiability.ridge import ridge
 from gatewise.theory.identifiability.sampling import GUARD_DIGITS, Study
 from gatewise.theory.identifiability.squares import Squares, hidden_squares
 from gatewise.theory.identifiability.weights import study_weights
@@ -40,7 +37,6 @@ _MOST_PARAMETERS = 14
 _QUICK = 6
 _LEAST_DIGITS = 15
 _MOST_DIGITS = 200
-_MODEL_EXPERTS = 3
 
 
 @dataclass(frozen=True)
@@ -116,7 +112,9 @@ def identify(
     d = _size(gate, experts, n_features)
     working = math.floor(digits) + GUARD_DIGITS
     with mpmath.workdps(working):
-        module = build_gate(gate, d, _experts_for(gate), **(gate_options or {})) if isinstance(gate, str) else gate
+        module = gate
+        if isinstance(gate, str):
+            module = build_gate(gate, d, GATES[gate].n_studied, **(gate_options or {}))
         score = _gate_part(module, digits)
         density = build_family(family, **(family_options or {})) if isinstance(family, str) else family
         location = _expert_part(experts, d, density, expert_options, digits)
@@ -261,13 +259,8 @@ def _size(gate: str | Gate | Formula, experts: str | Experts | Formula, n_featur
     return next(iter(sizes.values()), 2)
 
 
-def _experts_for(gate: str | Gate | Formula) -> int:
-    """How many experts the gate is built with, where the weights of all are looked at."""
-    return _MODEL_EXPERTS + 1 if gate == "hierarchical" else _MODEL_EXPERTS
-
-
 def _gate_part(gate: Gate | Formula, digits: int) -> _Known:
-    formula = gate if isinstance(gate, Formula) else gate_formula(gate)
+    formula = gate if isinstance(gate, Formula) else formula_of(gate)
     if formula is not None:
         return _Known(formula_part(formula, digits), formula, formula.name, formula.name, formula.note)
     assert isinstance(gate, Gate)
@@ -290,13 +283,11 @@ def _expert_part(
     outputs = len(experts.values) if isinstance(experts, Formula) else experts.n_outputs
     if outputs != m:
         raise InputError(f"the experts have {outputs} outputs, and {m} are needed: build them with n_outputs={m}")
-    formula = experts if isinstance(experts, Formula) else expert_formula(experts)
+    formula = experts if isinstance(experts, Formula) else formula_of(experts)
     if isinstance(experts, Formula):
         name = kind = experts.name
     else:
-        function = experts.function_name if isinstance(experts, CallableExperts) else None
-        kind = "linear" if isinstance(experts, PolynomialExperts) and experts.power == 1 else experts.name
-        name = f"{experts.name} ({function})" if function else experts.name
+        name, kind = experts.title, experts.known_as
     if formula is not None:
         return _Known(formula_part(formula, digits), formula, name, kind, formula.note)
     assert isinstance(experts, Experts)
@@ -306,7 +297,7 @@ def _expert_part(
 def _family_part(family: Family | None, digits: int) -> tuple[Part | None, FamilyFormula | None]:
     if family is None:
         return None, None
-    formula = family_formula(family)
+    formula = formula_of(family)
     return (AutomaticFamily(family), None) if formula is None else (family_part(formula, digits), formula)
 
 

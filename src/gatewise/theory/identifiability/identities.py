@@ -10,10 +10,10 @@ import numpy as np
 import sympy
 from sympy import Expr
 
+from gatewise.parts.expressions import rational
 from gatewise.theory.identifiability.atom import Order
 from gatewise.theory.identifiability.coefficients import coefficient_text, is_negative, recognised
 from gatewise.theory.identifiability.confirm import ratio_without, vanishes
-from gatewise.theory.identifiability.expressions import rational
 from gatewise.theory.identifiability.parts import Number, Numbers
 from gatewise.theory.identifiability.rank import Span, circuits, null_vector, tolerance
 from gatewise.theory.identifiability.sampling import Study

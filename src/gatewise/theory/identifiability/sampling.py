@@ -8,9 +8,9 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 
+from gatewise.parts.expressions import FamilyFormula
 from gatewise.theory.identifiability.atom import AtomFunction, Order
 from gatewise.theory.identifiability.automatic import AutomaticFamily
-from gatewise.theory.identifiability.expressions import FamilyFormula
 from gatewise.theory.identifiability.parts import Number, Numbers
 
 __all__ = ["GUARD_DIGITS", "Study"]

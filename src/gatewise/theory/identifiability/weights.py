@@ -9,9 +9,9 @@ import sympy
 import torch
 
 from gatewise.gates import Gate
+from gatewise.parts.expressions import Formula, rational
 from gatewise.theory.identifiability.automatic import FormOf
 from gatewise.theory.identifiability.confirm import vanishes
-from gatewise.theory.identifiability.expressions import Formula, rational
 
 __all__ = ["Translation", "Weights", "study_weights", "translation_of"]
 
@@ -78,10 +78,10 @@ def translation_of(formula: Formula) -> Translation | None:
 
     Example:
         >>> from gatewise.gates import build_gate
-        >>> from gatewise.theory.identifiability.gate_expressions import gate_formula
-        >>> translation_of(gate_formula(build_gate("perturbed_cosine", 2, 2))).text
+        >>> from gatewise.parts.expressions import formula_of
+        >>> translation_of(formula_of(build_gate("perturbed_cosine", 2, 2))).text
         'Σᵢ ∂log π/∂vᵢ = 0 with v = β₁/(‖β₁‖ + τ₁): all logits rise by the same function of x'
-        >>> translation_of(gate_formula(build_gate("cosine", 2, 2))) is None
+        >>> translation_of(formula_of(build_gate("cosine", 2, 2))) is None
         True
     """
     if not formula.linear:

@@ -18,9 +18,6 @@ __all__ = ["Built", "Cells", "SymmetryChoice", "build", "check_pair", "outer_for
 SymmetryChoice = Literal["infimum", "estimate", "none"]
 Cells = Literal["full", "expert"]
 
-# Options without which two gates of the same name are not the same function of their parameters.
-_DEFINING = ("tau1", "tau2", "activation", "transform", "monomial", "normalised", "select_on", "outer", "covariance")
-
 
 @dataclass(frozen=True)
 class Built:
@@ -53,8 +50,9 @@ def check_pair(estimate: MixingMeasure, truth: MixingMeasure) -> None:
             raise InputError(
                 f"the estimate's {what} is {shown(one)} and the truth's {shown(other)}: compare measures of one model"
             )
-    for name in _DEFINING:
-        if name in estimate.options and name in truth.options and estimate.options[name] != truth.options[name]:
+    loose = () if truth.parts[0] is None else truth.parts[0].loose_options
+    for name in (name for name in estimate.options if name in truth.options and name not in loose):
+        if estimate.options[name] != truth.options[name]:
             raise InputError(
                 f"the estimate's gate has {name}={shown(estimate.options[name])} and the truth's "
                 f"{shown(truth.options[name])}: compare measures of one model"

@@ -1,82 +1,142 @@
-"""Copies of the truth by symmetries that are no translations: signs, exchanges, and the cosine gate's shared shift."""
+"""Copies of the truth by symmetries of its gate that are neither translations nor scales: discrete ones, and orbits."""
 
+from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass, replace
-from itertools import product
 
 import numpy as np
+import torch
+from scipy.optimize import least_squares
+from torch import Tensor
 
+from gatewise.exceptions import InputError
+from gatewise.gates import Gate
+from gatewise.gates.base import WEIGHTS
+from gatewise.parts.parameters import Parameters, Symmetry
 from gatewise.theory.mixing_measure import MixingMeasure
-from gatewise.theory.voronoi.charts import Chart
+from gatewise.theory.motions import atoms_at
+from gatewise.theory.voronoi.charts import Chart, gate_coordinates
 
-__all__ = ["Shift", "discrete_copies", "shared_shift"]
+__all__ = ["Copies", "copies_of"]
 
-_ODD = frozenset({"tanh", "sigmoid", "cube"})
-
-
-def _with_slopes(chart: Chart, slope: np.ndarray) -> Chart:
-    return replace(chart, blocks={**chart.blocks, "gate_slope": slope})
-
-
-def discrete_copies(truth: MixingMeasure, chart: Chart) -> list[Chart]:
-    """The truth in all copies that a discrete symmetry of its gate makes, itself first.
-
-    An activation σ with σ(z) + σ(−z) constant allows (β₁₁, β₁₂) ↦ (−β₁₂, −β₁₁) for two experts, an even one the sign of
-    each β₁. With as many dimensions as experts the directions of a cosine gate have a mirror image.
-    """
-    if truth.gate == "activation_dense_to_sparse":
-        name, slope = truth.options.get("activation", "tanh"), chart.blocks["gate_slope"]
-        if name in _ODD and truth.n_atoms == 2 and "gate_slope" not in chart.translated:
-            return [chart, _with_slopes(chart, -slope[::-1])]
-        if name == "cos":
-            signs = product((1.0, -1.0), repeat=truth.n_atoms)
-            return [_with_slopes(chart, np.array(sign)[:, None] * slope) for sign in signs]
-    shift = shared_shift(truth, chart)
-    if shift is not None and shift.dimension == 0:
-        return [chart, shift.copy(chart, np.array([-1.0])), shift.copy(chart, np.array([1.0]))]
-    return [chart]
+_MOST = 2**16
+_ROWS = 20
+# A declared symmetry counts if the weights agree, up to what rounding makes of a pseudo-inverse.
+_SAME = 1e-6
 
 
 @dataclass(frozen=True)
-class Shift:
-    """The vectors t for which all uⱼ + t are unit vectors again: centre + radius · basis s with ‖s‖ = 1.
+class Copies:
+    """What other parameters of the truth's gate give the same weights.
 
     Attributes:
-        centre: −m/‖m‖² with m the shortest vector for which uⱼᵀm = 1 for all j (d,).
-        radius: 1/‖m‖.
-        basis: orthonormal columns that no difference of two uⱼ sees (d, d − k* + 1).
+        gate: the truth's, a copy whose parameters may be set.
+        start: its parameters.
+        chart: the truth in coordinates.
+        raw: whether these are the parameters as they are.
+        discrete: symmetries that are one map each.
+        orbits: those with real coordinates.
     """
 
-    centre: np.ndarray
-    radius: float
-    basis: np.ndarray
+    gate: Gate
+    start: Parameters
+    chart: Chart
+    raw: bool
+    discrete: tuple[Symmetry, ...]
+    orbits: tuple[Symmetry, ...]
 
     @property
     def dimension(self) -> int:
-        """The dimension of this sphere, d − k*; 0 for the two points of a mirror image."""
-        return self.basis.shape[1] - 1
+        """How many numbers say where on the orbits a copy is."""
+        return sum(symmetry.dimension for symmetry in self.orbits)
 
-    def copy(self, chart: Chart, s: np.ndarray) -> Chart:
-        """The truth with the shifted directions."""
-        return _with_slopes(chart, chart.blocks["gate_slope"] + self.centre + self.radius * (self.basis @ s))
+    def at(self, parameters: Parameters) -> Chart:
+        """The truth with these parameters of its gate, in coordinates."""
+        atoms = {n: value for n, value in atoms_at(self.gate, parameters).items() if n not in WEIGHTS}
+        return replace(self.chart, blocks={**self.chart.blocks, **gate_coordinates(self.gate, atoms, self.raw).blocks})
 
-    def nearest(self, t: np.ndarray) -> np.ndarray:
-        """S of the vector on the sphere that is nearest to t."""
-        s = self.basis.T @ (t - self.centre)
-        length = np.linalg.norm(s)
-        return s / length if length > 0.0 else np.eye(len(s))[0]
+    def moved(self, parameters: Parameters, amount: np.ndarray) -> Parameters:
+        """Along the orbits by amounts (dimension,)."""
+        sizes = [symmetry.dimension for symmetry in self.orbits]
+        for symmetry, part in zip(self.orbits, torch.from_numpy(amount).split(sizes), strict=True):
+            parameters = symmetry.act(parameters, part)
+        return parameters
+
+    def all(self) -> list[tuple[Parameters, Chart]]:
+        """The copies that discrete symmetries make, one after the other in any order, the truth itself first.
+
+        Raises:
+            InputError: there are more than 65,536.
+        """
+        found = [(self.start, self.chart)]
+        seen = {_key(self.chart)}
+        for parameters, _ in found:
+            for symmetry in self.discrete:
+                other = symmetry.act(parameters, torch.zeros(0, dtype=torch.float64))
+                chart = self.at(other)
+                if _key(chart) in seen:
+                    continue
+                if len(found) == _MOST:
+                    raise InputError(f"the {self.gate.name} gate has more than {_MOST:,} copies: take symmetry='none'")
+                seen.add(_key(chart))
+                found.append((other, chart))
+        return found
+
+    def nearest(self, parameters: Parameters, points: Chart) -> list[np.ndarray]:
+        """For each atom and each true atom where on the orbits the one is nearest to the other, (dimension,)."""
+        names = [name for name in self.at(parameters).blocks if name.startswith("gate_")]
+        mine = np.concatenate([points.blocks[name] for name in names], axis=1)
+
+        def away(amount: np.ndarray, i: int, j: int) -> np.ndarray:
+            there = self.at(self.moved(parameters, amount)).blocks
+            return mine[i] - np.concatenate([there[name][j] for name in names])
+
+        pairs = np.ndindex(len(mine), self.gate.n_experts)
+        start = np.zeros(self.dimension)
+        return [least_squares(away, start, args=pair, ftol=1e-15, xtol=1e-15, gtol=1e-15).x for pair in pairs]
 
 
-def shared_shift(truth: MixingMeasure, chart: Chart) -> Shift | None:
-    """The shift of a cosine gate's directions, for 2 ≤ k* ≤ d linearly independent ones; else None."""
-    cosine = truth.gate == "cosine" or (truth.gate == "perturbed_cosine" and truth.options.get("tau1") == 0.0)
-    if not cosine:
+def copies_of(truth: MixingMeasure, chart: Chart, raw: bool) -> Copies | None:
+    """The copies of a truth that losses look at, None if there are no others; raw ones are by discrete symmetries.
+
+    Example:
+        >>> from gatewise.theory.voronoi.charts import chart_of
+        >>> truth = MixingMeasure([1.0, 2.0], {"gate_slope": [[1.0], [3.0]]}, gate="activation_dense_to_sparse")
+        >>> found = copies_of(truth, chart_of(truth, raw=False, dispersions=True), raw=False)
+        >>> [copy.blocks["gate_slope"].ravel().tolist() for _, copy in found.all()]
+        [[1.0, 3.0], [-3.0, -1.0]]
+    """
+    template = truth.parts[0]
+    if template is None or truth.n_atoms == 1 or not _looked_at(template.symmetries(), raw):
         return None
-    directions = chart.blocks["gate_slope"]
-    k, d = directions.shape
-    if not 2 <= k <= d or np.linalg.matrix_rank(directions) < k:
-        return None
-    offset = np.linalg.pinv(directions) @ np.ones(k)
-    differences = directions[:-1] - directions[-1]
-    basis = np.linalg.svd(differences)[2][k - 1 :].T
-    square = float(offset @ offset)
-    return Shift(-offset / square, 1.0 / np.sqrt(square), basis)
+    atoms = {"gate_bias": np.zeros(truth.n_atoms), **truth.parameters}
+    gate = deepcopy(template).double()
+    start = gate.parameters_of({n: v for n, v in atoms.items() if n.startswith("gate_")})
+    gate.assign_parameters(start)
+    kept = [symmetry for symmetry in _looked_at(gate.symmetries(), raw) if _holds(gate, start, symmetry)]
+    discrete = tuple(symmetry for symmetry in kept if symmetry.dimension == 0)
+    return Copies(gate, start, chart, raw, discrete, tuple(symmetry for symmetry in kept if symmetry.dimension))
+
+
+def _looked_at(symmetries: Sequence[Symmetry], raw: bool) -> list[Symmetry]:
+    return [symmetry for symmetry in symmetries if symmetry.kind in (("discrete",) if raw else ("discrete", "orbit"))]
+
+
+def _holds(gate: Gate, start: Parameters, symmetry: Symmetry) -> bool:
+    """Whether the weights stay as they are: where parameters are special the formula of a symmetry may not hold."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(_ROWS, gate.n_features, generator=generator, dtype=torch.float64)
+
+    def weights(parameters: Parameters) -> Tensor:
+        gate.assign_parameters(parameters)
+        with torch.no_grad():
+            return gate(x).exp()
+
+    moved = weights(symmetry.act(start, torch.full((symmetry.dimension,), 0.1, dtype=torch.float64)))
+    return bool((moved - weights(start)).abs().amax() < _SAME)
+
+
+def _key(chart: Chart) -> bytes:
+    """The gate's numbers to nine digits of the largest, so that rounding makes no copy of its own."""
+    flat = np.concatenate([block.ravel() for name, block in chart.blocks.items() if name.startswith("gate_")])
+    return (np.round(flat / max(float(np.abs(flat).max(initial=0.0)), 1e-300), 9) + 0.0).tobytes()

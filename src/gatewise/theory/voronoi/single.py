@@ -6,10 +6,11 @@ from dataclasses import replace
 import numpy as np
 from scipy.optimize import minimize
 
+from gatewise.parts.parameters import Parameters
 from gatewise.theory.mixing_measure import MixingMeasure
 from gatewise.theory.voronoi.build import Built, Cells, SymmetryChoice, build
 from gatewise.theory.voronoi.charts import Chart
-from gatewise.theory.voronoi.copies import Shift, discrete_copies, shared_shift
+from gatewise.theory.voronoi.copies import Copies, copies_of
 from gatewise.theory.voronoi.kernel import MOVE_CELLS, MOVE_ESTIMATE, MOVE_TRUTH, parts, total
 from gatewise.theory.voronoi.kinds import Exponents, LossKind, Setting
 from gatewise.theory.voronoi.result import Term, VoronoiLoss
@@ -17,7 +18,7 @@ from gatewise.theory.voronoi.search import Minimum, minimum
 
 __all__ = ["cells_of", "describe", "flat_loss", "translation"]
 
-_SHIFT_STARTS = 3
+_ORBIT_STARTS, _COARSE, _FINE = 3, 1e-3, 1e-13
 
 
 def flat_loss(
@@ -62,47 +63,48 @@ def _over_copies(
 ) -> tuple[Built, Minimum]:
     """The least loss over the truth's copies by symmetries that are no translations."""
     built = problem(None)
-    found = minimum(built.problem)
-    if symmetry == "none" or truth.gate not in ("activation_dense_to_sparse", "cosine", "perturbed_cosine"):
-        return built, found
-    best = (built, found)
-    for copy in discrete_copies(truth, built.truth)[1:] if not kind.raw or "activation" in truth.gate else []:
+    best = (built, minimum(built.problem))
+    copies = None if symmetry == "none" else copies_of(truth, built.truth, kind.raw)
+    if copies is None:
+        return best
+    place = copies.start
+    for parameters, copy in copies.all()[1:]:
         built = problem(copy)
         found = minimum(built.problem)
         if found.value < best[1].value:
-            best = (built, found)
-    shift = None if kind.raw else shared_shift(truth, best[0].truth)
-    return best if shift is None or shift.dimension == 0 else _over_shifts(problem, best, shift)
+            best, place = (built, found), parameters
+    return _along_orbits(problem, best, copies, place) if copies.dimension else best
 
 
-def _over_shifts(
-    problem: Callable[[Chart | None], Built], best: tuple[Built, Minimum], shift: Shift
+def _along_orbits(
+    problem: Callable[[Chart | None], Built], best: tuple[Built, Minimum], copies: Copies, place: Parameters
 ) -> tuple[Built, Minimum]:
-    """The least loss over the sphere of shifts of a cosine gate's directions, from several starts."""
-    chart = best[0].truth
+    """The least loss over the orbits through a copy of the truth, from several starts."""
 
-    def at(s: np.ndarray) -> tuple[Built, Minimum]:
-        built = problem(shift.copy(chart, s))
+    def at(parameters: Parameters) -> tuple[Built, Minimum]:
+        built = problem(copies.at(parameters))
         return built, minimum(built.problem)
 
-    mine = best[0].estimate.blocks["gate_slope"]
-    pairs = (one - other for one in mine for other in chart.blocks["gate_slope"])
-    starts = [shift.nearest(np.zeros(mine.shape[1])), *(shift.nearest(t) for t in pairs)]
-    rated = sorted(((*at(s), s) for s in starts), key=lambda one: one[1].value)
-    best = min([best, rated[0][:2]], key=lambda one: one[1].value)
-    for _, _, start in rated[:_SHIFT_STARTS]:
-        across = np.linalg.svd(start[None, :])[2][1:]
-
-        def turned(a: np.ndarray, start: np.ndarray = start, across: np.ndarray = across) -> np.ndarray:
-            angle = float(np.linalg.norm(a))
-            return np.cos(angle) * start + np.sinc(angle / np.pi) * (a @ across)
-
-        simplex = np.vstack([np.zeros(len(across)), 0.1 * np.eye(len(across))])
-        options = {"initial_simplex": simplex, "xatol": 1e-13, "fatol": 1e-15, "maxiter": 400 * len(across)}
-        refined = minimize(
-            lambda a: at(turned(a))[1].value, np.zeros(len(across)), method="Nelder-Mead", options=options
+    def refined(start: Parameters, tolerance: float) -> Parameters:
+        simplex = np.vstack([np.zeros(copies.dimension), 0.1 * np.eye(copies.dimension)])
+        options = {
+            "initial_simplex": simplex,
+            "xatol": tolerance,
+            "fatol": 0.01 * tolerance,
+            "maxfev": 400 * len(simplex),
+        }
+        found = minimize(
+            lambda amount: at(copies.moved(start, amount))[1].value,
+            np.zeros(copies.dimension),
+            method="Nelder-Mead",
+            options=options,
         )
-        best = min([best, at(turned(refined.x))], key=lambda one: one[1].value)
+        return copies.moved(start, found.x)
+
+    starts = [place, *(copies.moved(place, amount) for amount in copies.nearest(place, best[0].estimate))]
+    rated = sorted(starts, key=lambda start: at(start)[1].value)
+    near = min((refined(start, _COARSE) for start in rated[:_ORBIT_STARTS]), key=lambda start: at(start)[1].value)
+    best = min([best, at(rated[0]), at(refined(near, _FINE))], key=lambda one: one[1].value)
     found = best[1]
     return best[0], Minimum(found.value, found.t, found.labels, exact=False)
 

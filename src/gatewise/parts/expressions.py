@@ -1,13 +1,26 @@
 """What a gate, an expert or a family is as a formula: symbolic expressions with named parameters."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import sympy
 from sympy import Expr, Symbol
 
-__all__ = ["ACTIVATIONS", "FamilyFormula", "Formula", "TheoryParameter", "inputs", "parameter", "rational", "vector"]
+__all__ = [
+    "ACTIVATIONS",
+    "FamilyFormula",
+    "Formula",
+    "TheoryParameter",
+    "dot",
+    "formula_of",
+    "inputs",
+    "parameter",
+    "rational",
+    "symbols",
+    "vector",
+]
 
 
 @dataclass(frozen=True)
@@ -127,6 +140,40 @@ def vector(name: str, size: int, atom: str = "", place: tuple[int, ...] = ()) ->
         (['a[1]', 'a[2]'], ['a'])
     """
     return tuple(TheoryParameter(name, (j + 1,) if size > 1 else (), atom=atom, place=(*place, j)) for j in range(size))
+
+
+def symbols(entries: Sequence[TheoryParameter]) -> tuple[Symbol, ...]:
+    """Of the parameters."""
+    return tuple(entry.symbol for entry in entries)
+
+
+def dot(entries: Sequence[TheoryParameter], values: Sequence[Expr]) -> Expr:
+    """Σ parameter · value.
+
+    Example:
+        >>> dot(vector("a", 2), inputs(2))
+        a[1]*x[1] + a[2]*x[2]
+    """
+    return sympy.Add(*(entry.symbol * value for entry, value in zip(entries, values, strict=True)))
+
+
+def formula_of(part: Any) -> Any:
+    """The formula that a gate, a bank or a family gives of itself by `expression`, or None.
+
+    A class that has changed what is computed and not the formula is not taken at the word of the class that it is made
+    from.
+
+    Example:
+        >>> from gatewise.experts import build_experts
+        >>> formula_of(build_experts("polynomial", 2, 1, power=3)).values[0]
+        (a[1]*x[1] + a[2]*x[2] + b)**3
+    """
+    for cls in type(part).__mro__:
+        if "expression" in vars(cls):
+            return part.expression()
+        if any(name in vars(cls) for name in ("logits", "location", "log_density")):
+            return None
+    return None
 
 
 def rational(number: Fraction | str | int) -> Expr:
