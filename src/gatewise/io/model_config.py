@@ -5,14 +5,11 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gatewise.exceptions import InputError
-from gatewise.families import Family
-from gatewise.families.bernoulli import Bernoulli
-from gatewise.families.categorical import Categorical
 from gatewise.io.coding import ColumnCoding
 from gatewise.io.parts_config import PartsConfig, Strict
 from gatewise.model import MixtureOfExperts
 
-__all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata", "number_of_classes"]
+__all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata"]
 
 SCHEMA_VERSION = 2
 """The version of the folder's format; a folder of a higher version is refused, one of a lower version is read.
@@ -128,19 +125,12 @@ class ModelMetadata(Strict):
                 f"the metadata name {len(self.target_columns)} columns of the target, and {model.family!r} takes "
                 f"{model.family.event_size or 1}"
             )
-        n_classes = number_of_classes(model.family)
+        n_classes = model.family.n_codes
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise InputError(
                 f"the metadata name {len(self.class_names)} classes, and the {model.family.name} family has "
                 f"{n_classes or 'none'}"
             )
-
-
-def number_of_classes(family: Family) -> int:
-    """How many classes the codes 0, 1, … of a family's targets stand for; 0 if they are numbers of their own."""
-    if isinstance(family, Bernoulli):
-        return 2
-    return family.n_classes if isinstance(family, Categorical) else 0
 
 
 class ModelConfig(PartsConfig):
