@@ -6,8 +6,9 @@ from pydantic import Field, model_validator
 
 from gatewise.exceptions import InputError
 from gatewise.io.coding import ColumnCoding
-from gatewise.io.parts_config import PartsConfig, Strict
 from gatewise.model import MixtureOfExperts
+from gatewise.spec.parts import PartsConfig
+from gatewise.spec.toml import Table
 
 __all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata"]
 
@@ -18,18 +19,18 @@ Version 1 had no options, outputs, dispersions or standardisation; what it leave
 """
 
 
-class _WeightsConfig(Strict):
+class _WeightsConfig(Table):
     dtype: Literal["float64", "float32"]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _CreationConfig(Strict):
+class _CreationConfig(Table):
     time: str
     python: str
     torch: str
 
 
-class ModelMetadata(Strict):
+class ModelMetadata(Table):
     """What a model does not know about itself: the names of its inputs and of its target.
 
     Attributes:

@@ -1,9 +1,9 @@
 """What a page says in its own words about the model that was fitted: titles, and notes beside the tables."""
 
-from gatewise.estimators.parts import linear_coefficients
 from gatewise.fit.result import FitResult
 from gatewise.gates import Gate
 from gatewise.inference.covariance import standard_error_kind
+from gatewise.parts.coefficients import linear_coefficients
 from gatewise.report import tables
 from gatewise.report.evidence import Evidence
 from gatewise.report.identification import Direction
