@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_CATEGORICAL = "categorical"
-_BINOMIAL = "binomial"
 _SCALE_FLOOR = 1e-3
 
 
@@ -190,6 +188,7 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
+        from gatewise.families import family_takes
         from gatewise.files import check_new_folder
         from gatewise.io import check_level, check_source, open_table, usual_features
 
@@ -212,7 +211,7 @@ def fit(
             "scale_floor": scale_floor,
             "variance_prior": variance_prior,
         }
-        classes = family == _CATEGORICAL
+        classes = family_takes(family, "n_classes")
         if classes:
             _refuse_for_classes(own)
         notes: list[str] = []
@@ -225,7 +224,7 @@ def fit(
         from gatewise.io import prepare_training
 
         table = open_table(data, encoding)
-        if trials is not None or family == _BINOMIAL:
+        if trials is not None or family_takes(family, "trials"):
             target, own["family_options"] = _with_trials(as_text(trials or ""), table, target, own)
         training = prepare_training(
             table,
@@ -290,16 +289,19 @@ def _with_trials(
     trials: str, table: "Table", target: list[str], own: dict[str, Any]
 ) -> tuple[list[str], dict[str, Any] | None]:
     """The columns of the target and the options of the family, with the trials; "" where they were not given."""
+    from gatewise.families import FAMILIES, family_takes
+
     options = own["family_options"]
-    if own["family"] != _BINOMIAL:
-        raise InputError(f"--trials belongs to --family {_BINOMIAL}, not to {shown(own['family'])}")
+    if not family_takes(own["family"], "trials"):
+        takers = " or ".join(name for name in FAMILIES if family_takes(name, "trials"))
+        raise InputError(f"--trials belongs to --family {takers}, not to {shown(own['family'])}")
     known = [*(["--family-option"] if "trials" in (options or {}) else []), *(["--target"] if target[1:] else [])]
     if trials and known:
         raise InputError(f"--trials gives the trials, and so does {known[0]}: give them once")
     if not trials:
         if not known:
             raise InputError(
-                f"the {_BINOMIAL} family needs the trials beside the successes {shown(target[0])}: give --trials "
+                f"the {own['family']} family needs the trials beside the successes {shown(target[0])}: give --trials "
                 "COLUMN, or --trials 10, for example, if it is 10 in all rows"
             )
         return target, options

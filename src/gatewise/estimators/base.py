@@ -18,7 +18,6 @@ from gatewise.estimators.inputs import (
     row_weights,
     series_name,
 )
-from gatewise.estimators.parts import build_prototype, linear_coefficients
 from gatewise.estimators.seeds import RandomState, seed_from
 from gatewise.estimators.storage import FittedData, Storable
 from gatewise.exceptions import (
@@ -49,6 +48,8 @@ from gatewise.inference import (
 from gatewise.io import check_level
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
+from gatewise.parts.coefficients import linear_coefficients
+from gatewise.spec.model import prototype
 
 __all__ = ["GatedEstimator", "Target", "check_lengths"]
 
@@ -254,7 +255,7 @@ class GatedEstimator(Storable):
         return int(k)
 
     def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
-        return build_prototype(
+        return prototype(
             self.gate,
             self.expert,
             family,

@@ -25,7 +25,6 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import checked_weight
 from gatewise.gates import Gate
-from gatewise.io.model_config import number_of_classes
 from gatewise.messages import listed, shown
 
 __all__ = ["GatedClassifier"]
@@ -286,7 +285,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
 
     def _take_own_state(self, state: dict[str, Any]) -> None:
         classes = state["classes"]
-        if not isinstance(classes, np.ndarray) or classes.shape != (number_of_classes(self.model_.family),):
+        if not isinstance(classes, np.ndarray) or classes.shape != (self.model_.family.n_codes,):
             raise InputError("the classes are not those of the model")
         self.classes_ = classes
 

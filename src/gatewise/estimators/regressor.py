@@ -20,7 +20,7 @@ from gatewise.estimators.inputs import (
 from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
-from gatewise.families import Categorical, Family, MultivariateGaussian, build_family
+from gatewise.families import Family, build_family, family_takes
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import check_finite, checked_weight
@@ -342,11 +342,16 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         return self._mean_log_density(X, y, sample_weight, offset)
 
     def _family(self, y: Any) -> Family:
-        if isinstance(self.family, Categorical) or (isinstance(self.family, str) and self.family == Categorical.name):
-            raise InputError("targets of the categorical family are classes: fit them with GatedClassifier")
-        options = self.family_options
-        unsized = isinstance(self.family, str) and self.family == MultivariateGaussian.name
-        if unsized and "n_targets" not in (options or {}):
+        family, options = self.family, self.family_options
+        named = isinstance(family, str)
+        if named:
+            has_classes = family_takes(family, "n_classes")
+        else:
+            has_classes = isinstance(family, Family) and family.n_unordered is not None
+        if has_classes:
+            name = family if named else family.name
+            raise InputError(f"targets of the {name} family are classes: fit them with GatedClassifier")
+        if named and family_takes(family, "n_targets") and "n_targets" not in (options or {}):
             options = {**(options or {}), "n_targets": target_columns(y)[0].shape[1]}
         return given_or_named("family", self.family, Family, options, build_family)
 

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Generator
-from typing import cast
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.fit.working_regression import experts_start
-from gatewise.gates import Gate, TopKGate
+from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.parts.parameters import within
@@ -38,11 +37,10 @@ class _PartitionedChannels(Channels):
 
     def logits(self, gate_x: Tensor) -> Tensor:
         """The gate's logits (n, k), −∞ for the experts that a row does not keep."""
-        gate = cast(TopKGate, self.gate)
-        d = gate.n_features
+        d = self.gate.n_features
         if gate_x.shape[-1] == d:
-            return gate.logits(gate_x)
-        return gate.inner.logits(gate_x[:, :d]).masked_fill(gate_x[:, d:] == 0.0, -torch.inf)
+            return self.gate.logits(gate_x)
+        return self.gate.dense.logits(gate_x[:, :d]).masked_fill(gate_x[:, d:] == 0.0, -torch.inf)
 
 
 class _Scores(nn.Module):
@@ -53,8 +51,7 @@ class _Scores(nn.Module):
         self.gate = gate
 
     def forward(self, gate_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate = cast(TopKGate, self.gate)
-        return gate.selection_score(gate_x), gate.inner.logits(gate_x), gate.selection(gate_x)
+        return self.gate.selection_score(gate_x), self.gate.dense.logits(gate_x), self.gate.selection(gate_x)
 
 
 class PartitionedProblem(ModuleProblem):
@@ -73,21 +70,21 @@ class PartitionedProblem(ModuleProblem):
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
         super().__init__(model, rows, options, baseline)
         gate = self.prototype.gate
-        if not isinstance(gate, TopKGate):
+        if gate.own_top_k is None or gate.dense is gate:
             raise InputError(
                 f"the {gate.name} gate keeps {gate.own_top_k} experts in a way of its own, which the search does not "
-                "know: wrap a dense gate in a TopKGate"
+                "know: wrap a dense gate in a TopKGate, or say in `dense` what is selected from"
             )
-        if gate.n_active == 1 and options.gate_ridge > 0.0:
+        if gate.own_top_k == 1 and options.gate_ridge > 0.0:
             raise InputError(
                 "gate_ridge has nothing to hold where one expert is selected: the gate's slopes act through the "
                 "selection only, which no common factor of them changes; leave it at 0"
             )
         self.gate = gate
-        self.n_active = gate.n_active
+        self.n_active = gate.own_top_k
         self._channels = _PartitionedChannels(self.prototype)
         self._scores = _Scores(gate)
-        self.is_linear = gate.inner.basis(self._gate_x) is not None
+        self.is_linear = gate.dense.basis(self._gate_x) is not None
         self.moving = self._moving()
 
     def _moving(self) -> np.ndarray:
@@ -195,7 +192,7 @@ class PartitionedProblem(ModuleProblem):
         names = [f"z({name})" for name in self.rows.names.gate_features]
         names = names if self.coordinates.units.gate_is_stored else self.rows.names.gate_features
         gate_x = x if model.gate_scaler is None else model.gate_scaler(x)
-        return boundary_intervals(cast(TopKGate, model.gate), gate_x, names)
+        return boundary_intervals(model.gate, gate_x, names)
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray

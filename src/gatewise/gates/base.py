@@ -21,7 +21,7 @@ from gatewise.parts.spread import Spread
 if TYPE_CHECKING:
     from gatewise.parts.expressions import Formula
 
-__all__ = ["GATES", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
+__all__ = ["GATES", "LINEAR_GATE", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
 Normaliser = Literal["softmax", "none"]
 
@@ -108,6 +108,14 @@ class Gate(Component, ABC):
         logits = self.logits(x)
         return log_softmax(logits) if self.normaliser == "softmax" else logits
 
+    def selection_score(self, x: Tensor) -> Tensor:
+        """What a sparse gate compares, of all experts, (…, d) ↦ (…, k); the logits if all get weight."""
+        return self.logits(x)
+
+    def selection(self, x: Tensor) -> Tensor:
+        """Whether each expert gets weight, (…, d) ↦ bool (…, k)."""
+        return self.logits(x) > -torch.inf
+
     def slope_score(self, x: Tensor) -> Tensor:
         """The logits without the bias, (…, k), for gates that have one.
 
@@ -115,6 +123,22 @@ class Gate(Component, ABC):
             InputError: the gate has no bias that could be left out.
         """
         raise InputError(f"the {self.name} gate has no score without bias: let the selection look at the logit")
+
+    def assign(self, coefficients: Tensor) -> None:
+        """Set the parameters so that the logits are (1, x) Bᵀ, from B (k, 1 + d), constants first.
+
+        Raises:
+            InputError: the gate has no such logits.
+        """
+        raise InputError(f"the logits of the {self.name} gate are no linear functions of x with coefficients to set")
+
+    def draw_inputs(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """N inputs (n, d) from the density of a joint gate.
+
+        Raises:
+            InputError: the gate is no density of the inputs.
+        """
+        raise InputError(f"the {self.name} gate is no density of the inputs: they cannot be drawn from it")
 
     def place(self, direction: Tensor, point: Tensor) -> None:
         """Tell the experts apart at the start of a network's training; nothing else changes.
@@ -265,6 +289,9 @@ class GateLogits(nn.Module):
 
 
 GATES: Registry[type[Gate]] = Registry("gate")
+
+LINEAR_GATE = "softmax"
+"""The name of the gate whose logits are those of a linear layer: the router of most networks, and the default."""
 
 
 def build_gate(name: str, n_features: int, n_experts: int, **options: Any) -> Gate:

@@ -194,6 +194,21 @@ class GaussianGate(Gate):
         gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
         return gate
 
+    def draw_inputs(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """N inputs (n, d): a component with the weights π, then N(c, Γ), of the joint form.
+
+        Raises:
+            InputError: the gate is conditional.
+        """
+        if not self.joint:
+            return super().draw_inputs(n, generator)
+        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
+        weights = np.exp(atoms["gate_log_weight"] - atoms["gate_log_weight"].max())
+        chosen = generator.choice(self.n_experts, size=n, p=weights / weights.sum())
+        roots = np.linalg.cholesky(atoms["gate_covariance"])
+        noise = generator.normal(size=(n, self.n_features))
+        return atoms["gate_centre"][chosen] + np.einsum("nij,nj->ni", roots[chosen], noise)
+
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""
         d = self.n_features

@@ -1,7 +1,8 @@
-"""From coefficients back to the parameters of a part that is linear in them."""
+"""Coefficients of parts that are linear in them, and from coefficients back to the parameters."""
 
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -9,7 +10,7 @@ from gatewise.ops.derivatives import jacobian
 from gatewise.parts.component import Component
 from gatewise.parts.parameters import Parameters
 
-__all__ = ["from_coefficients"]
+__all__ = ["from_coefficients", "linear_coefficients"]
 
 # For each part the derivatives of its coefficients by its parameters: every start of a fit asks for the same ones.
 _COLUMNS: WeakKeyDictionary[Component, Tensor] = WeakKeyDictionary()
@@ -41,3 +42,13 @@ def from_coefficients(part: Component, coefficients: Tensor) -> Parameters:
         _COLUMNS[part] = jacobian(lambda flat: part.coefficients({**own, **assemble(flat)}).reshape(-1), zero)
     # Not by least squares, whose last bits here differ from call to call.
     return assemble(torch.linalg.solve(_COLUMNS[part], coefficients.reshape(-1)))
+
+
+def linear_coefficients(part: Component) -> np.ndarray | None:
+    """The coefficients (k, q) or (k, m, q) of a part that is linear in them, the intercept's first; otherwise None."""
+    parameters = part.own_parameters()
+    like = next(iter(parameters.values()))
+    basis = part.basis(torch.full((1, part.n_features), 0.5, dtype=like.dtype, device=like.device))
+    if basis is None or not bool((basis[..., 0] == 1.0).all()):
+        return None
+    return part.coefficients(parameters).cpu().numpy()
