@@ -328,3 +328,10 @@ def routing_measures(model: nn.Module, inputs: Tensor, names: tuple[str, ...] = 
 def sparse(kind: RouterKind, d: int, seed: int, bank: NetworkBank, place: str, top_k: int = TOP_K) -> SparseMoE:
     """A sparse layer of these experts. One grouped product costs less than eight small ones."""
     return SparseMoE(d, router_of(kind, d, seed, place, top_k, bank.n_experts), bank, path="grouped")
+
+
+def layer_of(name: str, seed: int, place: str) -> nn.Module:
+    """The layer of one of `MODELS`: experts with a router, or one network that every token passes."""
+    if name in DENSE:
+        return OneNetwork(D, DENSE[name])
+    return sparse(ROUTERS[name], D, seed, MLPBank(N_EXPERTS, D, HIDDEN), place)

@@ -11,6 +11,7 @@ made again.
 
     python benchmarks/network_pictures.py --write      five seeds (minutes on two cores); tables to docs/
     python benchmarks/network_pictures.py --part 0/2   every second cell, to share between cores
+    python benchmarks/network_pictures.py --only softmax  one cell, beside the kept one; --seed 0 to 4
     python benchmarks/network_pictures.py --small      seconds, to see that all is made; no figures
 """
 
@@ -19,7 +20,7 @@ import os
 # Read once, when the libraries are loaded: these have to stand before the imports.
 os.environ.update(OMP_NUM_THREADS="1", MKL_NUM_THREADS="1", OPENBLAS_NUM_THREADS="1")
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -29,27 +30,11 @@ from scipy.ndimage import rotate
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 
-from gatewise.nn import MLPBank
-from network_models import (
-    BALANCE,
-    DENSE,
-    HIDDEN,
-    MODELS,
-    N_EXPERTS,
-    ROUTERS,
-    D,
-    OneNetwork,
-    Training,
-    initialise,
-    routing_measures,
-    seeded,
-    sparse,
-    train,
-)
-from network_study import ROOT, Study, command, corrected, difference, mean_of, number, paired, shown
+from network_compared import REFERENCE, dense_table, model_table, router_study
+from network_models import ROUTERS, D, Training, initialise, layer_of, routing_measures, seeded, train
+from network_study import Study, command, mean_of, number
 
 ANGLES = (-37.5, -12.5, 12.5, 37.5)
-REFERENCE = "softmax"
 LOADS = ("max_over_mean", "dead")
 WHOLE, SMALL = Training(steps=60, batch=32, rate=1e-2), Training(steps=2, batch=4, rate=1e-2)
 
@@ -88,10 +73,7 @@ def accuracy_of(name: str, seed: int, out: int, training: Training) -> dict[str,
     rows, new = order[: 7 * len(order) // 10], order[7 * len(order) // 10 :]
     seen = torch.tensor([place for place in range(len(ANGLES)) if place != out])
     kind = ROUTERS.get(name)
-    if kind is None:
-        model = Network(OneNetwork(D, DENSE[name]))
-    else:
-        model = Network(sparse(kind, D, seed, MLPBank(N_EXPERTS, D, HIDDEN), "layer"))
+    model = Network(layer_of(name, seed, "layer"))
     initialise(model, seed)
     draw = seeded(seed, "batches")
 
@@ -122,43 +104,31 @@ def cell(name: str, seed: int, training: Training) -> dict[str, Any]:
     return found
 
 
+def measured(name: str, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Accuracy on an angle that was seen and on each that was held out, and the loads of a router."""
+    angles = [f"{np.mean([one['by angle'][angle] for one in rows]):.1f}" for angle in rows[0]["by angle"]]
+    loads = [number(mean_of(rows, what), 1) if name in ROUTERS else "–" for what in LOADS]
+    return [f"{mean_of(rows, 'seen'):.1f}", *angles, *loads]
+
+
 def tables(kept: dict[str, Any]) -> dict[str, str]:
-    """Accuracy on the held-out angle, with differences to the softmax router."""
-    cells, seeds = paired(kept["cells"])
-    angles = list(cells[REFERENCE][0]["by angle"])
-    base = [cell["held"] for cell in cells[REFERENCE]]
-    others = corrected(
-        {name: difference([one["held"] for one in rows], base) for name, rows in cells.items() if name != REFERENCE}
+    """Accuracy on the held-out angle, with differences to the softmax router and to dense models."""
+    angles = " | ".join(f"{angle}°".replace("-", "−") for angle in kept["cells"][REFERENCE][0]["by angle"])
+    head = (
+        "| model | held-out angle, % | minus softmax, points, 95 % interval | an angle that was seen "
+        f"| {angles} | max/mean load | dead |"
     )
-    lines = [
-        f"{seeds} seeds, {len(others)} comparisons.",
-        "",
-        f"| model | held-out angle, % | minus softmax, points, 95 % interval | an angle that was seen | "
-        f"{' | '.join(f'{angle}°'.replace('-', '−') for angle in angles)} | max/mean load | dead |",
-        f"|---|---|---|---|{'---|' * len(angles)}---|---|",
-    ]
-    for name in sorted(cells, key=lambda name: -mean_of(cells[name], "held")):
-        rows = cells[name]
-        row = [name, f"{mean_of(rows, 'held'):.1f}", shown(others[name], 1) if name in others else ""]
-        row.append(f"{mean_of(rows, 'seen'):.1f}")
-        row += [f"{np.mean([one['by angle'][angle] for one in rows]):.1f}" for angle in angles]
-        row += [number(mean_of(rows, what), 1) for what in LOADS] if name in ROUTERS else ["–"] * len(LOADS)
-        lines.append(f"| {' | '.join(row)} |")
-    return {"network_pictures.py": "\n".join(lines)}
+    columns = {"held-out angle,": "held", "seen angle,": "seen"}
+    return {
+        "network_pictures.py": model_table(kept, "held", 1, head, measured, most_first=True),
+        "network_pictures.py, dense": dense_table(kept, columns, 1),
+    }
 
 
 def study(small: bool = False) -> Study:
     """The cells of this study."""
     training = SMALL if small else WHOLE
-    return Study(
-        name="network-pictures",
-        names=MODELS,
-        cell=lambda name, seed: cell(name, seed, training),
-        plan={**asdict(training), "angles": list(ANGLES), "d": D, "hidden": HIDDEN, "balance": BALANCE},
-        tables=tables,
-        kept=ROOT / "docs" / "network-pictures.json",
-        page=ROOT / "docs" / "which-network-router.md",
-    )
+    return router_study("network-pictures", cell, training, tables, angles=list(ANGLES))
 
 
 if __name__ == "__main__":

@@ -171,6 +171,14 @@ def shown(one: Difference, digits: int = 3) -> str:
     return f"{text} \\*" if one.holm < 0.05 else text
 
 
+def mean_shown(values: Sequence[float], digits: int) -> str:
+    """The mean over seeds and its 95 % interval by Student's t."""
+    one = difference(values, [0.0] * len(values))
+    if np.isnan(one.low):
+        return number(one.mean, digits)
+    return f"{number(one.mean, digits)} ({number(one.low, digits)} to {number(one.high, digits)})"
+
+
 def mean_of(cells: Sequence[Mapping[str, Any]], what: str) -> float:
     """The mean of a number over the seeds in which it has a value; NaN if there is none."""
     values = [cell[what] for cell in cells if cell[what] is not None]
@@ -180,6 +188,14 @@ def mean_of(cells: Sequence[Mapping[str, Any]], what: str) -> float:
 def number(value: float, digits: int) -> str:
     """With so many digits; a dash where there is none."""
     return "–" if np.isnan(value) else f"{value:.{digits}f}".replace("-", "−")
+
+
+def beside(study: Study, name: str, seed: int) -> str:
+    """One cell made anew, each of its numbers beside the kept one; nothing is written."""
+    cells = json.loads(study.kept.read_text(encoding="utf-8"))["cells"][name]
+    kept = cells[seed] if seed < len(cells) else {}
+    found = study.cell(name, seed)
+    return "\n".join(f"{what}: {value}, kept: {kept.get(what, 'nothing')}" for what, value in found.items())
 
 
 def command(study: Callable[[bool], Study], description: str) -> None:
@@ -195,12 +211,20 @@ def command(study: Callable[[bool], Study], description: str) -> None:
     parser.add_argument("--part", default="0/1", help="i/n: every n-th cell from the i-th on, to share between cores")
     parser.add_argument("--tables", action="store_true", help="make no more cells: the tables of those that are there")
     parser.add_argument("--write", action="store_true", help="keep the numbers in docs/, and the tables in the page")
+    parser.add_argument("--kept", action="store_true", help="make nothing: the tables of the numbers in docs/")
+    parser.add_argument("--only", metavar="NAME", help="make one cell and show it beside the kept one; nothing is kept")
+    parser.add_argument("--seed", type=int, default=0, help="of the cell of --only")
     options = parser.parse_args()
     index, _, count = options.part.partition("/")
     chosen = study(options.small)
-    if not options.tables:
+    if options.only is not None:
+        if options.only not in chosen.names:
+            parser.error(f"--only takes one of {', '.join(map(repr, chosen.names))}, not {options.only!r}")
+        print(beside(chosen, options.only, options.seed))
+        return
+    if not options.tables and not options.kept:
         chosen.run(range(options.seeds), (int(index), int(count)))
-    kept = chosen.collected(options.seeds)
+    kept = json.loads(chosen.kept.read_text(encoding="utf-8")) if options.kept else chosen.collected(options.seeds)
     if not all(kept["cells"].values()):
         print("no seed is finished yet")
         return

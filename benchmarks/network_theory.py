@@ -7,6 +7,7 @@ changed: the experts' function, the router and the optimiser, the temperature, o
 
     python benchmarks/network_theory.py --write        five seeds (minutes on two cores); tables to docs/
     python benchmarks/network_theory.py --part 0/2     every second cell, to share between cores
+    python benchmarks/network_theory.py --only base    one cell, beside the kept one; --seed 0 to 4
     python benchmarks/network_theory.py --small        seconds, to see that all is made; no figures
 """
 
@@ -44,7 +45,19 @@ from network_models import (
     text_loss,
     train,
 )
-from network_study import ROOT, SEEDS, Cells, Study, command, corrected, difference, mean_of, number, paired, shown
+from network_study import (
+    ROOT,
+    SEEDS,
+    Cells,
+    Study,
+    command,
+    corrected,
+    difference,
+    mean_of,
+    mean_shown,
+    paired,
+    shown,
+)
 from network_teacher import EXPERTS, Lesson, taught
 
 
@@ -182,10 +195,10 @@ def teacher_table(cells: Cells, lesson: Lesson) -> str:
             [
                 name.removeprefix("teacher: "),
                 f"{first[0]:.3f} → {first[1]:.4f}",
-                number(float(np.mean(function[name])), 2),
+                mean_shown(function[name], 2),
                 by_function[name],
                 f"{last[0]:.2f} → {last[1]:.2f}",
-                number(float(np.mean(expert[name])), 2),
+                mean_shown(expert[name], 2),
                 by_expert[name],
             ]
         )
@@ -210,15 +223,37 @@ def expert_table(cells: Cells) -> str:
     return table([*head, "minus GELU's"], rows)
 
 
+COSINES = ("cosine", "perturbed cosine")
+FIRST, LAST = slice(0, 3), slice(-3, None)
+"""A third of the looks at how many choices change."""
+
+
+def changes(rows: Sequence[Mapping[str, Any]], part: slice) -> list[float]:
+    """How many choices change, in percent, over a part of the training, seed by seed."""
+    return [100.0 * float(np.mean(row["changes"][part])) for row in rows]
+
+
+def optimiser_table(cells: Cells) -> str:
+    """How many more choices change with SGD than with Adam, early and late, of cosine and perturbed cosine."""
+    found = [
+        corrected(
+            {
+                kind: difference(*(changes(cells[f"{kind}, {name}"], part) for name in ("SGD", "Adam")))
+                for kind in COSINES
+            }
+        )
+        for part in (FIRST, LAST)
+    ]
+    head = ["router", "changes, first third: SGD minus Adam, points", "last third"]
+    return table(head, [[kind, *(shown(part[kind], 1) for part in found)] for kind in COSINES])
+
+
 def settling_table(cells: Cells) -> str:
     """How many choices change early and late, of cosine and perturbed cosine, by optimiser."""
     rows = []
     for optimiser in ("Adam", "SGD"):
-        names = [f"{kind}, {optimiser}" for kind in ("cosine", "perturbed cosine")]
-        early, late = (
-            {name: [100.0 * float(np.mean(row["changes"][part])) for row in cells[name]] for name in names}
-            for part in (slice(0, 3), slice(-3, None))
-        )
+        names = [f"{kind}, {optimiser}" for kind in COSINES]
+        early, late = ({name: changes(cells[name], part) for name in names} for part in (FIRST, LAST))
         bits = {name: [row["bits"][-1] for row in cells[name]] for name in names}
         shown_late, shown_bits = compared(late, names[0], 1), compared(bits, names[0])
         for name in names:
@@ -229,19 +264,25 @@ def settling_table(cells: Cells) -> str:
     return table([*head, "bits per character", "minus cosine's"], rows)
 
 
-def text_table(cells: Cells, names: Mapping[str, str], reference: str, with_temperature: bool) -> str:
-    """Bits per character at the end, choices that still change, and the temperature if there is one."""
+def text_table(
+    cells: Cells, names: Mapping[str, str], reference: str, with_temperature: bool = False, best: str | None = None
+) -> str:
+    """Bits per character at the end, less the best's too if it is named, choices that still change, the temperature."""
     bits = {name: [row["bits"][-1] for row in cells[name]] for name in names}
-    late = {name: [100.0 * float(np.mean(row["changes"][-3:])) for row in cells[name]] for name in names}
+    late = {name: changes(cells[name], LAST) for name in names}
     by_bits, by_late = compared(bits, reference), compared(late, reference, 1)
+    by_best = {} if best is None else compared(bits, best)
     rows = []
     for name, label in names.items():
-        row = [label, f"{np.mean(bits[name]):.3f}", by_bits[name], f"{np.mean(late[name]):.1f} %", by_late[name]]
+        row = [label, f"{np.mean(bits[name]):.3f}", by_bits[name], *([by_best[name]] if by_best else [])]
+        row += [f"{np.mean(late[name]):.1f} %", by_late[name]]
         if with_temperature:
-            row.append(f"{mean_of([{'temperature': 1.0, **one} for one in cells[name]], 'temperature'):.2f}")
+            temperatures = [one.get("temperature", 1.0) for one in cells[name]]
+            row.append(mean_shown(temperatures, 2) if len(set(temperatures)) > 1 else f"{temperatures[0]:.2f}")
         rows.append(row)
     label = names[reference]
-    head = ["", "bits per character", f"minus {label}", "changes, last third", f"minus {label}, points"]
+    head = ["", "bits per character", f"minus {label}", *([] if best is None else [f"minus {names[best]}"])]
+    head += ["changes, last third", f"minus {label}, points"]
     return table([*head, "τ at the end"] if with_temperature else head, rows)
 
 
@@ -266,13 +307,15 @@ def tables(kept: dict[str, Any]) -> dict[str, str]:
     temperatures = {"base": "fixed, 1", "temperature free": "free", "temperature scheduled": "scheduled, 2 to .25"}
     active = {"base": "two active", "one active": "one active", "four active": "four active"}
     active["eight active"] = "all eight active"
+    cosines = [name for name in SETTINGS if "cosine" in name]
     made: dict[str, tuple[Iterable[str], Callable[[Cells], str]]] = {
         "experts with a teacher": (TEACHERS, lambda cells: teacher_table(cells, lessons["experts"])),
         "experts on text": (TEXT_EXPERTS, expert_table),
-        "settling": ((name for name in SETTINGS if "cosine" in name), settling_table),
-        "temperature": (temperatures, lambda cells: text_table(cells, temperatures, "base", True)),
+        "settling": (cosines, settling_table),
+        "settling by optimiser": (cosines, optimiser_table),
+        "temperature": (temperatures, lambda cells: text_table(cells, temperatures, "base", with_temperature=True)),
         "active with a teacher": ((SPARSE_TEACHER,), lambda cells: active_table(cells, lessons["active"])),
-        "active on text": (active, lambda cells: text_table(cells, active, "base", False)),
+        "active on text": (active, lambda cells: text_table(cells, active, "base", best="four active")),
     }
     found = {}
     for name, (names, table_of) in made.items():
