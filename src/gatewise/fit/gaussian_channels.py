@@ -39,14 +39,24 @@ class GaussianChannels(LinearChannels):
         super().__init__(*arguments)
         if self.offset is not None:
             raise ValueError("Gaussian locations have no offset: their family has no log link")
-        self._sweep = LinearPass(
-            self._gate_design.T, self._design.T, self.y.numpy(), self.weight.numpy(), n_threads=self.n_threads
-        )
+        self._sweep = self._over_rows()
         k, q = self.model.n_experts, self._gate_design.shape[1]
         self._shape = (k, q)
         # The kernels take the last expert's logit for 0.
         self._map_to_contrasts = _contrasts(self._map, k, q)
         self._contrasts_at_zero = _contrasts(self._origin, k, q)
+
+    def __getstate__(self) -> dict[str, object]:
+        """Without the sweep, whose arrays are views that would be written once more: a worker makes its own."""
+        return {**vars(self), "_sweep": None}
+
+    def __setstate__(self, state: dict[str, object]) -> None:
+        vars(self).update(state)
+        self._sweep = self._over_rows()
+
+    def _over_rows(self) -> LinearPass:
+        arrays = (self._gate_design.T, self._design.T, self.y.numpy(), self.weight.numpy())
+        return LinearPass(*arrays, n_threads=self.n_threads)
 
     def _blocks(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Gate (k, q) with a last row of zeros, experts (k, p), log-scales (k,)."""

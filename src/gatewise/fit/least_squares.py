@@ -113,6 +113,14 @@ class LeastSquaresProblem(ModuleProblem):
     def _fused_sum(self, theta: Tensor) -> Tensor:
         return self._sum(theta)
 
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The mean objective and its gradient by θ."""
+        if self._squares is None or self._has_prior:
+            return super().value_and_gradient(theta)
+        self.n_evaluations += 1
+        value, gradient = self._squares.value_and_gradient(theta)
+        return value / self.total_weight, gradient / self.total_weight
+
     def _rows_value_and_gradient(self, point: Tensor) -> tuple[float, np.ndarray]:
         if self._squares is None:
             return super()._rows_value_and_gradient(point)

@@ -42,6 +42,10 @@ class SquaredChannels(LinearChannels):
         super().__init__(*arguments)
         self._last: tuple[bytes, tuple[np.ndarray, ...]] = b"", ()
 
+    def __getstate__(self) -> dict[str, object]:
+        """Without what is kept: a worker makes its own."""
+        return {**vars(self), "_last": (b"", ())}
+
     def value_and_gradient(self, theta: np.ndarray, responsibilities: object = None) -> tuple[float, np.ndarray]:
         """−½ Σ w e² and its gradient Σ w e ∂m/∂θ."""
         pi, _, slopes, residual = self._rows_of_mean(theta)
