@@ -99,14 +99,17 @@ def test_kept_numbers_are_of_the_present_plan(benchmarks, script):
     assert numbers["plan"] == plan
 
 
-def in_prose(one, digits=3):
-    """A difference as sentences have it: .036 (.011 to .062)."""
-    numbers = [f"{value:.{digits}f}".replace("-", "−").replace("0.", ".", 1) for value in (one.mean, one.low, one.high)]
-    return "{} ({} to {})".format(*(n if digits > 1 else n.replace("−.", "−0.", 1) for n in numbers))
+def in_prose(one, digits=3, unit=""):
+    """A difference as sentences have it: .036 bits (.011 to .062), or 4.4 points (1.8 to 7.0) with one digit."""
+    numbers = [f"{value:.{digits}f}".replace("-", "−") for value in (one.mean, one.low, one.high)]
+    if digits > 1:
+        numbers = [number.replace("0.", ".", 1) for number in numbers]
+    mean, low, high = numbers
+    return f"{mean}{unit} ({low} to {high})"
 
 
 def read(benchmarks, script):
-    """The kept cells of a study, and its page in one line without marks of emphasis."""
+    """The kept cells of a study, and its page in one line."""
     study = benchmarks[script].study()
     page = " ".join(study.page.read_text(encoding="utf-8").split())
     return json.loads(study.kept.read_text(encoding="utf-8")), page
@@ -141,7 +144,7 @@ def test_sentences_on_text_are_those_of_the_numbers(benchmarks):
     stays = [name for name, one in benchmarks["network_study"].corrected(behind).items() if one.holm < 0.05]
     assert stays == ["sigmoid", "activation dense-to-sparse"]
     largest = max((less(a, b) for a in routers for b in routers if a != b), key=lambda one: one.mean)
-    assert f"the largest difference is {in_prose(largest)}".replace(" (", " bits (") in page
+    assert f"the largest difference is {in_prose(largest, unit=' bits')}" in page
 
 
 def test_sentences_on_pictures_are_those_of_the_numbers(benchmarks):
@@ -162,7 +165,7 @@ def test_sentences_on_pictures_are_those_of_the_numbers(benchmarks):
     seen = {name: less(name, "dense, equal active", "seen") for name in routers}
     assert [name for name, one in seen.items() if not one.is_clear] == ["Laplace"]
     assert all(one.holm >= 0.05 for one in benchmarks["network_study"].corrected(seen).values())
-    assert f"by {in_prose(seen['softmax'], 1)}".replace(" (", " points (") in page
+    assert f"by {in_prose(seen['softmax'], 1, ' points')}" in page
     losses = {
         name: 100.0 * (1.0 - sum(cell["held"] for cell in cells) / sum(cell["seen"] for cell in cells))
         for name, cells in kept["cells"].items()
@@ -179,20 +182,15 @@ def test_sentences_on_theory_are_those_of_the_numbers(benchmarks):
     def bits(name):
         return [cell["bits"][-1] for cell in cells[name]]
 
-    assert (
-        "eight are worse than four, by "
-        + in_prose(difference(bits("eight active"), bits("four active"))).replace(" (", " bits (")
-        in page
-    )
-    for name, words in (("cosine", "by {} with a cosine router"), ("perturbed cosine", "by {} with a perturbed one")):
+    worse = difference(bits("eight active"), bits("four active"))
+    assert f"eight are worse than four, by {in_prose(worse, unit=' bits')}" in page
+    for name, unit, words in (("cosine", " points", "a cosine router"), ("perturbed cosine", "", "a perturbed one")):
         late = (script.changes(cells[f"{name}, {optimiser}"], script.LAST) for optimiser in ("SGD", "Adam"))
-        shown = in_prose(difference(*late), 1)
-        assert words.format(shown) in page or words.format(shown.replace(" (", " points (")) in page
+        assert f"by {in_prose(difference(*late), 1, unit)} with {words}" in page
     free = [cell["temperature"] for cell in cells["temperature free"]]
     ended = difference(free, [0.0] * len(free))
-    assert f"between {min(free):.2f} and {max(free):.2f}, {in_prose(ended, 2)}".replace("0.", ".", 1) in page.replace(
-        " on average", ""
-    )
+    least, most = (f"{end(free):.2f}".removeprefix("0") for end in (min, max))
+    assert f"between {least} and {most}, {in_prose(ended, 2, ' on average')}" in page
     assert ended.low < 1.0 < ended.high
     sizes = kept["plan"]["experts"]["sizes"]
     slopes = {name: script.slopes(cells[name], "excess", sizes) for name in script.TEACHERS}
