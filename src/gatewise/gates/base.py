@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -11,13 +11,11 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Component, of_possible_size
+from gatewise.parts.formulas import Formula
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 __all__ = ["GATES", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
@@ -174,7 +172,7 @@ class Gate(Component, ABC):
         """A gate with the same weights in whose parameters losses are taken; by default the gate itself."""
         return self
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score of one atom, without its bias, as a formula for the theory, or None.
 
         Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,11 +16,9 @@ from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_name
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Coordinates, true_or_false
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 Covariance = Literal["full", "diagonal"]
 
@@ -242,11 +240,11 @@ class GaussianGate(Gate):
         factor = scale.unsqueeze(-1) * self._factor(parameters) @ sign
         return {**parameters, "centre": shift + scale * parameters["centre"], **self._from_factor(factor)}
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score log N(x; c, Γ) without its constant; none for full covariances of more than three inputs."""
         import sympy
 
-        from gatewise.parts.expressions import Formula, TheoryParameter, inputs, vector
+        from gatewise.parts.expressions import inputs, vector
 
         d = self.n_features
         full = self.covariance == "full"

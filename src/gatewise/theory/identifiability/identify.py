@@ -16,7 +16,8 @@ from gatewise.families import Family, build_family
 from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
-from gatewise.parts.expressions import FamilyFormula, Formula, formula_of
+from gatewise.parts.expressions import formula_of
+from gatewise.parts.formulas import FamilyFormula, Formula
 from gatewise.theory.global_copies import GlobalCopy, global_copies
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
 from gatewise.theory.identifiability.automatic import AutomaticExperts, AutomaticFamily, AutomaticGate
