@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from gatewise.estimators.parts import linear_coefficients
 from gatewise.experts import ConstantExperts, LinearExperts, PolynomialExperts
 from gatewise.gates import LaplaceGate, SoftmaxGate
+from gatewise.parts.coefficients import linear_coefficients
 
 
 def test_coefficients_of_linear_parts():

@@ -9,6 +9,7 @@ from torch.func import functional_call, jacrev
 
 from gatewise.exceptions import InputError
 from gatewise.experts import build_experts
+from gatewise.parts.draws import Draws
 
 # At these sizes a singular value is either rounding or not: the tests' Jacobians have none in between.
 NULL = 1e-11
@@ -303,6 +304,25 @@ def check_basis(bank):
     assert_close(torch.einsum("nq,k...q->nk...", basis, coefficients), bank.location(x), 1e-13)
 
 
+def check_start(bank):
+    """A fit's first values are all there but the dispersions, and finite; the same draws give the same ones."""
+    x, generator = inputs(bank, 30), torch.Generator().manual_seed(3)
+    shares = torch.rand(30, bank.n_experts, dtype=torch.float64, generator=generator)
+    design = bank.start_design(x)
+    outputs = () if bank.n_outputs == 1 else (bank.n_outputs,)
+    coefficients = None
+    if design is not None:
+        coefficients = torch.randn(bank.n_experts, *outputs, design.shape[1], dtype=torch.float64, generator=generator)
+    draws = [Draws(np.random.default_rng(0), np.arange(bank.n_features), np.arange(30), np.ones(30)) for _ in range(2)]
+    found, again = (bank.start(x, shares, coefficients, one) for one in draws)
+    assert {name: value.shape for name, value in found.items()} == {
+        name: value.shape for name, value in described(bank).items()
+    }
+    assert all(torch.isfinite(value).all() and torch.equal(value, again[name]) for name, value in found.items())
+    if bank.basis(x) is not None:
+        assert_close(bank.coefficients({**bank.own_parameters(), **found}), coefficients, 1e-12)
+
+
 CHECKS = [
     check_shapes,
     check_gradients,
@@ -316,4 +336,5 @@ CHECKS = [
     check_permute,
     check_precision,
     check_basis,
+    check_start,
 ]

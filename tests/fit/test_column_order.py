@@ -9,10 +9,10 @@ from gatewise.datasets import load
 from gatewise.fit import FitOptions, fit
 from gatewise.fit.build import build_problem
 from gatewise.fit.column_order import canonical_order, standard_column
-from gatewise.fit.draws import Draws
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
 from gatewise.gates import DenseToSparseGate
+from gatewise.parts.draws import Draws
 from tests.fit.r_tables import dummies
 
 
@@ -226,7 +226,7 @@ def test_random_first_values_follow_the_columns():
         model = model_of(parts, 3)
         problem = build_problem(model, checked_rows(model, x[:, columns], y, None, None), FitOptions())
         data = problem.start_rows
-        return Draws(np.random.default_rng(0), data.gate_columns, data)
+        return Draws(np.random.default_rng(0), data.gate_columns, data.sorted_rows, data.weight)
 
     plain, moved = draws(np.arange(3)), draws(order)
     gate = DenseToSparseGate(3, 3)

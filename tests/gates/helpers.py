@@ -7,12 +7,14 @@ import copy
 import itertools
 import json
 
+import numpy as np
 import pytest
 import torch
 from torch.func import functional_call, grad, hessian, jacrev
 
 from gatewise.exceptions import InputError
 from gatewise.gates import GATES, build_gate
+from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Quantity
 
 INVARIANCE = 1e-10
@@ -355,6 +357,19 @@ def check_precision(gate):
         assert all(value.dtype == torch.float32 for value in answer.values())
 
 
+def check_start(gate, x):
+    """A fit's first values are all there, and a model can be evaluated at them; the same draws give the same ones."""
+    generator = torch.Generator().manual_seed(3)
+    shares = torch.rand(len(x), gate.n_experts, dtype=torch.float64, generator=generator).softmax(-1)
+    n, d = x.shape
+    draws = [Draws(np.random.default_rng(0), np.arange(d), np.arange(n), np.ones(n)) for _ in range(2)]
+    found, again = (gate.start(x, shares, one) for one in draws)
+    own = gate.own_parameters()
+    assert {name: value.shape for name, value in found.items()} == {name: value.shape for name, value in own.items()}
+    assert all(torch.isfinite(value).all() and torch.equal(value, again[name]) for name, value in found.items())
+    assert not torch.isnan(log_weights_at(gate, found, x)).any()
+
+
 def check_all(gate, x, exempt=(), further=0):
     """All of the above but `check_finite`, which needs the gate's own singular points."""
     check_shapes(gate)
@@ -370,3 +385,4 @@ def check_all(gate, x, exempt=(), further=0):
     check_identified_matches_quantities(gate)
     check_atoms(gate)
     check_precision(gate)
+    check_start(gate, x)

@@ -13,9 +13,9 @@ from gatewise.experts import EXPERTS, CallableExperts, function_names, register_
 from gatewise.families import FAMILIES
 from gatewise.gates import GATES, DenseToSparseGate, HierarchicalGate, SoftmaxGate
 from gatewise.io.model_folder import CONFIG_NAME, WEIGHTS_NAME, ModelMetadata, load_model, model_files, save_model
-from gatewise.io.parts_config import build_parts, describe_parts
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.standardiser import Standardiser
+from gatewise.spec.parts import build_parts, describe_parts
 from tests.mixture_reference import FAMILY_CASES, inputs, random_mixture, targets
 
 METADATA = ModelMetadata(feature_names=("a", "b"), gate_feature_names=("a", "b"), target_name="y")

@@ -14,6 +14,7 @@ from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse
 from gatewise.cli.words import for_command_line
 from gatewise.exceptions import GatewiseWarning, InputError
 from gatewise.messages import shown
+from gatewise.spec.options import PlainFitOptions, help_of
 
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
@@ -22,9 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_CATEGORICAL = "categorical"
-_BINOMIAL = "binomial"
-_SCALE_FLOOR = 1e-3
+
+def _option(name: str, **more: Any) -> Any:
+    """An option of the command line that is one of a fit's, with the fit's help."""
+    text = help_of(name)
+    return typer.Option(help=(text[0].upper() if text[0].isascii() else text[0]) + text[1:] + ".", **more)
 
 
 class ObjectiveChoice(StrEnum):
@@ -111,53 +114,25 @@ def fit(
             help="The trials of each row of the binomial family: their number, or the column that has it.",
         ),
     ] = None,
-    objective: Annotated[
-        ObjectiveChoice, typer.Option(help="Maximum likelihood, or least squares on the mixture's mean.")
-    ] = ObjectiveChoice.LIKELIHOOD,
-    standardise: Annotated[
-        StandardiseChoice, typer.Option(help="Whether the fit standardises the inputs of gate and experts inside.")
-    ] = StandardiseChoice.AUTO,
+    objective: Annotated[ObjectiveChoice, _option("objective")] = ObjectiveChoice.LIKELIHOOD,
+    standardise: Annotated[StandardiseChoice, _option("standardise")] = StandardiseChoice.AUTO,
     exposure: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="A column of exposures of counts, positive; its logarithm is the offset."),
     ] = None,
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One scale for all experts.")] = False,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = 0,
-    starts: Annotated[
-        Any,
-        typer.Option(
-            parser=_starts,
-            metavar="N|auto",
-            help="The number of starts; `auto` goes on until the evidence is in that no better maximum is left, up to "
-            "a limit of counted work.",
-        ),
-    ] = "auto",
-    max_iter: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The largest number of iterations per start.")
-    ] = 500,
-    tol: Annotated[float, typer.Option(metavar="REAL", help="Tolerance of the relative gradient.")] = 1e-8,
-    time_limit: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Seconds after which the best so far is returned.")
-    ] = None,
-    scale_floor: Annotated[
-        float,
-        typer.Option(metavar="REAL", help="Smallest spread of an expert, relative to that of the one-expert fit."),
-    ] = _SCALE_FLOOR,
-    gate_ridge: Annotated[
-        float, typer.Option(metavar="REAL", help="Ridge penalty on the gate's contrasts, for gates that separate.")
-    ] = 0.0,
-    expert_ridge: Annotated[
-        float, typer.Option(metavar="REAL", help="Ridge penalty on the experts' slopes, for experts that separate.")
-    ] = 0.0,
+    seed: Annotated[int, _option("seed", min=0, metavar="S")] = PlainFitOptions.seed,
+    starts: Annotated[Any, _option("n_starts", parser=_starts, metavar="N|auto")] = PlainFitOptions.n_starts,
+    max_iter: Annotated[int, _option("max_iter", min=1, metavar="N")] = PlainFitOptions.max_iter,
+    tol: Annotated[float, _option("tol", metavar="REAL")] = PlainFitOptions.tol,
+    time_limit: Annotated[float | None, _option("time_limit", metavar="SECONDS")] = PlainFitOptions.time_limit,
+    scale_floor: Annotated[float, _option("scale_floor", metavar="REAL")] = PlainFitOptions.scale_floor,
+    gate_ridge: Annotated[float, _option("gate_ridge", metavar="REAL")] = PlainFitOptions.gate_ridge,
+    expert_ridge: Annotated[float, _option("expert_ridge", metavar="REAL")] = PlainFitOptions.expert_ridge,
     variance_prior: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="A B",
-            help="Inverse-gamma prior on each variance relative to the one-expert residual variance, for scales that "
-            "shrink without end.",
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes for the starts; -1 for all cores.")] = None,
+        tuple[float, float] | None, _option("variance_prior", metavar="A B")
+    ] = PlainFitOptions.variance_prior,
+    jobs: Annotated[int | None, _option("n_jobs", metavar="N")] = PlainFitOptions.n_jobs,
     weights: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="A column of row weights, with frequency meaning.")
     ] = None,
@@ -190,6 +165,7 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
+        from gatewise.families import family_takes
         from gatewise.files import check_new_folder
         from gatewise.io import check_level, check_source, open_table, usual_features
 
@@ -212,7 +188,7 @@ def fit(
             "scale_floor": scale_floor,
             "variance_prior": variance_prior,
         }
-        classes = family == _CATEGORICAL
+        classes = family_takes(family, "n_classes")
         if classes:
             _refuse_for_classes(own)
         notes: list[str] = []
@@ -225,7 +201,7 @@ def fit(
         from gatewise.io import prepare_training
 
         table = open_table(data, encoding)
-        if trials is not None or family == _BINOMIAL:
+        if trials is not None or family_takes(family, "trials"):
             target, own["family_options"] = _with_trials(as_text(trials or ""), table, target, own)
         training = prepare_training(
             table,
@@ -290,16 +266,19 @@ def _with_trials(
     trials: str, table: "Table", target: list[str], own: dict[str, Any]
 ) -> tuple[list[str], dict[str, Any] | None]:
     """The columns of the target and the options of the family, with the trials; "" where they were not given."""
+    from gatewise.families import FAMILIES, family_takes
+
     options = own["family_options"]
-    if own["family"] != _BINOMIAL:
-        raise InputError(f"--trials belongs to --family {_BINOMIAL}, not to {shown(own['family'])}")
+    if not family_takes(own["family"], "trials"):
+        takers = " or ".join(name for name in FAMILIES if family_takes(name, "trials"))
+        raise InputError(f"--trials belongs to --family {takers}, not to {shown(own['family'])}")
     known = [*(["--family-option"] if "trials" in (options or {}) else []), *(["--target"] if target[1:] else [])]
     if trials and known:
         raise InputError(f"--trials gives the trials, and so does {known[0]}: give them once")
     if not trials:
         if not known:
             raise InputError(
-                f"the {_BINOMIAL} family needs the trials beside the successes {shown(target[0])}: give --trials "
+                f"the {own['family']} family needs the trials beside the successes {shown(target[0])}: give --trials "
                 "COLUMN, or --trials 10, for example, if it is 10 in all rows"
             )
         return target, options
@@ -320,7 +299,7 @@ def _refuse_for_classes(own: dict[str, Any]) -> None:
     if own["objective"] != ObjectiveChoice.LIKELIHOOD:
         raise InputError("--objective least_squares needs targets that are numbers, and those of classes are not")
     unused = {"--shared-scale": own["shared_scale"], "--variance-prior": own["variance_prior"] is not None}
-    unused["--scale-floor"] = own["scale_floor"] != _SCALE_FLOOR
+    unused["--scale-floor"] = own["scale_floor"] != PlainFitOptions.scale_floor
     for option, given in unused.items():
         if given:
             raise InputError(f"{option} has no meaning for the categorical family, which has no scale: leave it out")

@@ -4,7 +4,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -15,8 +15,6 @@ from gatewise.messages import choose
 __all__ = ["bench"]
 
 _PLAIN = "Linear, softmax, topk"
-# Options without which a gate has no sparse router, or a cheap one.
-_OPTIONS: Mapping[str, Mapping[str, Any]] = {"gaussian": {"covariance": "diagonal"}}
 _MOST_NUMBERS = 2**28
 
 
@@ -69,8 +67,9 @@ def _calls(
 ) -> tuple[dict[str, Callable[[], object]], dict[str, str]]:
     import torch
 
-    from gatewise.gates import build_gate
+    from gatewise.gates import GATES, build_gate
     from gatewise.nn import Router, Selection, initialise_router
+    from gatewise.parts.options import part_options
 
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(tokens, d, generator=generator)
@@ -86,8 +85,10 @@ def _calls(
 
     calls = {_PLAIN: call(lambda tokens: torch.softmax(linear(tokens), -1).topk(top_k).values)}
     left_out = {}
+    # The K of the table, and of covariances those that a router of its sizes can have, where a gate has such an option.
+    settings = {"n_active": min(experts, top_k), "covariance": "diagonal"}
     for name in gates:
-        options = {"n_active": min(experts, top_k)} if name == "top_k" else _OPTIONS.get(name, {})
+        options = {option: value for option, value in settings.items() if option in (part_options(GATES[name]) or {})}
         try:
             router = Router(build_gate(name, d, experts, **options), Selection(top_k=top_k))
             initialise_router(router, generator=generator)

@@ -1,5 +1,6 @@
 """What the estimators share: columns, the fit, what it leaves behind, and what needs no target's kind."""
 
+import dataclasses
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -18,7 +19,6 @@ from gatewise.estimators.inputs import (
     row_weights,
     series_name,
 )
-from gatewise.estimators.parts import build_prototype, linear_coefficients
 from gatewise.estimators.seeds import RandomState, seed_from
 from gatewise.estimators.storage import FittedData, Storable
 from gatewise.exceptions import (
@@ -49,6 +49,8 @@ from gatewise.inference import (
 from gatewise.io import check_level
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
+from gatewise.parts.coefficients import linear_coefficients
+from gatewise.spec.model import prototype
 
 __all__ = ["GatedEstimator", "Target", "check_lengths"]
 
@@ -143,10 +145,6 @@ class GatedEstimator(Storable):
 
     def _has_shared_scale(self) -> bool:
         return False
-
-    def _own_options(self) -> dict[str, Any]:
-        """Options of the fit that only this kind of estimator has."""
-        return {}
 
     def _fit_target(
         self,
@@ -254,7 +252,7 @@ class GatedEstimator(Storable):
         return int(k)
 
     def _prototype(self, family: Family, n_gate_features: int, n_features: int) -> MixtureOfExperts:
-        return build_prototype(
+        return prototype(
             self.gate,
             self.expert,
             family,
@@ -267,24 +265,9 @@ class GatedEstimator(Storable):
         )
 
     def _fit_options(self) -> FitOptions:
-        return FitOptions(
-            n_starts=self.n_starts,
-            init=self.init,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            time_limit=self.time_limit,
-            gate_ridge=self.gate_ridge,
-            expert_ridge=self.expert_ridge,
-            n_jobs=self.n_jobs,
-            n_threads=self.n_threads,
-            device=self.device,
-            dtype=self.dtype,
-            standardise=self.standardise,
-            constraints=self.constraints,
-            seed=seed_from(self.random_state),
-            verbose=bool(self.verbose),
-            **self._own_options(),
-        )
+        own = self.get_params(deep=False)
+        told = {option.name: own[option.name] for option in dataclasses.fields(FitOptions) if option.name in own}
+        return FitOptions(**{**told, "seed": seed_from(self.random_state), "verbose": bool(self.verbose)})
 
     def _keep(self, result: FitResult, errors: SquaredErrors | None = None) -> None:
         self.result_ = result

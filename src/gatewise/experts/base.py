@@ -9,7 +9,9 @@ from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
+from gatewise.parts.coefficients import from_coefficients
 from gatewise.parts.component import Component, of_possible_size, true_or_false
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.options import SIZES, with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
@@ -87,6 +89,44 @@ class Experts(Component, ABC):
     @abstractmethod
     def symmetries(self) -> tuple[Symmetry, ...]:
         """What leaves all locations unchanged; acts on this bank's own parameters."""
+
+    def start_design(self, x: Tensor) -> Tensor | None:
+        """What a start regresses the targets on, a constant first, (n, d) ↦ (n, q); None for no regression.
+
+        By default the `basis`, of which the regression's maximum is the M-step itself.
+        """
+        return self.basis(x)
+
+    def start(self, x: Tensor, shares: Tensor, coefficients: Tensor | None, draws: Draws) -> Parameters:
+        """The parameters, without dispersions, at which a fit to a table begins, given who has how much of each row.
+
+        With a `basis` those with the coefficients of the regressions; without, the present values, with a little
+        normal noise where there are several experts to be told apart.
+
+        Args:
+            x: the rows' inputs as the experts see them in the fit, in float64 (n, d).
+            shares: s, weight times responsibility (n, k).
+            coefficients: for each expert B of argmax_B Σ_r s_r log f(y_r | φ(x_r)ᵀB), by iteratively reweighted least
+                squares (McCullagh and Nelder 1989, §2.5), on φ = `start_design`, (k, q) or (k, m, q); or None.
+            draws: random numbers, keyed by the start, that follow columns and rows wherever they stand.
+
+        Returns:
+            All parameters but `log_scale`, by name.
+
+        Example:
+            >>> import numpy as np
+            >>> from gatewise.experts import LinearExperts
+            >>> from gatewise.parts.draws import Draws
+            >>> draws = Draws(np.random.default_rng(0), np.arange(1), np.arange(1), np.ones(1))
+            >>> x, shares = torch.zeros(1, 1).double(), torch.full((1, 2), 0.5).double()
+            >>> lines = torch.tensor([[1.0, 2.0], [0.0, -1.0]]).double()
+            >>> LinearExperts(1, 2).double().start(x, shares, lines, draws)["weight"].flatten()
+            tensor([ 2., -1.], dtype=torch.float64)
+        """
+        if coefficients is not None and self.basis(x[:1]) is not None:
+            return from_coefficients(self, coefficients)
+        own = {name: value for name, value in self.own_parameters().items() if name != "log_scale"}
+        return own if self.n_experts == 1 else draws.around(self, own)
 
     def permute(self, parameters: Parameters, order: Sequence[int]) -> Parameters:
         """Parameters whose expert i is the old expert order[i], its dispersion with it."""

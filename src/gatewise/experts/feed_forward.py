@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.experts.affine import affine_values, at_original_inputs
+from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, OutputChange, expert_quantities, refuse_shift, whole_number
 from gatewise.experts.hidden_units import (
     HOMOGENEITY,
@@ -23,11 +23,13 @@ from gatewise.experts.hidden_units import (
 from gatewise.experts.monomials import Monomials
 from gatewise.parts.activations import activation as activation_named
 from gatewise.parts.component import true_or_false
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
 _MOST_HIDDEN = 1_000_000
 _GOLDEN = 0.6180339887498949
+_RIDGE = 1e-3
 
 
 @EXPERTS.register
@@ -138,6 +140,36 @@ class FeedForwardExperts(Experts):
         else:
             location = torch.einsum("...kh,kmh->...km", units, self.outer_weight)
         return location if self.outer_bias is None else location + self.outer_bias
+
+    def start_design(self, x: Tensor) -> Tensor:
+        """(1, x), (n, 1 + d)."""
+        return affine_basis(x)
+
+    def start(self, x: Tensor, shares: Tensor, coefficients: Tensor | None, draws: Draws) -> Parameters:
+        """Random hidden units that bend at rows of the data; v and c by ridge regression on the lines φᵀB.
+
+        A unit's direction is uniform and its slope ‖a‖ uniform between 0.5 and 2; b puts the bend on a row.
+        """
+        if coefficients is None:
+            return super().start(x, shares, coefficients, draws)
+        k, unit = self.n_experts, draws.normal(self.inner_weight.detach())
+        slope = unit / torch.linalg.vector_norm(unit, dim=-1, keepdim=True).clamp_min(1e-12)
+        slope = slope * torch.from_numpy(draws.generator.uniform(0.5, 2.0, size=(k, self.hidden, 1)))
+        rows = x[draws.rows((k, self.hidden))]
+        bias = -(slope * rows).sum(-1)
+        location = torch.einsum("np,i...p->ni...", affine_basis(x), coefficients).reshape(len(x), k, -1)
+        units = activation_named(self.activation)(torch.einsum("nd,khd->nkh", x, slope) + bias)
+        if self.output_bias:
+            units = torch.cat([units, torch.ones_like(units[..., :1])], dim=-1)
+        outputs = []
+        for i in range(k):
+            weight = shares[:, i : i + 1].clamp_min(1e-12)
+            ridge = _RIDGE * weight.sum() * torch.eye(units.shape[-1], dtype=x.dtype)
+            gram = units[:, i].T @ (weight * units[:, i]) + ridge
+            outputs.append(torch.linalg.solve(gram, units[:, i].T @ (weight * location[:, i])).T)
+        outer = torch.stack(outputs).reshape(*self.outer_weight.shape[:-1], -1)
+        found = {"inner_weight": slope, "inner_bias": bias, "outer_weight": outer[..., : self.hidden]}
+        return {**found, "outer_bias": outer[..., self.hidden]} if self.output_bias else found
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The continuous ones first, then a generator of each discrete one, as the table above has them."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, OutputChange, expert_quantities, refuse_shift, whole_number
+from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -90,6 +91,28 @@ class PolynomialExperts(Experts):
             InputError: p is not 1.
         """
         return self._affine(parameters) if self.power == 1 else super().coefficients(parameters)
+
+    def start_design(self, x: Tensor) -> Tensor:
+        """(1, x), (n, 1 + d), for every p."""
+        return affine_basis(x)
+
+    def start(self, x: Tensor, shares: Tensor, coefficients: Tensor | None, draws: Draws) -> Parameters:
+        """Near the lines ℓ = φᵀB of the regressions: aᵀx + b regressed on |ℓ|^(1/p), with the sign of ℓ if p is odd."""
+        if self.power == 1 or coefficients is None:
+            return super().start(x, shares, coefficients, draws)
+        design = affine_basis(x)
+        location = torch.einsum("np,i...p->ni...", design, coefficients)
+        size = location.abs().clamp_min(1e-3) ** (1.0 / self.power)
+        root = torch.sign(location) * size if self.power % 2 else size
+        found = torch.empty_like(coefficients)
+        for i in range(self.n_experts):
+            weight = shares[:, i : i + 1].clamp_min(1e-12)
+            gram = design.T @ (weight * design) + 1e-9 * weight.sum() * torch.eye(design.shape[1], dtype=x.dtype)
+            target = root[:, i].reshape(len(design), -1)
+            found[i] = torch.linalg.solve(gram, design.T @ (weight * target)).T.reshape(found[i].shape)
+        bias, weight = found[..., 0], found[..., 1:]
+        bias = bias + NOISE * draws.normal(bias, of_features=False)
+        return {"bias": bias, "weight": weight + NOISE * draws.normal(weight)}
 
     def _affine(self, parameters: Parameters) -> Tensor:
         return torch.cat([parameters["bias"].unsqueeze(-1), parameters["weight"]], dim=-1)

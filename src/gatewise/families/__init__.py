@@ -1,6 +1,6 @@
 """Families: stateless distributions that score a target under each of k experts."""
 
-from gatewise.families.base import FAMILIES, Family, build_family
+from gatewise.families.base import FAMILIES, Family, build_family, family_takes
 from gatewise.families.bernoulli import Bernoulli
 from gatewise.families.binomial import Binomial
 from gatewise.families.categorical import Categorical
@@ -26,4 +26,5 @@ __all__ = [
     "Poisson",
     "StudentT",
     "build_family",
+    "family_takes",
 ]

@@ -9,11 +9,11 @@ from torch import Tensor
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
 from gatewise.parts.formulas import FamilyFormula
-from gatewise.parts.options import with_options
+from gatewise.parts.options import part_options, with_options
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
 
-__all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family"]
+__all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family", "family_takes"]
 
 BOUNDARY = 1e-8
 """How near to an edge a mean counts as being at it, see `Family.at_boundary`."""
@@ -36,6 +36,8 @@ class Family(ABC):
         has_scale: whether exp(log_scale), or of its first entry, is a standard deviation or a scale in the units of y.
         is_smooth: whether the log density has two derivatives by the location everywhere.
         is_log_concave: whether the likelihood of one regression has one maximum.
+        is_least_squares: whether a target is a number whose likeliest mean is that of least squares, and the scale its
+            standard deviation.
         log_link: whether the location is a logarithm of the mean, so that an offset, log(exposure), may be added to it.
     """
 
@@ -45,6 +47,7 @@ class Family(ABC):
     is_discrete: ClassVar[bool] = False
     is_location_scale: ClassVar[bool] = False
     has_scale: ClassVar[bool] = False
+    is_least_squares: ClassVar[bool] = False
     log_link: ClassVar[bool] = False
     is_smooth: ClassVar[bool] = True
     is_log_concave: ClassVar[bool] = True
@@ -79,6 +82,11 @@ class Family(ABC):
     def event_size(self) -> int:
         """The length of a target's own axis; 0 if a target is one number."""
         return 0
+
+    @property
+    def n_codes(self) -> int:
+        """How many classes the codes 0, 1, … of targets stand for; 0 if targets are numbers of their own."""
+        return self.n_unordered or 0
 
     @property
     def n_unordered(self) -> int | None:
@@ -229,6 +237,19 @@ class Family(ABC):
 
 
 FAMILIES: Registry[type[Family]] = Registry("family")
+
+
+def family_takes(name: Any, option: str) -> bool:
+    """Whether the family of that name has this option, as "trials" or "n_targets", which a table may tell.
+
+    Raises:
+        InputError: the name is unknown.
+
+    Example:
+        >>> family_takes("binomial", "trials"), family_takes("gaussian", "trials")
+        (True, False)
+    """
+    return option in (part_options(FAMILIES[name]) or {})
 
 
 def build_family(name: str, **options: Any) -> Family:

@@ -28,6 +28,11 @@ class Bernoulli(Family):
     source = "McCullagh and Nelder (1989), Generalized Linear Models, 2nd ed., ch. 4"
     is_discrete = True
 
+    @property
+    def n_codes(self) -> int:
+        """2."""
+        return 2
+
     def check_target(self, y: Tensor) -> None:
         """Refuse targets other than 0 and 1.
 

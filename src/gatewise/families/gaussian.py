@@ -29,6 +29,7 @@ class Gaussian(Family):
     source = "Nguyen, Nguyen and Ho (2023), arXiv:2305.03288, §1"
     is_location_scale = True
     has_scale = True
+    is_least_squares = True
 
     @property
     def n_dispersion(self) -> int:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from gatewise.fit.entry_names import named_entry
 from gatewise.fit.result import BoundaryInterval
-from gatewise.gates import TopKGate
+from gatewise.gates import Gate
 from gatewise.parts.parameters import Parameters
 
 __all__ = ["boundary_intervals"]
@@ -24,7 +24,7 @@ _BISECTIONS = 50
 class _Selection(nn.Module):
     """Inputs ↦ selection."""
 
-    def __init__(self, gate: TopKGate) -> None:
+    def __init__(self, gate: Gate) -> None:
         super().__init__()
         self.gate = gate
 
@@ -33,7 +33,7 @@ class _Selection(nn.Module):
 
 
 @torch.no_grad()
-def boundary_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
+def boundary_intervals(gate: Gate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
     """One interval for each coefficient that moves the selection, in the units of the gate.
 
     Scores that are linear in the parameters have contrasts against the last expert, as the parameter table has; with
@@ -47,27 +47,27 @@ def boundary_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> tu
         features: their names.
 
     Example:
-        >>> from gatewise.gates import SoftmaxGate
+        >>> from gatewise.gates import SoftmaxGate, TopKGate
         >>> gate = TopKGate(SoftmaxGate(1, 2), 1, "logit").double()
         >>> gate.inner.assign_parameters({"weight": torch.tensor([[0.8], [0.0]]), "bias": torch.tensor([-0.6, 0.0])})
         >>> x = torch.tensor([[0.0], [0.5], [1.0]], dtype=torch.float64)
         >>> [(i.term, round(i.lower, 6), round(i.upper, 6)) for i in boundary_intervals(gate, x, ["x"])]
         [('(intercept)', -0.8, -0.4), ('x', 0.6, 1.2)]
     """
-    if gate.inner.basis(x) is not None:
+    if gate.dense.basis(x) is not None:
         return _linear_intervals(gate, x, features)
     return _numerical_intervals(gate, x, features)
 
 
-def _linear_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
-    inner = gate.inner
+def _linear_intervals(gate: Gate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
+    inner = gate.dense
     basis = cast(Tensor, inner.basis(x)).numpy()
     coefficients = inner.coefficients(inner.own_parameters()).numpy()
     quantities = inner.quantities(features)
     k, q = coefficients.shape
-    columns = np.arange(0 if gate.select_on == "logit" else 1, q)
+    columns = np.arange(0 if gate.selects_on == "logit" else 1, q)
     contrasts = (coefficients[:-1] - coefficients[-1])[:, columns]
-    length = float(np.linalg.norm(contrasts)) if gate.n_active == 1 else 1.0
+    length = float(np.linalg.norm(contrasts)) if gate.own_top_k == 1 else 1.0
     if length == 0.0:
         return ()
     chosen = gate.selection(x).numpy()
@@ -99,7 +99,7 @@ def _reach(gap: np.ndarray, slope: np.ndarray, selected: np.ndarray) -> tuple[fl
     return float(distance[~upward].min(initial=np.inf)), float(distance[upward].min(initial=np.inf))
 
 
-def _numerical_intervals(gate: TopKGate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
+def _numerical_intervals(gate: Gate, x: Tensor, features: Sequence[str]) -> tuple[BoundaryInterval, ...]:
     parameters = gate.own_parameters()
     here = gate.selection(x)
     module = _Selection(gate)

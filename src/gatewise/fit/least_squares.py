@@ -58,7 +58,7 @@ class LeastSquaresProblem(ModuleProblem):
                 f"the {model.gate.name} gate is a joint model of inputs and target, which has a likelihood and no "
                 "least squares: use its conditional form"
             )
-        if model.family.name == "categorical" or (model.family.event_size and model.family.is_discrete):
+        if model.family.n_unordered is not None or (model.family.event_size and model.family.is_discrete):
             raise InputError(f"least squares needs numbers as targets, which those of {model.family.name} are not")
 
     def _free(self, options: FitOptions) -> tuple[np.ndarray, np.ndarray]:

@@ -13,9 +13,8 @@ from gatewise.exceptions import InputError
 from gatewise.fit.channel_gradient import Channels, channel_gradient
 from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.curved_channels import CurvedChannels
-from gatewise.fit.draws import Draws, entry_order
+from gatewise.fit.entry_order import entry_order
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
-from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.internal_rows import InternalRows, refuse_constant_target
 from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
@@ -29,11 +28,13 @@ from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows, check_columns
 from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
 from gatewise.fit.tangents import declared_tangents, span
+from gatewise.fit.working_regression import experts_start
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian, jacobian
 from gatewise.ops.joint_torch import fused_log_mixture, log_mixture_rows, plain_log_mixture
 from gatewise.ops.log_space import log_softmax
+from gatewise.parts.draws import Draws
 from gatewise.parts.parameters import Parameters
 
 __all__ = ["ModuleProblem"]
@@ -412,7 +413,8 @@ class ModuleProblem(Problem):
     def draws(self, generator: np.random.Generator) -> tuple[Draws, Draws]:
         """Random first values for the gate and for the experts, in turn from one generator."""
         data = self.start_rows
-        return Draws(generator, data.gate_columns, data), Draws(generator, data.columns, data)
+        rows = (data.sorted_rows, data.weight)
+        return Draws(generator, data.gate_columns, *rows), Draws(generator, data.columns, *rows)
 
     @cached_property
     def entry_order(self) -> np.ndarray:
@@ -427,8 +429,8 @@ class ModuleProblem(Problem):
         # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
         shares = torch.tensor((responsibilities * self.rows.weight).T)
         gate_draws, draws = self.draws(generator)
-        gate = initial_gate(model.gate, gate_x, shares, gate_draws)
-        experts = initial_experts(model.experts, model.family, x, y, shares, offset, draws)
+        gate = model.gate.start(gate_x, shares, gate_draws)
+        experts = experts_start(model.experts, model.family, x, y, shares, offset, draws)
         full = self.coordinates.flat(gate, experts).numpy()
         theta = self.bounds.clip(self.coordinates.collapse(full))
         if model.gate.own_top_k is not None or self.n_experts == 1 or self._starts_at_maximum:

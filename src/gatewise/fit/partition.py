@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from gatewise.exceptions import InputError
 from gatewise.fit.boundary import boundary_intervals
 from gatewise.fit.channel_gradient import Channels
-from gatewise.fit.initialise import initial_experts, initial_gate
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
-from gatewise.gates import Gate, TopKGate
+from gatewise.fit.working_regression import experts_start
+from gatewise.gates import Gate
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import hessian
 from gatewise.parts.parameters import within
@@ -38,11 +38,10 @@ class _PartitionedChannels(Channels):
 
     def logits(self, gate_x: Tensor) -> Tensor:
         """The gate's logits (n, k), −∞ for the experts that a row does not keep."""
-        gate = cast(TopKGate, self.gate)
-        d = gate.n_features
+        d = self.gate.n_features
         if gate_x.shape[-1] == d:
-            return gate.logits(gate_x)
-        return gate.inner.logits(gate_x[:, :d]).masked_fill(gate_x[:, d:] == 0.0, -torch.inf)
+            return self.gate.logits(gate_x)
+        return self.gate.dense.logits(gate_x[:, :d]).masked_fill(gate_x[:, d:] == 0.0, -torch.inf)
 
 
 class _Scores(nn.Module):
@@ -53,8 +52,7 @@ class _Scores(nn.Module):
         self.gate = gate
 
     def forward(self, gate_x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        gate = cast(TopKGate, self.gate)
-        return gate.selection_score(gate_x), gate.inner.logits(gate_x), gate.selection(gate_x)
+        return self.gate.selection_score(gate_x), self.gate.dense.logits(gate_x), self.gate.selection(gate_x)
 
 
 class PartitionedProblem(ModuleProblem):
@@ -73,21 +71,21 @@ class PartitionedProblem(ModuleProblem):
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
         super().__init__(model, rows, options, baseline)
         gate = self.prototype.gate
-        if not isinstance(gate, TopKGate):
+        if gate.own_top_k is None or gate.dense is gate:
             raise InputError(
                 f"the {gate.name} gate keeps {gate.own_top_k} experts in a way of its own, which the search does not "
-                "know: wrap a dense gate in a TopKGate"
+                "know: wrap a dense gate in a TopKGate, or say in `dense` what is selected from"
             )
-        if gate.n_active == 1 and options.gate_ridge > 0.0:
+        if gate.own_top_k == 1 and options.gate_ridge > 0.0:
             raise InputError(
                 "gate_ridge has nothing to hold where one expert is selected: the gate's slopes act through the "
                 "selection only, which no common factor of them changes; leave it at 0"
             )
         self.gate = gate
-        self.n_active = gate.n_active
+        self.n_active = gate.own_top_k
         self._channels = _PartitionedChannels(self.prototype)
         self._scores = _Scores(gate)
-        self.is_linear = gate.inner.basis(self._gate_x) is not None
+        self.is_linear = gate.dense.basis(self._gate_x) is not None
         self.moving = self._moving()
 
     def _moving(self) -> np.ndarray:
@@ -164,7 +162,7 @@ class PartitionedProblem(ModuleProblem):
         shares = np.exp(density - density.max(axis=1, keepdims=True))
         shares *= (self.rows.weight / shares.sum(axis=1))[:, None]
         gate_x = self._gate_x.detach().cpu().double()
-        gate = initial_gate(self.prototype.gate, gate_x, torch.from_numpy(shares), self.draws(generator)[0])
+        gate = self.prototype.gate.start(gate_x, torch.from_numpy(shares), self.draws(generator)[0])
         experts = within("experts", self._named(torch.from_numpy(theta)))
         found = self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
         return np.concatenate([found[: self.n_gate], theta[self.n_gate :]])
@@ -176,7 +174,7 @@ class PartitionedProblem(ModuleProblem):
         if bank.basis(x[:1]) is None:
             return theta
         shares = torch.from_numpy((self.responsibilities(theta) * self.rows.weight).T.copy())
-        experts = initial_experts(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
+        experts = experts_start(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
         gate = within("gate", self._named(torch.from_numpy(theta)))
         found = self.bounds.clip(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
         return np.concatenate([theta[: self.n_gate], found[self.n_gate :]])
@@ -195,7 +193,7 @@ class PartitionedProblem(ModuleProblem):
         names = [f"z({name})" for name in self.rows.names.gate_features]
         names = names if self.coordinates.units.gate_is_stored else self.rows.names.gate_features
         gate_x = x if model.gate_scaler is None else model.gate_scaler(x)
-        return boundary_intervals(cast(TopKGate, model.gate), gate_x, names)
+        return boundary_intervals(model.gate, gate_x, names)
 
     def gate_direction(
         self, theta: np.ndarray, information: np.ndarray, responsibilities: np.ndarray

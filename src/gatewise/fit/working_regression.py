@@ -12,16 +12,61 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.kernels.curvature import weighted_gram
+from gatewise.parts.draws import Draws
+from gatewise.parts.parameters import Parameters
 
-__all__ = ["reweighted_least_squares"]
+__all__ = ["experts_start", "reweighted_least_squares"]
 
 _STEPS = 12
 _NEGLIGIBLE = 1e-9
 _SMALLEST_STEP = 1e-3
 # Relative ridge under which a direction of the coefficients without rows stays where it is.
 _RIDGE = 1e-9
+
+
+def experts_start(
+    experts: Experts,
+    family: Family,
+    x: Tensor,
+    y: Tensor,
+    shares: Tensor,
+    offset: Tensor,
+    draws: Draws,
+) -> Parameters:
+    """Where the experts' parameters begin: the maximum given the responsibilities where it is a weighted regression.
+
+    Args:
+        experts: whose parameters.
+        family: of the targets.
+        x: inputs in internal units (n, d).
+        y: targets in internal units (n,) or (n, e).
+        shares: weight times responsibility (n, k).
+        offset: added to the locations (n,).
+        draws: random numbers, keyed by the start.
+    """
+    scales, regressions = [], []
+    design = experts.start_design(x)
+    every = shares.sum(-1)
+    for i in range(experts.n_experts):
+        weight = shares[:, i] if float(shares[:, i].sum()) > 1e-8 * float(every.sum()) else every
+        # Counts are compared with what their exposure lets one expect.
+        location, log_scale = family.moment_start(_without_offset(y, offset), weight)
+        scales.append(log_scale)
+        if design is not None:
+            start = torch.zeros(*location.shape, design.shape[1], dtype=x.dtype)
+            start[..., 0] = location
+            regressions.append(reweighted_least_squares(family, design, y, weight, start, log_scale, offset))
+    dispersion = torch.stack(scales)
+    dispersion = dispersion.mean(0, keepdim=True) if experts.shared_scale else dispersion
+    found = experts.start(x, shares, torch.stack(regressions) if regressions else None, draws)
+    return {**found, "log_scale": dispersion.reshape(experts.log_scale.shape)}
+
+
+def _without_offset(y: Tensor, offset: Tensor) -> Tensor:
+    return y if not bool(offset.any()) else y * torch.exp(offset.mean() - offset)
 
 
 def reweighted_least_squares(

@@ -89,7 +89,7 @@ def _residual(columns: np.ndarray, design: np.ndarray, weight: np.ndarray) -> np
 def _numbers(family: Family, rows: FitRows) -> np.ndarray:
     """Targets as columns of numbers for a working regression: classes as indicators, counts by their logarithms."""
     y, offset = rows.y, rows.offset
-    if family.name == "categorical":
+    if family.n_unordered is not None:
         return np.eye(int(y.max()) + 1)[y.astype(int)]
     if family.event_size and family.is_discrete:
         return ((y[:, 0] + 0.5) / (y[:, 1] + 1.0))[:, None]

@@ -14,6 +14,7 @@ from gatewise.gates.invariances import anything, exchange, scale
 from gatewise.gates.temperature import TemperedGate, temperatures
 from gatewise.parts import activations
 from gatewise.parts.component import Atoms, Coordinates
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -94,6 +95,11 @@ class ActivationDenseToSparseGate(TemperedGate):
     def slope_score(self, x: Tensor) -> Tensor:
         """σ(β₁ᵀx)/τ, (…, d) ↦ (…, k)."""
         return self._function(x @ self.weight.T) / self.temperature()
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Slopes from N(0, 1/4), as some σ have no slope at 0; biases 0, and τ as it is."""
+        own = self.own_parameters()
+        return {**own, "weight": 0.5 * draws.normal(own["weight"]), "bias": torch.zeros_like(own["bias"])}
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The translation of the biases, and what σ adds to it.

@@ -9,15 +9,17 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
+from gatewise.gates.starts import multinomial_start
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Component, of_possible_size
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
 
-__all__ = ["GATES", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
+__all__ = ["GATES", "LINEAR_GATE", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
 Normaliser = Literal["softmax", "none"]
 
@@ -104,6 +106,14 @@ class Gate(Component, ABC):
         logits = self.logits(x)
         return log_softmax(logits) if self.normaliser == "softmax" else logits
 
+    def selection_score(self, x: Tensor) -> Tensor:
+        """What a sparse gate compares, of all experts, (…, d) ↦ (…, k); the logits if all get weight."""
+        return self.logits(x)
+
+    def selection(self, x: Tensor) -> Tensor:
+        """Whether each expert gets weight, (…, d) ↦ bool (…, k)."""
+        return self.logits(x) > -torch.inf
+
     def slope_score(self, x: Tensor) -> Tensor:
         """The logits without the bias, (…, k), for gates that have one.
 
@@ -111,6 +121,22 @@ class Gate(Component, ABC):
             InputError: the gate has no bias that could be left out.
         """
         raise InputError(f"the {self.name} gate has no score without bias: let the selection look at the logit")
+
+    def assign(self, coefficients: Tensor) -> None:
+        """Set the parameters so that the logits are (1, x) Bᵀ, from B (k, 1 + d), constants first.
+
+        Raises:
+            InputError: the gate has no such logits.
+        """
+        raise InputError(f"the logits of the {self.name} gate are no linear functions of x with coefficients to set")
+
+    def draw_inputs(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """N inputs (n, d) from the density of a joint gate.
+
+        Raises:
+            InputError: the gate is no density of the inputs.
+        """
+        raise InputError(f"the {self.name} gate is no density of the inputs: they cannot be drawn from it")
 
     def place(self, direction: Tensor, point: Tensor) -> None:
         """Tell the experts apart at the start of a network's training; nothing else changes.
@@ -120,6 +146,41 @@ class Gate(Component, ABC):
             point: what centres become, (k, d), in the units of x.
         """
         self.assign_parameters({**self.own_parameters(), "weight": direction})
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """The parameters at which a fit to a table begins, given how much of each row every expert has.
+
+        With a `basis` φ three Newton steps, halved until they climb, toward the multinomial logistic regression
+
+            max_B Σ_r Σᵢ s_ri (bᵢᵀφ(x_r) − log Σⱼ exp(bⱼᵀφ(x_r))),   b_k = 0,
+
+        the gate's M-step of Jordan and Jacobs (1994); without one, the present values and a little normal noise.
+        Networks begin otherwise: see `place`.
+
+        Args:
+            x: the rows' inputs as the gate sees them in the fit, in float64 (n, d).
+            shares: s, weight times responsibility (n, k).
+            draws: random numbers, keyed by the start, that follow columns and rows wherever they stand.
+
+        Returns:
+            All parameters by name.
+
+        Example:
+            >>> import numpy as np
+            >>> import torch
+            >>> from gatewise.gates import SoftmaxGate
+            >>> from gatewise.parts.draws import Draws
+            >>> x = torch.tensor([[-1.0], [0.0], [1.0]], dtype=torch.float64)
+            >>> shares = torch.tensor([[0.2, 0.8], [0.5, 0.5], [0.8, 0.2]], dtype=torch.float64)
+            >>> draws = Draws(np.random.default_rng(0), np.arange(1), np.arange(3), np.ones(3))
+            >>> SoftmaxGate(1, 2).double().start(x, shares, draws)["weight"].round(decimals=2)
+            tensor([[1.3900],
+                    [0.0000]], dtype=torch.float64)
+        """
+        basis = self.basis(x)
+        if basis is None:
+            return draws.around(self, self.own_parameters())
+        return multinomial_start(self, basis.detach(), shares)
 
     def route(self, x: Tensor, top_k: int | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """Which K experts an input goes to, and with what weights.
@@ -226,6 +287,9 @@ class GateLogits(nn.Module):
 
 
 GATES: Registry[type[Gate]] = Registry("gate")
+
+LINEAR_GATE = "softmax"
+"""The name of the gate whose logits are those of a linear layer: the router of most networks, and the default."""
 
 
 def build_gate(name: str, n_features: int, n_experts: int, **options: Any) -> Gate:

@@ -19,8 +19,10 @@ from gatewise.gates.directions import (
     unit,
 )
 from gatewise.gates.invariances import anything, scale
+from gatewise.gates.starts import direction_start
 from gatewise.gates.temperature import positive_temperature
 from gatewise.parts.component import Atoms, Coordinates
+from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -102,6 +104,20 @@ class CosineGate(Gate):
         if self.projection is not None:
             direction = direction @ self.projection_matrix.detach().T
         super().place(direction, point)
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Directions as `gates.starts.direction_start` has them, after a projection with noise; biases 0."""
+        own = self.own_parameters()
+        direction = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+        if self.projection is not None:
+            present = own["projection_matrix"]
+            # The first columns, which a new gate projects on, are the first in canonical order.
+            first = torch.equal(present, torch.eye(*present.shape, dtype=present.dtype))
+            present = draws.placed(present) if first else present
+            own["projection_matrix"] = present + NOISE * draws.normal(present)
+            direction = direction @ own["projection_matrix"].T
+        weight = direction_start(direction, shares, draws, of_features=self.projection is None)
+        return {**own, "weight": weight, "bias": torch.zeros_like(own["bias"])}
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The biases' translation, k scales, max(d − k, 0) shifts of all directions, and what a projection adds."""

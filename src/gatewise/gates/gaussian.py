@@ -13,9 +13,11 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic import QuadraticGate
 from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, n_monomials, to_matrix
+from gatewise.gates.starts import shared_means
 from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Coordinates, true_or_false
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
@@ -167,6 +169,43 @@ class GaussianGate(Gate):
         quadratic = from_matrix(torch.from_numpy(-0.5 * precision))
         gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
         return gate
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Shares, means and covariances of each expert's inputs: the M-step of a Gaussian mixture.
+
+        The covariance of an expert with S = Σ s rows is drawn to the identity by d/(d + S), so that it has an inverse.
+        """
+        d = self.n_features
+        centre = shared_means(x, shares)
+        total = shares.sum(0).clamp_min(1e-12)
+        factors = []
+        for i in range(self.n_experts):
+            away = x - centre[i]
+            covariance = away.T @ (shares[:, i : i + 1] * away) / total[i]
+            few = d / (d + float(total[i]))
+            covariance = (1.0 - few) * covariance + (few + 1e-6) * torch.eye(d, dtype=x.dtype)
+            factors.append(torch.linalg.cholesky(covariance))
+        factor = torch.stack(factors)
+        if self.covariance == "full":
+            shape = self._from_factor(factor)
+        else:
+            shape = {"log_diagonal": 0.5 * (factor @ factor.mT).diagonal(dim1=-2, dim2=-1).log()}
+        return {"log_weight": (total / total.sum()).log(), "centre": centre, **shape}
+
+    def draw_inputs(self, n: int, generator: np.random.Generator) -> np.ndarray:
+        """N inputs (n, d): a component with the weights π, then N(c, Γ), of the joint form.
+
+        Raises:
+            InputError: the gate is conditional.
+        """
+        if not self.joint:
+            return super().draw_inputs(n, generator)
+        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
+        weights = np.exp(atoms["gate_log_weight"] - atoms["gate_log_weight"].max())
+        chosen = generator.choice(self.n_experts, size=n, p=weights / weights.sum())
+        roots = np.linalg.cholesky(atoms["gate_covariance"])
+        noise = generator.normal(size=(n, self.n_features))
+        return atoms["gate_centre"][chosen] + np.einsum("nij,nj->ni", roots[chosen], noise)
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """Joint: one number added to all `log_weight`. Conditional: one quadratic function added to all logits."""

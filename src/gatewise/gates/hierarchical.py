@@ -12,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
@@ -172,6 +173,15 @@ class HierarchicalGate(Gate):
             torch.stack([direction[list(group)].mean(0) for group in groups]),
             torch.stack([point[list(group)].mean(0) for group in groups]),
         )
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Each part as it does itself: the outer gate with the sums of its groups' shares."""
+        groups = shares.split([gate.n_experts for gate in self.branches], dim=-1)
+        outer = torch.stack([group.sum(-1) for group in groups], dim=-1)
+        found = prefixed("outer", self.outer.start(x, outer, draws))
+        for g, (gate, group) in enumerate(zip(self.branches, groups, strict=True)):
+            found |= prefixed(f"inner.{g}", gate.start(x, group, draws))
+        return found
 
     def _moves(self, order: Sequence[int]) -> tuple[list[int], list[list[int]]] | None:
         """The old group at each group's place and the order within it; None if the order breaks the tree."""

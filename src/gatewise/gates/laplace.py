@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import anything
+from gatewise.gates.starts import shared_means
 from gatewise.ops.distance import distance
+from gatewise.parts.draws import NOISE, Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -60,6 +62,12 @@ class LaplaceGate(Gate):
     def place(self, direction: Tensor, point: Tensor) -> None:
         """The centres are at the points."""
         self.assign_parameters({**self.own_parameters(), "centre": point})
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Centres at the means of each expert's inputs, Σ s x / Σ s, with a little noise; biases 0."""
+        own = self.own_parameters()
+        centre = shared_means(x, shares) + NOISE * draws.normal(own["centre"])
+        return {"centre": centre, "bias": torch.zeros_like(own["bias"])}
 
     def kinks(self, parameters: Mapping[str, np.ndarray], rest: np.ndarray) -> Sequence[np.ndarray]:
         """With one input the centres; with more the norm bends at a point only, which no grid meets."""

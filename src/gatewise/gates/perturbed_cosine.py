@@ -21,7 +21,9 @@ from gatewise.gates.directions import (
     unit,
 )
 from gatewise.gates.invariances import anything
+from gatewise.gates.starts import direction_start
 from gatewise.parts.component import Atoms, Coordinates
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -82,6 +84,11 @@ class PerturbedCosineGate(Gate):
     def slope_score(self, x: Tensor) -> Tensor:
         """The logits without β₀, on which the paper's selection of K experts looks, (…, d) ↦ (…, k)."""
         return along(x, _shortened(self.weight, self.tau1), self.tau2)
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Unit vectors as `gates.starts.direction_start` has them; biases 0."""
+        direction = x / torch.linalg.vector_norm(x, dim=-1, keepdim=True).clamp_min(1e-12)
+        return {"weight": direction_start(direction, shares, draws), "bias": torch.zeros_like(self.bias.detach())}
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """The translations of β₀ and, with τ₁ > 0, of v: 1 + d dimensions; with τ₁ = 0 those of the cosine gate."""

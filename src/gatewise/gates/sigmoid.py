@@ -1,5 +1,6 @@
 """The sigmoid gate: weights that are logistic functions, normalised or each for itself."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.gates.base import GATES, Gate, Normaliser
 from gatewise.gates.invariances import anything
 from gatewise.parts.component import true_or_false
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 
@@ -75,6 +77,12 @@ class SigmoidGate(Gate):
     def slope_score(self, x: Tensor) -> Tensor:
         """β₁ᵀx, (…, d) ↦ (…, k)."""
         return x @ self.weight.T
+
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """Every expert begins with the weight σᵢ = 1/k: slopes 0 and biases −log(k − 1); σ(2) with one expert."""
+        own = self.own_parameters()
+        even = -math.log(self.n_experts - 1) if self.n_experts > 1 else 2.0
+        return {"weight": torch.zeros_like(own["weight"]), "bias": torch.full_like(own["bias"], even)}
 
     def symmetries(self) -> tuple[Symmetry, ...]:
         """None, but for a normalised gate with one expert, whose weight is 1."""

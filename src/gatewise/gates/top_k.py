@@ -15,6 +15,7 @@ from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.readable import readable
+from gatewise.parts.draws import Draws
 from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
 
@@ -173,6 +174,15 @@ class TopKGate(Gate):
         """As the inner gate does."""
         self.inner.place(direction, point)
 
+    def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
+        """As the inner gate does; where that has a slope and a bias, 4 times their regression on s / Σ s instead.
+
+        Scores that follow the responsibilities select as these would; weights that follow them need not.
+        """
+        inner = self.inner.start(x, shares, draws)
+        basis = self.inner.basis(x)
+        return prefixed("inner", inner if basis is None else _linear_scores(inner, basis, x, shares))
+
     def allows(self, order: Sequence[int]) -> bool:
         """Whether the inner gate allows the order."""
         return self.inner.allows(order)
@@ -262,6 +272,18 @@ class TopKGate(Gate):
     def atoms(self) -> dict[str, Tensor]:
         """The inner gate's."""
         return self.inner.atoms()
+
+
+def _linear_scores(parameters: Parameters, basis: Tensor, x: Tensor, shares: Tensor) -> Parameters:
+    """Coefficients of the least-squares fit of the responsibilities on the gate's basis, times 4."""
+    if not {"weight", "bias"} <= set(parameters):
+        return parameters
+    weight = shares.sum(-1, keepdim=True)
+    target = shares / weight.clamp_min(1e-300)
+    gram = basis.T @ (weight * basis) + 1e-9 * weight.sum() * torch.eye(basis.shape[1], dtype=x.dtype)
+    found = 4.0 * torch.linalg.solve(gram, basis.T @ (weight * target)).T
+    size = parameters["weight"].shape[-1]
+    return {**parameters, "bias": found[:, 0], "weight": found[:, 1 : 1 + size]}
 
 
 def _one_input(gate: Gate) -> Tensor:

@@ -28,7 +28,8 @@ from gatewise.gates import Gate
 from gatewise.inference import Names, SquaredErrors
 from gatewise.io.model_arrays import DTYPES, first_mismatch, put_together, refuse_other_class, take_apart
 from gatewise.io.pack import Packer, Unpacker, register, register_record
-from gatewise.io.parts_config import (
+from gatewise.model import MixtureOfExperts
+from gatewise.spec.parts import (
     ExpertsConfig,
     FamilyConfig,
     GateConfig,
@@ -40,7 +41,6 @@ from gatewise.io.parts_config import (
     describe_family,
     describe_gate,
 )
-from gatewise.model import MixtureOfExperts
 
 __all__ = ["check_result"]
 

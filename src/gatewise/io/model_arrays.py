@@ -5,9 +5,9 @@ from typing import Any
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.io.parts_config import PartsConfig, build_parts, describe_parts
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.standardiser import Standardiser
+from gatewise.spec.parts import PartsConfig, build_parts, describe_parts
 
 __all__ = ["DTYPES", "Arrays", "first_mismatch", "model_shell", "put_together", "refuse_other_class", "take_apart"]
 

@@ -5,14 +5,12 @@ from typing import Annotated, Literal
 from pydantic import Field, model_validator
 
 from gatewise.exceptions import InputError
-from gatewise.families import Family
-from gatewise.families.bernoulli import Bernoulli
-from gatewise.families.categorical import Categorical
 from gatewise.io.coding import ColumnCoding
-from gatewise.io.parts_config import PartsConfig, Strict
 from gatewise.model import MixtureOfExperts
+from gatewise.spec.parts import PartsConfig
+from gatewise.spec.toml import Table
 
-__all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata", "number_of_classes"]
+__all__ = ["SCHEMA_VERSION", "ModelConfig", "ModelMetadata"]
 
 SCHEMA_VERSION = 2
 """The version of the folder's format; a folder of a higher version is refused, one of a lower version is read.
@@ -21,18 +19,18 @@ Version 1 had no options, outputs, dispersions or standardisation; what it leave
 """
 
 
-class _WeightsConfig(Strict):
+class _WeightsConfig(Table):
     dtype: Literal["float64", "float32"]
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
-class _CreationConfig(Strict):
+class _CreationConfig(Table):
     time: str
     python: str
     torch: str
 
 
-class ModelMetadata(Strict):
+class ModelMetadata(Table):
     """What a model does not know about itself: the names of its inputs and of its target.
 
     Attributes:
@@ -128,19 +126,12 @@ class ModelMetadata(Strict):
                 f"the metadata name {len(self.target_columns)} columns of the target, and {model.family!r} takes "
                 f"{model.family.event_size or 1}"
             )
-        n_classes = number_of_classes(model.family)
+        n_classes = model.family.n_codes
         if self.class_names is not None and len(self.class_names) != n_classes:
             raise InputError(
                 f"the metadata name {len(self.class_names)} classes, and the {model.family.name} family has "
                 f"{n_classes or 'none'}"
             )
-
-
-def number_of_classes(family: Family) -> int:
-    """How many classes the codes 0, 1, … of a family's targets stand for; 0 if they are numbers of their own."""
-    if isinstance(family, Bernoulli):
-        return 2
-    return family.n_classes if isinstance(family, Categorical) else 0
 
 
 class ModelConfig(PartsConfig):

@@ -12,7 +12,6 @@ from gatewise.exceptions import InputError
 from gatewise.files import write_file
 from gatewise.io.checks import check_level, check_table_name
 from gatewise.io.coding import PredictionData, TrainingData
-from gatewise.io.model_config import number_of_classes
 from gatewise.io.model_folder import SavedModel
 from gatewise.messages import listed, shown
 
@@ -110,7 +109,7 @@ def _numbered(what: str, values: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _means(saved: SavedModel, mean: np.ndarray) -> dict[str, np.ndarray]:
-    n_classes, names = number_of_classes(saved.model.family), saved.metadata.class_names
+    n_classes, names = saved.model.family.n_codes, saved.metadata.class_names
     if n_classes and (mean.ndim > 1 or names is not None):
         # A Bernoulli mean is the probability of class 1 alone.
         shares = mean if mean.ndim > 1 else np.stack([1.0 - mean, mean], axis=-1)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.gates import Gate
 from gatewise.report.evidence import Evidence
 from gatewise.report.figures import grouped_means
 from gatewise.report.palette import (
@@ -215,26 +215,23 @@ class Branch:
 
 def tree_of(evidence: Evidence) -> list[Branch]:
     """The nodes of a hierarchical gate, each before its children; none for other gates."""
-    gate: Gate = evidence.model.gate
-    if isinstance(gate, TopKGate):
-        gate = gate.inner
     weight = np.average(evidence.gate_weights, axis=0, weights=evidence.weight)
-    return _branches(gate, "", 0, 0, weight) if isinstance(gate, HierarchicalGate) else []
+    return _branches(evidence.model.gate.dense, "", 0, 0, weight)
 
 
-def _branches(gate: HierarchicalGate, above: str, depth: int, first: int, weight: np.ndarray) -> list[Branch]:
+def _branches(gate: Gate, above: str, depth: int, first: int, weight: np.ndarray) -> list[Branch]:
     """The nodes below a gate whose first expert has the number `first`; `above` is its own number in the tree."""
     found = []
-    for number, inner in enumerate((part for part in gate.inner if isinstance(part, Gate)), 1):
+    for number, inner in enumerate(gate.branches, 1):
         own = f"{above}{number}"
-        chosen_by = gate.outer.name.replace("_", " ")
+        chosen_by = gate.root.name.replace("_", " ")
         experts = range(first, first + inner.n_experts)
         mass = float(weight[experts.start : experts.stop].sum())
         if inner.n_experts == 1:
             found.append(Branch(depth, f"Expert {first + 1}", first, chosen_by, mass))
         else:
             found.append(Branch(depth, f"Group {own}", None, chosen_by, mass))
-            if isinstance(inner, HierarchicalGate):
+            if inner.branches:
                 found += _branches(inner, f"{own}.", depth + 1, first, weight)
             else:
                 kind = inner.name.replace("_", " ")

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from gatewise.fit.result import FitResult
-from gatewise.io.model_config import number_of_classes
 from gatewise.model import MixtureOfExperts
 from gatewise.report.targets import TargetKind, target_kind
 
@@ -71,7 +70,7 @@ class Reader:
     @property
     def n_classes(self) -> int:
         """C, 0 if targets are no classes."""
-        return number_of_classes(self.model.family) if self.kind is TargetKind.CLASS else 0
+        return self.model.family.n_codes if self.kind is TargetKind.CLASS else 0
 
     @torch.no_grad()
     def weights(self, inputs: np.ndarray) -> np.ndarray:

@@ -5,7 +5,6 @@ from enum import Enum, unique
 import numpy as np
 
 from gatewise.fit.result import FitResult
-from gatewise.io.model_config import number_of_classes
 
 __all__ = ["TargetKind", "observed_numbers", "target_kind"]
 
@@ -31,7 +30,7 @@ def target_kind(result: FitResult) -> TargetKind:
         return TargetKind.SHARE if family.is_discrete else TargetKind.VECTOR
     if result.kind == "least_squares":
         return TargetKind.NUMBER
-    if number_of_classes(family):
+    if family.n_codes:
         return TargetKind.CLASS
     return TargetKind.COUNT if family.is_discrete else TargetKind.NUMBER
 

@@ -1,10 +1,9 @@
 """What a page says in its own words about the model that was fitted: titles, and notes beside the tables."""
 
-from gatewise.experts import ConstantExperts, LinearExperts
-from gatewise.families import Gaussian
 from gatewise.fit.result import FitResult
-from gatewise.gates import Gate, HierarchicalGate, TopKGate
+from gatewise.gates import Gate
 from gatewise.inference.covariance import standard_error_kind
+from gatewise.parts.coefficients import linear_coefficients
 from gatewise.report import tables
 from gatewise.report.evidence import Evidence
 from gatewise.report.identification import Direction
@@ -20,7 +19,8 @@ __all__ = [
     "title",
 ]
 
-_PROPER_NAMES = {"gaussian": "Gaussian", "poisson": "Poisson", "bernoulli": "Bernoulli", "laplace": "Laplace"}
+# Words of names that English writes with a capital.
+_PROPER_NAMES = {word.lower(): word for word in ("Gaussian", "Poisson", "Bernoulli", "Laplace", "Student")}
 
 
 def title(evidence: Evidence) -> str:
@@ -61,7 +61,7 @@ def subtitle(evidence: Evidence, data_name: str | None) -> str:
 def criteria_note(evidence: Evidence) -> str:
     """The caption of the figures of merit."""
     model = evidence.model
-    ordinary = isinstance(model.family, Gaussian) and isinstance(model.experts, LinearExperts | ConstantExperts)
+    ordinary = model.family.is_least_squares and linear_coefficients(model.experts) is not None
     kind = " (ordinary least squares)" if ordinary and not model.gate.is_joint else " of the same kind"
     against = f"Against one expert{kind}."
     if not evidence.is_likelihood:
@@ -88,10 +88,10 @@ def experts_note(evidence: Evidence) -> str:
         share = "their share of the gate’s weights, averaged over the rows"
         return f"Experts by {share}. Least squares does not say which expert made a row."
     note = "Experts by mean responsibility, largest first."
-    if isinstance(evidence.model.gate, HierarchicalGate):
+    if evidence.model.gate.dense.branches:
         note = "Experts by mean responsibility, as far as the tree of the gate lets them be ordered."
     if result.scale.size:
-        what = "a standard deviation" if isinstance(evidence.model.family, Gaussian) else "the family’s σ"
+        what = "a standard deviation" if evidence.model.family.is_least_squares else "the family’s σ"
         base = tables.number(result.baseline.scale)
         note += (
             f" The scale is {what} in the units of the target; beside it, its share of the one-expert scale ({base})."
@@ -144,7 +144,7 @@ def boundary_note(evidence: Evidence) -> str:
 
 def _reference(evidence: Evidence) -> str:
     """Against which class the experts' logits are."""
-    if evidence.model.family.name != "categorical":
+    if evidence.model.family.n_unordered is None:
         return f" The experts’ coefficients are of the logit of {evidence.target_name} = {evidence.output_names[1]}."
     return f" The experts’ coefficients are of logits against {evidence.target_name} = {evidence.output_names[-1]}."
 
@@ -176,8 +176,8 @@ def optima_note(evidence: Evidence, unlisted: int) -> str:
 
 
 def _gate_name(gate: Gate) -> str:
-    if isinstance(gate, TopKGate):
-        return f"top-{gate.n_active} {_gate_name(gate.inner)}"
+    if gate.dense is not gate:
+        return f"top-{gate.own_top_k} {_gate_name(gate.dense)}"
     if gate.is_joint:
         return f"joint {_plain(gate.name)} gate"
     return f"{_plain(gate.name)} gate" if gate.normaliser == "softmax" else f"unnormalised {_plain(gate.name)} gate"
@@ -190,8 +190,6 @@ def _plain(name: str) -> str:
         >>> _plain("multivariate_gaussian"), _plain("negative_binomial"), _plain("student_t")
         ('multivariate Gaussian', 'negative binomial', 'Student t')
     """
-    if name == "student_t":
-        return "Student t"
     return " ".join(_PROPER_NAMES.get(word, word) for word in name.split("_"))
 
 

@@ -1,5 +1,6 @@
-"""A model in a table: parts by name with options and parameters, and the one way from there to a mixture."""
+"""From names, options and tables, or from parts that exist already, to a mixture: the one way above the model."""
 
+import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -7,12 +8,15 @@ import torch
 from pydantic import Field
 
 from gatewise.exceptions import InputError
+from gatewise.experts import Experts
+from gatewise.families import Family
+from gatewise.gates import Gate
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.component import Component
 from gatewise.spec.toml import Table
 
-__all__ = ["MOST_EXPERTS", "MOST_FEATURES", "Part", "assign_values", "build"]
+__all__ = ["MOST_EXPERTS", "MOST_FEATURES", "Part", "assign_values", "build", "prototype"]
 
 MOST_FEATURES = 10_000
 MOST_EXPERTS = 1_000
@@ -73,6 +77,52 @@ def build(
     assign_values("gate", model.gate, values("gate", model.gate, gate.parameters))
     assign_values("experts", model.experts, values("experts", model.experts, experts.parameters))
     return model.requires_grad_(False)
+
+
+def prototype(
+    gate: str | Gate,
+    experts: str | Experts,
+    family: Family,
+    *,
+    n_gate_features: int,
+    n_features: int,
+    n_experts: int,
+    shared_scale: bool,
+    gate_options: Mapping[str, Any] | None,
+    expert_options: Mapping[str, Any] | None,
+) -> MixtureOfExperts:
+    """A model of these parts; parts that exist already are copied, never changed.
+
+    Args:
+        gate: a gate or its name.
+        experts: a bank of experts or its name; by name it gets the outputs and dispersions that the family needs.
+        family: the family.
+        n_gate_features: columns that the gate sees.
+        n_features: columns that the experts see.
+        n_experts: k.
+        shared_scale: whether one dispersion serves all experts.
+        gate_options: of a gate by name.
+        expert_options: of experts by name.
+
+    Raises:
+        InputError: a name or an option is unknown, the sizes do not fit, or options come with a part that exists.
+    """
+    if isinstance(gate, Gate):
+        gate = copy.deepcopy(gate)
+    if isinstance(experts, Experts):
+        experts = copy.deepcopy(experts)
+        shared_scale = shared_scale or experts.shared_scale
+    return MixtureOfExperts.build(
+        gate,
+        experts,
+        family,
+        n_features,
+        n_experts,
+        n_gate_features=n_gate_features,
+        shared_scale=shared_scale,
+        gate_options=gate_options,
+        expert_options=expert_options,
+    )
 
 
 def assign_values(what: str, module: Component, values: Mapping[str, Any]) -> None:

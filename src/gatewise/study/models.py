@@ -12,7 +12,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit import Constraints
-from gatewise.gates import HierarchicalGate, TopKGate
+from gatewise.gates import Gate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.component import Component
@@ -113,13 +113,13 @@ def at_truth(design: StudyDesign, truth: MixtureOfExperts, method: Method, cells
     if any(part is not None and part.parameters for part in (method.gate, method.experts)):
         return model
     gate, inner = model.gate, truth.gate
-    if isinstance(inner, HierarchicalGate) and method.n_experts != truth.n_experts:
+    if inner.branches and method.n_experts != truth.n_experts:
         raise InputError(
             f"method {method.name}: a tree can be enlarged in several ways: give the gate's parameters, or start from "
             "the data (starts.near = 0)"
         )
-    if isinstance(gate, TopKGate) and isinstance(inner, TopKGate):
-        dense = _enlarged(MixtureOfExperts(inner.inner, truth.experts, truth.family), cells, method.starts.share_weight)
+    if gate.dense is not gate and inner.dense is not inner:
+        dense = _enlarged(MixtureOfExperts(inner.dense, truth.experts, truth.family), cells, method.starts.share_weight)
         found = MixtureOfExperts(_selecting(gate, dense), dense.experts, truth.family)
     else:
         found = _enlarged(truth, cells, method.starts.share_weight)
@@ -141,10 +141,10 @@ def _enlarged(truth: MixtureOfExperts, cells: Sequence[int], share_weight: bool)
     return found.requires_grad_(False)
 
 
-def _selecting(gate: TopKGate, enlarged: MixtureOfExperts) -> TopKGate:
-    """The method's top-K gate around an enlarged dense one."""
+def _selecting(gate: Gate, enlarged: MixtureOfExperts) -> Gate:
+    """The method's sparse gate around an enlarged dense one."""
     found = copy.deepcopy(gate)
-    found.inner.assign_parameters(enlarged.gate.own_parameters())
+    found.dense.assign_parameters(enlarged.gate.own_parameters())
     return found
 
 

@@ -6,7 +6,6 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import GaussianGate
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
 from gatewise.study.design import StudyDesign
@@ -47,14 +46,9 @@ def inputs(design: StudyDesign, truth: MixtureOfExperts, n: int, generator: np.r
     if law.law == "grid":
         return np.linspace(law.low, law.high, n)[:, None]
     gate = truth.gate
-    if not isinstance(gate, GaussianGate) or not gate.is_joint:
+    if not gate.is_joint:
         raise InputError(f'covariates: the law "gate" needs a joint Gaussian gate, and the true gate is {shown(gate)}')
-    atoms = {name: value.double().numpy() for name, value in gate.atoms().items()}
-    weights = np.exp(atoms["gate_log_weight"] - atoms["gate_log_weight"].max())
-    chosen = generator.choice(truth.n_experts, size=n, p=weights / weights.sum())
-    roots = np.linalg.cholesky(atoms["gate_covariance"])
-    noise = generator.normal(size=shape)
-    return atoms["gate_centre"][chosen] + np.einsum("nij,nj->ni", roots[chosen], noise)
+    return gate.draw_inputs(n, generator)
 
 
 def generator_of_starts(seed: int, method: int, n: int, replicate: int, attempt: int) -> np.random.Generator:

@@ -9,7 +9,8 @@ import torch
 from torch import nn
 
 from gatewise.exceptions import InputError
-from gatewise.gates import Gate, SoftmaxGate, build_gate
+from gatewise.gates import Gate, build_gate
+from gatewise.gates.base import LINEAR_GATE
 from gatewise.messages import shown
 from gatewise.nn.arguments import one_of
 from gatewise.nn.hf.adapter import adapt, check_is_not_offloaded
@@ -234,7 +235,7 @@ def _gate(gate: str | Gate, options: Mapping[str, Any] | None, d: int, n_experts
         return copy.deepcopy(gate)
     if not isinstance(gate, str):
         raise InputError(f"the gate must be 'matching', a gate's name or a gate, not {shown(gate)}")
-    return build_gate(SoftmaxGate.name if gate == "matching" else gate, d, n_experts, **(options or {}))
+    return build_gate(LINEAR_GATE if gate == "matching" else gate, d, n_experts, **(options or {}))
 
 
 @torch.no_grad()
@@ -244,11 +245,12 @@ def _take_over(site: Site, router: Router) -> None:
     Raises:
         InputError: the gate is not the matching one.
     """
-    gate = router.gate
-    if type(gate) is not SoftmaxGate:
-        raise InputError(
-            f"the {gate.name} gate is not the one of {type(site.router).__name__}, so that it cannot take over its "
-            "weights: take init='distil' with data, or a fresh start with init='orthonormal' or 'normal'"
-        )
     weight, bias = site.parameters()
-    gate.assign_parameters({"weight": weight, "bias": torch.zeros_like(gate.bias) if bias is None else bias})
+    constant = weight.new_zeros(len(weight)) if bias is None else bias
+    try:
+        router.gate.assign(torch.cat([constant.unsqueeze(-1), weight], dim=-1))
+    except InputError:
+        raise InputError(
+            f"the {router.gate.name} gate is not the one of {type(site.router).__name__}, so that it cannot take over "
+            "its weights: take init='distil' with data, or a fresh start with init='orthonormal' or 'normal'"
+        ) from None

@@ -1,4 +1,4 @@
-"""The parts of a model as plain data: what config.json says of them, and the parts without values that it describes."""
+"""The parts of a model as plain data, as config.json has them, and the parts without values that it describes."""
 
 import math
 from collections.abc import Iterator
@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any
 
 import torch
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import AfterValidator, Field, JsonValue, ValidationError
 
 from gatewise.exceptions import InputError
 from gatewise.experts import EXPERTS, Experts
@@ -15,13 +15,13 @@ from gatewise.gates import GATES, Gate
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.component import LARGEST_SIZE, Component
 from gatewise.parts.standardiser import Standardiser
+from gatewise.spec.toml import Table
 
 __all__ = [
     "ExpertsConfig",
     "FamilyConfig",
     "GateConfig",
     "PartsConfig",
-    "Strict",
     "build_experts",
     "build_family",
     "build_gate",
@@ -79,19 +79,13 @@ SizeOptions = Annotated[dict[str, JsonValue], AfterValidator(_sizes)]
 NumberOptions = Annotated[dict[str, JsonValue], AfterValidator(_numbers)]
 
 
-class Strict(BaseModel):
-    """A part of a configuration: nothing that is not known, and nothing that changes."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class GateConfig(Strict):
+class GateConfig(Table):
     """A gate by its registered name, with its sizes and options."""
 
     name: str
     n_features: Size
     n_experts: Annotated[Size, Field(ge=1)]
-    options: SizeOptions = {}
+    options: SizeOptions = Field(default_factory=dict)
 
 
 class ExpertsConfig(GateConfig):
@@ -102,14 +96,14 @@ class ExpertsConfig(GateConfig):
     n_dispersion: Size = 1
 
 
-class FamilyConfig(Strict):
+class FamilyConfig(Table):
     """A family by its registered name."""
 
     name: str
-    options: NumberOptions = {}
+    options: NumberOptions = Field(default_factory=dict)
 
 
-class PartsConfig(Strict):
+class PartsConfig(Table):
     """The parts of a model: registered names, sizes, and options that are plain data.
 
     Attributes:

@@ -6,11 +6,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.fit.problem import StartRows
 from gatewise.parts.component import Component
+from gatewise.parts.parameters import Parameters
 
-__all__ = ["Draws", "entry_order"]
+__all__ = ["NOISE", "Draws", "is_of_features"]
+
+NOISE = 0.1
+"""The standard deviation of what a start adds to values that are the same for all experts."""
 
 
 @dataclass(frozen=True)
@@ -20,12 +22,19 @@ class Draws:
     Attributes:
         generator: keyed by the start.
         columns: the places of the part's columns in canonical order (d,), the first one's first.
-        data: the rows.
+        order: the numbers of the rows in an order that their contents give (n,).
+        weight: of the rows (n,), as the table has them.
+
+    Example:
+        >>> draws = Draws(np.random.default_rng(0), np.array([1, 0]), np.arange(3), np.ones(3))
+        >>> draws.placed(torch.tensor([10.0, 20.0]))
+        tensor([20., 10.])
     """
 
     generator: np.random.Generator
     columns: np.ndarray
-    data: StartRows
+    order: np.ndarray
+    weight: np.ndarray
 
     def placed(self, values: Tensor) -> Tensor:
         """Values (…, d) that belong to the columns in canonical order, at the places where these are."""
@@ -40,36 +49,20 @@ class Draws:
 
     def parameter(self, part: Component, name: str, like: Tensor) -> Tensor:
         """The same for a parameter of any part: a last axis of size d that is not the experts' is the features'."""
-        return self.normal(like, _is_of_features(part, name, tuple(like.shape)))
+        return self.normal(like, is_of_features(part, name, tuple(like.shape)))
+
+    def around(self, part: Component, values: Parameters) -> Parameters:
+        """The values with normal noise of the deviation `NOISE` added to each."""
+        return {name: value + NOISE * self.parameter(part, name, value) for name, value in values.items()}
 
     def rows(self, shape: tuple[int, ...]) -> Tensor:
         """Numbers of rows, drawn with their weights along an order that their contents give."""
-        order = self.data.sorted_rows
-        cumulative = np.cumsum(self.data.weight[order])
+        cumulative = np.cumsum(self.weight[self.order])
         positions = np.searchsorted(cumulative, self.generator.uniform(size=shape) * cumulative[-1], side="right")
-        return torch.from_numpy(order[np.minimum(positions, len(order) - 1)])
+        return torch.from_numpy(self.order[np.minimum(positions, len(self.order) - 1)])
 
 
-def entry_order(coordinates: ModuleCoordinates, data: StartRows) -> np.ndarray:
-    """The entries of θ, those that belong to features in the columns' canonical order, (size,).
-
-    Of parameters whose last axis runs over something made of several features the entries stay where they are.
-    """
-    model, found, start = coordinates.prototype, [], 0
-    for part, columns in ((model.gate, data.gate_columns), (model.experts, data.columns)):
-        for name, value in part.named_parameters():
-            owner, _, leaf = name.rpartition(".")
-            places = start + np.arange(value.numel()).reshape(value.shape)
-            if _is_of_features(part.get_submodule(owner), leaf, tuple(value.shape)):
-                places = places[..., columns]
-            found.append(places.reshape(-1))
-            start += value.numel()
-    entries = coordinates.column.numpy()[np.concatenate(found)]
-    entries = entries[entries >= 0]
-    return entries[np.sort(np.unique(entries, return_index=True)[1])]
-
-
-def _is_of_features(part: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
+def is_of_features(part: nn.Module, name: str, shape: tuple[int, ...]) -> bool:
     """Whether the last axis of a parameter has the size of the inputs and is neither the experts' nor the outputs'."""
     if not isinstance(part, Component) or name == "log_scale" or name.endswith("bias"):
         return False
