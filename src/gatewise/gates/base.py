@@ -222,7 +222,7 @@ class Gate(Component, ABC):
         """
         own = self.own_parameters()
         present = {name: value for name, value in self.atoms().items() if name not in WEIGHTS}
-        if all(np.array_equal(atoms.get(name), value.double().numpy()) for name, value in present.items()):
+        if all(n in atoms and np.array_equal(atoms[n], value.double().numpy()) for n, value in present.items()):
             return own
         missing = [name for name in own if self.atom_entries.get(name) not in atoms]
         if missing:

@@ -113,9 +113,8 @@ def identify(
     d = _size(gate, experts, n_features)
     working = math.floor(digits) + GUARD_DIGITS
     with mpmath.workdps(working):
-        module = gate
-        if isinstance(gate, str):
-            module = build_gate(gate, d, GATES[gate].n_studied, **(gate_options or {}))
+        own = gate_options or {}
+        module = build_gate(gate, d, GATES[gate].n_studied, **own) if isinstance(gate, str) else gate
         score = _gate_part(module, digits)
         density = build_family(family, **(family_options or {})) if isinstance(family, str) else family
         location = _expert_part(experts, d, density, expert_options, digits)
