@@ -14,6 +14,7 @@ from gatewise.cli.common import MissingChoice, as_text, ends_on_interrupt, parse
 from gatewise.cli.words import for_command_line
 from gatewise.exceptions import GatewiseWarning, InputError
 from gatewise.messages import shown
+from gatewise.spec.options import PlainFitOptions, help_of
 
 if TYPE_CHECKING:
     from gatewise.estimators import GatedClassifier, GatedRegressor
@@ -22,7 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = ["fit"]
 
-_SCALE_FLOOR = 1e-3
+
+def _option(name: str, **more: Any) -> Any:
+    """An option of the command line that is one of a fit's, with the fit's help."""
+    text = help_of(name)
+    return typer.Option(help=(text[0].upper() if text[0].isascii() else text[0]) + text[1:] + ".", **more)
 
 
 class ObjectiveChoice(StrEnum):
@@ -109,53 +114,25 @@ def fit(
             help="The trials of each row of the binomial family: their number, or the column that has it.",
         ),
     ] = None,
-    objective: Annotated[
-        ObjectiveChoice, typer.Option(help="Maximum likelihood, or least squares on the mixture's mean.")
-    ] = ObjectiveChoice.LIKELIHOOD,
-    standardise: Annotated[
-        StandardiseChoice, typer.Option(help="Whether the fit standardises the inputs of gate and experts inside.")
-    ] = StandardiseChoice.AUTO,
+    objective: Annotated[ObjectiveChoice, _option("objective")] = ObjectiveChoice.LIKELIHOOD,
+    standardise: Annotated[StandardiseChoice, _option("standardise")] = StandardiseChoice.AUTO,
     exposure: Annotated[
         str | None,
         typer.Option(metavar="COLUMN", help="A column of exposures of counts, positive; its logarithm is the offset."),
     ] = None,
     shared_scale: Annotated[bool, typer.Option("--shared-scale", help="One scale for all experts.")] = False,
-    seed: Annotated[int, typer.Option(min=0, metavar="S", help="Seed of the random starts.")] = 0,
-    starts: Annotated[
-        Any,
-        typer.Option(
-            parser=_starts,
-            metavar="N|auto",
-            help="The number of starts; `auto` goes on until the evidence is in that no better maximum is left, up to "
-            "a limit of counted work.",
-        ),
-    ] = "auto",
-    max_iter: Annotated[
-        int, typer.Option(min=1, metavar="N", help="The largest number of iterations per start.")
-    ] = 500,
-    tol: Annotated[float, typer.Option(metavar="REAL", help="Tolerance of the relative gradient.")] = 1e-8,
-    time_limit: Annotated[
-        float | None, typer.Option(metavar="SECONDS", help="Seconds after which the best so far is returned.")
-    ] = None,
-    scale_floor: Annotated[
-        float,
-        typer.Option(metavar="REAL", help="Smallest spread of an expert, relative to that of the one-expert fit."),
-    ] = _SCALE_FLOOR,
-    gate_ridge: Annotated[
-        float, typer.Option(metavar="REAL", help="Ridge penalty on the gate's contrasts, for gates that separate.")
-    ] = 0.0,
-    expert_ridge: Annotated[
-        float, typer.Option(metavar="REAL", help="Ridge penalty on the experts' slopes, for experts that separate.")
-    ] = 0.0,
+    seed: Annotated[int, _option("seed", min=0, metavar="S")] = PlainFitOptions.seed,
+    starts: Annotated[Any, _option("n_starts", parser=_starts, metavar="N|auto")] = PlainFitOptions.n_starts,
+    max_iter: Annotated[int, _option("max_iter", min=1, metavar="N")] = PlainFitOptions.max_iter,
+    tol: Annotated[float, _option("tol", metavar="REAL")] = PlainFitOptions.tol,
+    time_limit: Annotated[float | None, _option("time_limit", metavar="SECONDS")] = PlainFitOptions.time_limit,
+    scale_floor: Annotated[float, _option("scale_floor", metavar="REAL")] = PlainFitOptions.scale_floor,
+    gate_ridge: Annotated[float, _option("gate_ridge", metavar="REAL")] = PlainFitOptions.gate_ridge,
+    expert_ridge: Annotated[float, _option("expert_ridge", metavar="REAL")] = PlainFitOptions.expert_ridge,
     variance_prior: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="A B",
-            help="Inverse-gamma prior on each variance relative to the one-expert residual variance, for scales that "
-            "shrink without end.",
-        ),
-    ] = None,
-    jobs: Annotated[int | None, typer.Option(metavar="N", help="Processes for the starts; -1 for all cores.")] = None,
+        tuple[float, float] | None, _option("variance_prior", metavar="A B")
+    ] = PlainFitOptions.variance_prior,
+    jobs: Annotated[int | None, _option("n_jobs", metavar="N")] = PlainFitOptions.n_jobs,
     weights: Annotated[
         str | None, typer.Option(metavar="COLUMN", help="A column of row weights, with frequency meaning.")
     ] = None,
@@ -322,7 +299,7 @@ def _refuse_for_classes(own: dict[str, Any]) -> None:
     if own["objective"] != ObjectiveChoice.LIKELIHOOD:
         raise InputError("--objective least_squares needs targets that are numbers, and those of classes are not")
     unused = {"--shared-scale": own["shared_scale"], "--variance-prior": own["variance_prior"] is not None}
-    unused["--scale-floor"] = own["scale_floor"] != _SCALE_FLOOR
+    unused["--scale-floor"] = own["scale_floor"] != PlainFitOptions.scale_floor
     for option, given in unused.items():
         if given:
             raise InputError(f"{option} has no meaning for the categorical family, which has no scale: leave it out")

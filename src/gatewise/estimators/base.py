@@ -1,5 +1,6 @@
 """What the estimators share: columns, the fit, what it leaves behind, and what needs no target's kind."""
 
+import dataclasses
 import warnings
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
@@ -145,10 +146,6 @@ class GatedEstimator(Storable):
     def _has_shared_scale(self) -> bool:
         return False
 
-    def _own_options(self) -> dict[str, Any]:
-        """Options of the fit that only this kind of estimator has."""
-        return {}
-
     def _fit_target(
         self,
         matrix: np.ndarray,
@@ -268,24 +265,9 @@ class GatedEstimator(Storable):
         )
 
     def _fit_options(self) -> FitOptions:
-        return FitOptions(
-            n_starts=self.n_starts,
-            init=self.init,
-            tol=self.tol,
-            max_iter=self.max_iter,
-            time_limit=self.time_limit,
-            gate_ridge=self.gate_ridge,
-            expert_ridge=self.expert_ridge,
-            n_jobs=self.n_jobs,
-            n_threads=self.n_threads,
-            device=self.device,
-            dtype=self.dtype,
-            standardise=self.standardise,
-            constraints=self.constraints,
-            seed=seed_from(self.random_state),
-            verbose=bool(self.verbose),
-            **self._own_options(),
-        )
+        own = self.get_params(deep=False)
+        told = {option.name: own[option.name] for option in dataclasses.fields(FitOptions) if option.name in own}
+        return FitOptions(**{**told, "seed": seed_from(self.random_state), "verbose": bool(self.verbose)})
 
     def _keep(self, result: FitResult, errors: SquaredErrors | None = None) -> None:
         self.result_ = result

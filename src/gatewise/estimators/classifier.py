@@ -21,6 +21,7 @@ from gatewise.estimators.seeds import RandomState
 from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.families import Categorical
+from gatewise.fit import FitOptions
 from gatewise.fit.constraints import Constraints
 from gatewise.fit.options import Init
 from gatewise.fit.rows import checked_weight
@@ -52,23 +53,26 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         gate_options: of a gate by name; None for its defaults.
         expert_options: of experts by name.
         expert_features: the columns that the experts see, by name or index; None for all of X.
-        standardise: "auto": the fit standardises the columns inside; for gates and experts that cannot undo it, the
-            standardisation is stored in the model. "off": columns as they are.
+        standardise: "auto": gate and experts are fitted on standardised inputs, which is undone where they are
+            equivariant and stored as a layer of the model where they are not; "off": they are fitted on the inputs as
+            they are.
         constraints: parameters of a prototype that are held or tied, `gatewise.fit.constraints.Constraints`, or None.
         n_starts: how many starts are followed to their end, the best being kept; "auto" goes on until the evidence is
-            in that no better optimum is left, up to a limit of counted work (see `result_.search`).
+            in that no better optimum is left, up to a limit of counted work.
         init: "auto", a name in `gatewise.fit.STRATEGIES`, responsibilities (n, k) where the first start begins, or a
             model or several at whose parameters the first starts begin.
         max_iter: solver iterations per start.
-        tol: bound on the largest gradient component of the mean log-likelihood, in standardised units.
-        time_limit: seconds for the whole fit, or None.
-        gate_ridge: λ of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
-        expert_ridge: λ of the log prior −λ/2 Σᵢ ‖aᵢ‖² on the experts' slopes in standardised units.
-        n_jobs: worker processes for the starts; the result does not depend on it.
-        n_threads: threads of one pass over the data; the result does not depend on it.
-        device: torch device of the fit.
-        dtype: "float64", or "float32" for the fit's passes.
-        verbose: whether to print a line per start to the standard error, as notebooks show it.
+        tol: bound on the largest component of the gradient of the mean objective, in internal units.
+        time_limit: seconds for the whole fit, after which the best so far is returned; without a limit by default.
+        gate_ridge: λ of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units, for gates that
+            separate.
+        expert_ridge: λ of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on all weights of a
+            network's experts, for experts that separate.
+        n_jobs: worker processes for the starts, −1 for all cores; the result does not depend on it.
+        n_threads: threads for one pass over the data; the bits of the result do not depend on it.
+        device: torch device; other than "cpu" takes the plain torch path.
+        dtype: "float64", or "float32" by the plain torch path.
+        verbose: print a line per start to the standard error: on a terminal, in a notebook, into a log.
         random_state: a whole number, a NumPy generator, or None for NumPy's global one.
 
     Attributes:
@@ -124,20 +128,20 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         gate_options: Mapping[str, Any] | None = None,
         expert_options: Mapping[str, Any] | None = None,
         expert_features: ColumnChoice = None,
-        standardise: str = "auto",
-        constraints: Constraints | None = None,
-        n_starts: int | str = "auto",
-        init: Init = "auto",
-        max_iter: int = 500,
-        tol: float = 1e-8,
-        time_limit: float | None = None,
-        gate_ridge: float = 0.0,
-        expert_ridge: float = 0.0,
-        n_jobs: int | None = None,
-        n_threads: int = 1,
-        device: str = "cpu",
-        dtype: str = "float64",
-        verbose: bool = False,
+        standardise: str = FitOptions.standardise,
+        constraints: Constraints | None = FitOptions.constraints,
+        n_starts: int | str = FitOptions.n_starts,
+        init: Init = FitOptions.init,
+        max_iter: int = FitOptions.max_iter,
+        tol: float = FitOptions.tol,
+        time_limit: float | None = FitOptions.time_limit,
+        gate_ridge: float = FitOptions.gate_ridge,
+        expert_ridge: float = FitOptions.expert_ridge,
+        n_jobs: int | None = FitOptions.n_jobs,
+        n_threads: int = FitOptions.n_threads,
+        device: str = FitOptions.device,
+        dtype: str = FitOptions.dtype,
+        verbose: bool = FitOptions.verbose,
         random_state: RandomState = None,
     ) -> None:
         super().__init__(

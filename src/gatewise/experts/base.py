@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,10 @@ from gatewise.messages import shown
 from gatewise.parts.coefficients import from_coefficients
 from gatewise.parts.component import Component, of_possible_size, true_or_false
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.options import SIZES, with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 __all__ = ["EXPERTS", "Experts", "OutputChange", "build_experts", "expert_quantities", "refuse_shift", "whole_number"]
 
@@ -81,7 +79,7 @@ class Experts(Component, ABC):
     def atoms(self) -> dict[str, Tensor]:
         """The experts' part of the mixing measure without dispersions, one leading axis of length k per entry."""
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The locations of one expert as a formula for the theory, or None.
 
         Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.

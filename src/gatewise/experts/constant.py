@@ -1,16 +1,13 @@
 """Experts that do not look at the inputs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @EXPERTS.register
@@ -81,7 +78,7 @@ class ConstantExperts(Experts):
             self.bias.copy_(coefficients[..., 0])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The locations b."""
         from gatewise.experts.locations import by_outputs
 

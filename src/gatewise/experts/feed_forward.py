@@ -1,7 +1,7 @@
 """Experts that are small networks with one hidden layer."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +24,8 @@ from gatewise.experts.monomials import Monomials
 from gatewise.parts.activations import activation as activation_named
 from gatewise.parts.component import true_or_false
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 _MOST_HIDDEN = 1_000_000
 _GOLDEN = 0.6180339887498949
@@ -259,10 +257,10 @@ class FeedForwardExperts(Experts):
             refuse_shift(f"{self.name} (without output_bias)", shift)
         return moved
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The locations Σⱼ vⱼ φ(aⱼᵀx + bⱼ) + c, of a φ that has a formula."""
         from gatewise.experts.locations import affine, input_free, kink
-        from gatewise.parts.expressions import ACTIVATIONS, Formula, TheoryParameter, dot, inputs
+        from gatewise.parts.expressions import ACTIVATIONS, dot, inputs
 
         function = ACTIVATIONS.get(self.activation)
         if function is None:

@@ -1,17 +1,14 @@
 """Experts whose location is linear in the inputs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @EXPERTS.register
@@ -88,7 +85,7 @@ class LinearExperts(Experts):
             self.weight.copy_(coefficients[..., 1:])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The locations aᵀx + b."""
         from gatewise.experts.locations import by_outputs
         from gatewise.parts.expressions import inputs

@@ -5,7 +5,8 @@ from collections.abc import Callable, Sequence
 import sympy
 from sympy import Expr
 
-from gatewise.parts.expressions import Formula, TheoryParameter, inputs, vector
+from gatewise.parts.expressions import inputs, vector
+from gatewise.parts.formulas import Formula, TheoryParameter
 
 __all__ = ["affine", "by_outputs", "indexed", "input_free", "kink"]
 

@@ -1,7 +1,7 @@
 """Experts whose location is a power of an affine function of the inputs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from gatewise.experts.affine import affine_basis, affine_values, at_original_inputs
 from gatewise.experts.base import EXPERTS, Experts, OutputChange, expert_quantities, refuse_shift, whole_number
 from gatewise.parts.draws import NOISE, Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 _HIGHEST_POWER = 100
 
@@ -171,7 +169,7 @@ class PolynomialExperts(Experts):
             refuse_shift(self.name, shift)
         return {**parameters, "weight": weight, "bias": bias}
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The locations (aᵀx + b)^p."""
         from gatewise.experts.locations import by_outputs
         from gatewise.parts.expressions import inputs

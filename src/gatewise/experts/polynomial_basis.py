@@ -1,7 +1,7 @@
 """Experts whose location is any polynomial of the inputs up to a degree."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from gatewise.exceptions import InputError
 from gatewise.experts.affine import affine_basis, affine_values
 from gatewise.experts.base import EXPERTS, Experts, expert_quantities, whole_number
 from gatewise.experts.monomials import Monomials, count_monomials
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 _MOST_MONOMIALS = 10_000
 
@@ -120,7 +118,7 @@ class PolynomialBasisExperts(Experts):
             self.weight.copy_(coefficients[..., 1:])
             self.log_scale.copy_(log_scale[: len(self.log_scale)])
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The locations Σ aⱼ tⱼ(x) + b over the monomials t."""
         import sympy
 

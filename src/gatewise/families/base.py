@@ -1,19 +1,17 @@
 """What a family is: f(y | location, dispersion), without any state of its own."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
+from gatewise.parts.formulas import FamilyFormula
 from gatewise.parts.options import part_options, with_options
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
 
 __all__ = ["BOUNDARY", "FAMILIES", "Family", "build_family", "family_takes"]
 
@@ -115,7 +113,7 @@ class Family(ABC):
     def log_density(self, y: Tensor, location: Tensor, log_scale: Tensor) -> Tensor:
         """Log density (…, k) of the target under each expert."""
 
-    def expression(self) -> "FamilyFormula | None":
+    def expression(self) -> FamilyFormula | None:
         """The density as a formula for the theory, or None.
 
         Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.

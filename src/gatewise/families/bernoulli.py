@@ -1,7 +1,6 @@
 """The Bernoulli family: logistic regression as an expert."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -11,9 +10,7 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, refuse
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula
 
 
 @FAMILIES.register
@@ -51,12 +48,11 @@ class Bernoulli(Family):
         """All: there are two outcomes."""
         return torch.isfinite(y)
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """The probability of y."""
         import sympy
 
         from gatewise.families.densities import H, Y, count
-        from gatewise.parts.expressions import FamilyFormula
 
         probability = 1 / (1 + sympy.exp(-H))
         density = Y * probability + (1 - Y) * (1 - probability)

@@ -1,7 +1,7 @@
 """The categorical family: multinomial logistic regression as an expert."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,9 +12,7 @@ from gatewise.families.elementwise import uniform
 from gatewise.families.smooth import log_sigmoid
 from gatewise.families.starts import half_row, no_dispersion
 from gatewise.families.targets import is_count, refuse, whole_number
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula
 
 # Their parameters are counted before anything is built; this bounds the number itself.
 _MOST_CLASSES = 1_000_000_000
@@ -92,7 +90,7 @@ class Categorical(Family):
             f"number the classes from 0 on, or raise n_classes above {self.n_classes}",
         )
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """The probability of the class whose indicator is 1."""
         from fractions import Fraction
 
@@ -100,7 +98,6 @@ class Categorical(Family):
         from sympy import Symbol
 
         from gatewise.families.densities import H
-        from gatewise.parts.expressions import FamilyFormula
 
         classes = self.n_classes
         y = tuple(Symbol(f"1[y={c}]", real=True) for c in range(classes))

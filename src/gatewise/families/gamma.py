@@ -1,7 +1,5 @@
 """The gamma family with a log link: positive measurements with a constant coefficient of variation."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,10 +16,8 @@ from gatewise.families.smooth import (
 )
 from gatewise.families.starts import weighted_mean
 from gatewise.families.targets import as_column, refuse
+from gatewise.parts.formulas import FamilyFormula, TheoryParameter
 from gatewise.parts.spread import Spread, coefficient_of_variation
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
 
 _LOG_SHAPES = (-7.0, 20.0)
 
@@ -63,12 +59,11 @@ class Gamma(Family):
         bad = ~((y > 0.0) & torch.isfinite(y))
         refuse(bad, y, self.name, "positive and finite", "remove such rows, or use the gaussian or laplace family")
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """The gamma density with the mean eʰ."""
         import sympy
 
         from gatewise.families.densities import FINE, H, Y, positive
-        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
 
         shape = TheoryParameter("α", positive=True, atom="shape")
         alpha, rate = shape.symbol, shape.symbol * sympy.exp(-H)

@@ -1,7 +1,6 @@
 """The Gaussian family, with the scale of each expert as a standard deviation."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,9 +8,7 @@ from torch import Tensor
 from gatewise.families.base import FAMILIES, Family
 from gatewise.families.starts import one_where_zero
 from gatewise.families.targets import check_finite
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula, TheoryParameter
 
 
 @FAMILIES.register
@@ -47,12 +44,11 @@ class Gaussian(Family):
         """
         check_finite(y, self.name)
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """exp(−(y − h)²/2s)/√(2πs)."""
         import sympy
 
         from gatewise.families.densities import FINE, H, Y, real
-        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
 
         variance = TheoryParameter("s", positive=True, atom="variance")
         density = sympy.exp(-((Y - H) ** 2) / (2 * variance.symbol)) / sympy.sqrt(2 * sympy.pi * variance.symbol)

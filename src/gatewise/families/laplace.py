@@ -1,7 +1,6 @@
 """The Laplace family: a location and a scale, fitted by absolute deviations."""
 
 import math
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -10,10 +9,8 @@ from gatewise.families.base import FAMILIES, Family
 from gatewise.families.elementwise import uniform
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import check_finite
+from gatewise.parts.formulas import FamilyFormula, TheoryParameter
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
 
 
 @FAMILIES.register
@@ -54,12 +51,11 @@ class Laplace(Family):
         """
         check_finite(y, self.name)
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """exp(−|y − h|/σ)/2σ."""
         import sympy
 
         from gatewise.families.densities import FINE, H, Y, real
-        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
 
         scale = TheoryParameter("σ", positive=True, atom="scale")
         distance = sympy.Piecewise((Y - H, Y > H), (H - Y, True))

@@ -1,7 +1,6 @@
 """The negative binomial family with a log link: counts with more variance than Poisson's."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +12,7 @@ from gatewise.families.elementwise import gamma_quantile, poisson_draws, smalles
 from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment, log_sigmoid
 from gatewise.families.starts import half_row, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula, TheoryParameter
 
 _SIZES = (1e-2, 1e3)
 
@@ -62,12 +59,11 @@ class NegativeBinomial(Family):
         """Counts of 0."""
         return y == 0.0
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """The negative binomial probability with the mean eʰ."""
         import sympy
 
         from gatewise.families.densities import H, Y, count
-        from gatewise.parts.expressions import FamilyFormula, TheoryParameter
 
         size = TheoryParameter("r", positive=True, atom="size")
         r, mean = size.symbol, sympy.exp(H)

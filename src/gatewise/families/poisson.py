@@ -1,7 +1,6 @@
 """The Poisson family with a log link."""
 
 import math
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,9 +12,7 @@ from gatewise.families.elementwise import gamma_below, poisson_draws, smallest_c
 from gatewise.families.smooth import exp_or_tangent, largest_log
 from gatewise.families.starts import half_row, no_dispersion, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula
 
 
 @FAMILIES.register
@@ -49,12 +46,11 @@ class Poisson(Family):
         """Counts of 0."""
         return y == 0.0
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """exp(yh − eʰ)/y!."""
         import sympy
 
         from gatewise.families.densities import H, Y, count
-        from gatewise.parts.expressions import FamilyFormula
 
         density = sympy.exp(Y * H - sympy.exp(H)) / sympy.gamma(Y + 1)
         return FamilyFormula(self.name, (Y,), (H,), (), density, count, 12, "h is the logarithm of the mean")

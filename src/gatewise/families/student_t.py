@@ -1,7 +1,7 @@
 """Student's t family: a location and a scale, with tails as heavy as the degrees of freedom say."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from gatewise.families.elementwise import gamma_quantile, through_numpy, uniform
 from gatewise.families.smooth import bounded_log, log_gamma_increment
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import as_column, check_finite, positive_number
+from gatewise.parts.formulas import FamilyFormula, TheoryParameter
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import FamilyFormula
 
 _START = 5.0
 
@@ -81,12 +79,12 @@ class StudentT(Family):
         """
         check_finite(y, self.name)
 
-    def expression(self) -> "FamilyFormula":
+    def expression(self) -> FamilyFormula:
         """Student's t at (y − h)/σ."""
         import sympy
 
         from gatewise.families.densities import FINE, H, Y, real
-        from gatewise.parts.expressions import FamilyFormula, TheoryParameter, rational
+        from gatewise.parts.expressions import rational
 
         scale = TheoryParameter("σ", positive=True, atom="scale")
         own = () if self.df is not None else (TheoryParameter("ν", positive=True, atom="degrees of freedom"),)

@@ -1,5 +1,6 @@
 """What a fit can be told, checked once."""
 
+import dataclasses
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from gatewise.fit.constraints import Constraints
 from gatewise.fit.rows import LARGEST
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts
+from gatewise.spec.options import PlainFitOptions
 
 __all__ = ["FitOptions", "Init"]
 
@@ -20,34 +22,34 @@ Init = str | np.ndarray | MixtureOfExperts | Sequence[MixtureOfExperts]
 
 
 @dataclass(frozen=True, eq=False)
-class FitOptions:
+class FitOptions(PlainFitOptions):
     """How to look for the maximum.
 
     Attributes:
-        n_starts: how many starts are followed to their end; "auto" goes on until the evidence is in that no better
-            optimum is left, up to a limit of counted work.
+        n_starts: how many starts are followed to their end, the best being kept; "auto" goes on until the evidence is
+            in that no better optimum is left, up to a limit of counted work.
         init: "auto" (all strategies in turn), the name of one of `gatewise.fit.STRATEGIES`, responsibilities (n, k),
             or a model or several, of the same parts as the prototype: with an array the first start is exactly there,
             with models the first starts are at their parameters, and the others are "auto".
         em_steps: EM steps before the second-order solver takes over.
         solver: "newton" (exact Hessian, trust region), "quasi-newton" (L-BFGS-B), or "auto": Newton; above 600
             parameters after an approach by L-BFGS-B; above 3,000 L-BFGS-B alone.
-        tol: bound on the largest component of the gradient of the mean log-likelihood, in internal units.
+        tol: bound on the largest component of the gradient of the mean objective, in internal units.
         max_iter: solver iterations per start.
-        time_limit: seconds for the whole fit, or None.
+        time_limit: seconds for the whole fit, after which the best so far is returned; without a limit by default.
         scale_floor: smallest spread of an expert (σ, or what the family has for it), as a share of that of the
             one-expert fit; lowered, and said so, where many rows agree more closely.
-        gate_ridge: λ ≥ 0 of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units.
-        expert_ridge: λ ≥ 0 of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on
-            all weights of a network's experts.
-        variance_prior: (a, b) of an inverse-gamma prior on each σ² relative to the one-expert residual variance,
-            density ∝ (σ²)^(−a−1) exp(−b/σ²), or None for plain maximum likelihood.
-        n_jobs: workers for the starts (joblib): processes, or threads where nearly all time is spent in compiled
-            sweeps; None or 1 for none.
+        gate_ridge: λ of the log prior −λ/2 Σᵢ ‖βᵢ − β̄‖² on the gate's slopes in standardised units, for gates that
+            separate.
+        expert_ridge: λ of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on all weights of a
+            network's experts, for experts that separate.
+        variance_prior: a pair (a, b): an inverse-gamma prior on each σ² relative to the one-expert residual variance,
+            density ∝ (σ²)^(−a−1) exp(−b/σ²), for scales that shrink without end; none by default.
+        n_jobs: worker processes for the starts, −1 for all cores; the result does not depend on it.
         n_threads: threads for one pass over the data; the bits of the result do not depend on it.
         device: torch device; other than "cpu" takes the plain torch path.
         dtype: "float64", or "float32" by the plain torch path.
-        objective: "likelihood", or "least_squares" on the mixture's mean.
+        objective: "likelihood", or "least_squares" on the mixture's mean Σᵢ πᵢ(x) E[y | expert i].
         standardise: "auto": gate and experts are fitted on standardised inputs, which is undone where they are
             equivariant and stored as a layer of the model where they are not; "off": they are fitted on the inputs as
             they are. The default model is standardised in any case, without effect on the result.
@@ -59,26 +61,8 @@ class FitOptions:
         InputError: an option is outside its range.
     """
 
-    n_starts: int | str = "auto"
     init: Init = "auto"
-    em_steps: int = 3
-    solver: str = "auto"
-    tol: float = 1e-8
-    max_iter: int = 500
-    time_limit: float | None = None
-    scale_floor: float = 1e-3
-    gate_ridge: float = 0.0
-    expert_ridge: float = 0.0
-    variance_prior: tuple[float, float] | None = None
-    n_jobs: int | None = None
-    n_threads: int = 1
-    device: str = "cpu"
-    dtype: str = "float64"
-    objective: str = "likelihood"
-    standardise: str = "auto"
     constraints: Constraints | None = None
-    seed: int = 0
-    verbose: bool = False
 
     def __post_init__(self) -> None:
         if self.n_starts != "auto":
@@ -87,10 +71,9 @@ class FitOptions:
         _at_least("max_iter", self.max_iter, 0)
         _at_least("n_threads", self.n_threads, 1)
         _at_least("seed", self.seed, 0)
-        _one_of("objective", self.objective, ("likelihood", "least_squares"))
-        _one_of("standardise", self.standardise, ("auto", "off"))
-        _one_of("solver", self.solver, ("auto", "newton", "quasi-newton"))
-        _one_of("dtype", self.dtype, ("float64", "float32"))
+        for option in dataclasses.fields(self):
+            if choices := option.metadata.get("choices"):
+                _one_of(option.name, getattr(self, option.name), choices)
         if not _is_device(self.device):
             raise InputError(
                 f"unknown device {shown(self.device)}: use cpu, or a device that torch has on this machine"

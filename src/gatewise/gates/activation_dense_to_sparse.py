@@ -1,7 +1,7 @@
 """The activation dense-to-sparse gate: a temperature, and a function applied to each expert's score."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,10 +15,8 @@ from gatewise.gates.temperature import TemperedGate, temperatures
 from gatewise.parts import activations
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 # What is known of the built-in activations σ. Of any other nothing is assumed.
 # σ(cz) = c^degree σ(z) for c > 0.
@@ -160,10 +158,10 @@ class ActivationDenseToSparseGate(TemperedGate):
         """The half-lines of one input on which a homogeneous σ has slopes of their own."""
         return (1.0,) if self.activation in _ODD else (1.0, -1.0)
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score σ(β₁ᵀx)/τ, of a σ that has a formula."""
         from gatewise.gates.scores import SCALED_BIAS, slope_of
-        from gatewise.parts.expressions import ACTIVATIONS, Formula, dot, inputs
+        from gatewise.parts.expressions import ACTIVATIONS, dot, inputs
 
         function = ACTIVATIONS.get(self.activation)
         if function is None:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -13,13 +13,11 @@ from gatewise.gates.starts import multinomial_start
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Component, of_possible_size
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.options import with_options
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.registry import Registry
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 __all__ = ["GATES", "LINEAR_GATE", "WEIGHTS", "Gate", "GateLogits", "Normaliser", "build_gate"]
 
@@ -224,7 +222,7 @@ class Gate(Component, ABC):
         """
         own = self.own_parameters()
         present = {name: value for name, value in self.atoms().items() if name not in WEIGHTS}
-        if all(np.array_equal(atoms.get(name), value.double().numpy()) for name, value in present.items()):
+        if all(n in atoms and np.array_equal(atoms[n], value.double().numpy()) for n, value in present.items()):
             return own
         missing = [name for name in own if self.atom_entries.get(name) not in atoms]
         if missing:
@@ -235,7 +233,7 @@ class Gate(Component, ABC):
         """A gate with the same weights in whose parameters losses are taken; by default the gate itself."""
         return self
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score of one atom, without its bias, as a formula for the theory, or None.
 
         Without one derivatives are taken by torch, with 15 digits, and identities are not confirmed by algebra.

@@ -1,7 +1,7 @@
 """The cosine gate: weights that see only the directions of inputs and experts."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,10 +23,8 @@ from gatewise.gates.starts import direction_start
 from gatewise.gates.temperature import positive_temperature
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import NOISE, Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -180,10 +178,10 @@ class CosineGate(Gate):
             found += [Quantity("gate", f"metric {first}, {second}") for first, second in pairs]
         return found
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The cosine over τ; none with a projection."""
         from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
-        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+        from gatewise.parts.expressions import dot, inputs, symbols
 
         if self.projection is not None:
             return None

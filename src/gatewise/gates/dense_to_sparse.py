@@ -1,7 +1,6 @@
 """The dense-to-sparse gate: a softmax with a temperature."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -12,10 +11,8 @@ from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.invariances import scale
 from gatewise.gates.temperature import TemperedGate, temperatures
 from gatewise.parts.component import Atoms, Coordinates
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -100,10 +97,10 @@ class DenseToSparseGate(TemperedGate):
         """The intercept and the features, divided by τ, for each contrast with the last expert."""
         return contrast_quantities(self.n_experts, ["(intercept)", *features])
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score β₁ᵀx/τ."""
         from gatewise.gates.scores import SCALED_BIAS, pairs, slope_of
-        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+        from gatewise.parts.expressions import dot, inputs, symbols
 
         x, slope = inputs(self.n_features), slope_of(self.n_features)
         own, tau = self.temperature_symbols()

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -18,11 +18,9 @@ from gatewise.messages import shown
 from gatewise.ops.log_space import log_softmax
 from gatewise.parts.component import Atoms, Coordinates, true_or_false
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
 from gatewise.parts.spread import Spread
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 Covariance = Literal["full", "diagonal"]
 
@@ -153,6 +151,25 @@ class GaussianGate(Gate):
         """The centres are at the points."""
         self.assign_parameters({**self.own_parameters(), "centre": point})
 
+    def reduced(self) -> Gate:
+        """Joint: itself. Conditional: the quadratic gate with the logits log π + log N(x; c, Γ), up to a constant.
+
+        Only differences of the log-densities count there, so centres and covariances are not determined.
+        """
+        if self.joint:
+            return self
+        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
+        covariance, centre = atoms["gate_covariance"], atoms["gate_centre"]
+        precision = np.linalg.inv(covariance)
+        slope = (precision @ centre[..., None])[..., 0]
+        bias = atoms["gate_log_weight"] - 0.5 * (slope * centre).sum(-1) - 0.5 * np.linalg.slogdet(covariance)[1]
+        # A common number of all logits has no effect; this one keeps exponentials finite.
+        values = {"bias": bias - bias.max(), "weight": slope}
+        gate = QuadraticGate(self.n_features, self.n_experts).double()
+        quadratic = from_matrix(torch.from_numpy(-0.5 * precision))
+        gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
+        return gate
+
     def start(self, x: Tensor, shares: Tensor, draws: Draws) -> Parameters:
         """Shares, means and covariances of each expert's inputs: the M-step of a Gaussian mixture.
 
@@ -174,25 +191,6 @@ class GaussianGate(Gate):
         else:
             shape = {"log_diagonal": 0.5 * (factor @ factor.mT).diagonal(dim1=-2, dim2=-1).log()}
         return {"log_weight": (total / total.sum()).log(), "centre": centre, **shape}
-
-    def reduced(self) -> Gate:
-        """Joint: itself. Conditional: the quadratic gate with the logits log π + log N(x; c, Γ), up to a constant.
-
-        Only differences of the log-densities count there, so centres and covariances are not determined.
-        """
-        if self.joint:
-            return self
-        atoms = {name: value.double().numpy() for name, value in self.atoms().items()}
-        covariance, centre = atoms["gate_covariance"], atoms["gate_centre"]
-        precision = np.linalg.inv(covariance)
-        slope = (precision @ centre[..., None])[..., 0]
-        bias = atoms["gate_log_weight"] - 0.5 * (slope * centre).sum(-1) - 0.5 * np.linalg.slogdet(covariance)[1]
-        # A common number of all logits has no effect; this one keeps exponentials finite.
-        values = {"bias": bias - bias.max(), "weight": slope}
-        gate = QuadraticGate(self.n_features, self.n_experts).double()
-        quadratic = from_matrix(torch.from_numpy(-0.5 * precision))
-        gate.assign_parameters({**{n: torch.from_numpy(v) for n, v in values.items()}, "quadratic": quadratic})
-        return gate
 
     def draw_inputs(self, n: int, generator: np.random.Generator) -> np.ndarray:
         """N inputs (n, d): a component with the weights π, then N(c, Γ), of the joint form.
@@ -281,11 +279,11 @@ class GaussianGate(Gate):
         factor = scale.unsqueeze(-1) * self._factor(parameters) @ sign
         return {**parameters, "centre": shift + scale * parameters["centre"], **self._from_factor(factor)}
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score log N(x; c, Γ) without its constant; none for full covariances of more than three inputs."""
         import sympy
 
-        from gatewise.parts.expressions import Formula, TheoryParameter, inputs, vector
+        from gatewise.parts.expressions import inputs, vector
 
         d = self.n_features
         full = self.covariance == "full"

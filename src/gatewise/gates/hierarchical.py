@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING, Any, Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -13,10 +13,8 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.parts import build_part, part_symmetry
 from gatewise.messages import shown
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -276,10 +274,10 @@ class HierarchicalGate(Gate):
             moved |= prefixed(prefix, gate.unstandardise(within(prefix, parameters), shift, scale))
         return moved
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score of a leaf in the first group."""
         from gatewise.gates.scores import renamed
-        from gatewise.parts.expressions import Formula, formula_of
+        from gatewise.parts.expressions import formula_of
 
         outer, inner = formula_of(self.outer), formula_of(self.branches[0])
         if outer is None or inner is None:

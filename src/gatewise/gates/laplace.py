@@ -1,7 +1,6 @@
 """The Laplace gate: weights that fall with the distance from a centre."""
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -13,10 +12,8 @@ from gatewise.gates.invariances import anything
 from gatewise.gates.starts import shared_means
 from gatewise.ops.distance import distance
 from gatewise.parts.draws import NOISE, Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -94,10 +91,10 @@ class LaplaceGate(Gate):
         centres = [Quantity(f"gate {i}", feature) for i in range(1, k + 1) for feature in features] if k > 1 else []
         return [*centres, *contrast_quantities(k, ["(intercept)"])]
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score −‖x − W‖."""
         from gatewise.gates.scores import BIAS, norm
-        from gatewise.parts.expressions import Formula, inputs, symbols, vector
+        from gatewise.parts.expressions import inputs, symbols, vector
 
         x, centre = inputs(self.n_features), vector("W", self.n_features, "gate_centre")
         away = [value - entry for entry, value in zip(symbols(centre), x, strict=True)]

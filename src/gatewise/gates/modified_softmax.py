@@ -1,7 +1,7 @@
 """The modified softmax gate: weights that are log-linear in a function of each input."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -9,10 +9,8 @@ from torch import Tensor, nn
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.parts.activations import activation
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -89,10 +87,10 @@ class ModifiedSoftmaxGate(Gate):
         """The intercept and M of each feature, "tanh(age)", for each contrast with the last expert."""
         return contrast_quantities(self.n_experts, ["(intercept)", *(f"{self.transform}({name})" for name in features)])
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The score β₁ᵀM(x), of an M that has a formula."""
         from gatewise.gates.scores import BIAS, pairs, slope_of
-        from gatewise.parts.expressions import ACTIVATIONS, Formula, dot, inputs, symbols
+        from gatewise.parts.expressions import ACTIVATIONS, dot, inputs, symbols
 
         function = ACTIVATIONS.get(self.transform)
         if function is None:

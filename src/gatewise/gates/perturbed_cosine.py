@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -24,10 +24,8 @@ from gatewise.gates.invariances import anything
 from gatewise.gates.starts import direction_start
 from gatewise.parts.component import Atoms, Coordinates
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -131,10 +129,10 @@ class PerturbedCosineGate(Gate):
         experts = [Quantity(f"gate {i}", term) for i in range(1, k + 1) for term in terms]
         return [*contrast_quantities(k, ["(intercept)"]), *experts]
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score β₁ᵀx/((‖β₁‖ + τ₁)(‖x‖ + τ₂))."""
         from gatewise.gates.scores import BIAS, norm, number, pairs, slope_of
-        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+        from gatewise.parts.expressions import dot, inputs, symbols
 
         x, slope = inputs(self.n_features), slope_of(self.n_features)
         length, away = norm(symbols(slope)) + number(self.tau1), norm(x) + number(self.tau2)

@@ -1,7 +1,7 @@
 """The quadratic gate: weights whose logarithms are quadratic in the inputs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -10,10 +10,8 @@ from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
 from gatewise.gates.quadratic_forms import from_matrix, isometric, monomial_names, monomials, n_monomials, to_matrix
 from gatewise.parts.component import Atoms, Coordinates, true_or_false
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -126,12 +124,12 @@ class QuadraticGate(Gate):
             "quadratic": quadratic,
         }
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score xᵀAx + b₁ᵀx."""
         import sympy
 
         from gatewise.gates.scores import pairs
-        from gatewise.parts.expressions import Formula, TheoryParameter, dot, inputs, symbols, vector
+        from gatewise.parts.expressions import dot, inputs, symbols, vector
 
         d = self.n_features
         x = inputs(d)

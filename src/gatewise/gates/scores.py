@@ -6,7 +6,8 @@ from dataclasses import replace
 import sympy
 from sympy import Expr
 
-from gatewise.parts.expressions import Formula, TheoryParameter, rational, vector
+from gatewise.parts.expressions import rational, vector
+from gatewise.parts.formulas import Formula, TheoryParameter
 
 __all__ = ["BIAS", "SCALED_BIAS", "norm", "number", "pairs", "renamed", "slope_of"]
 

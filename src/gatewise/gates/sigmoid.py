@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,8 @@ from gatewise.gates.base import GATES, Gate, Normaliser
 from gatewise.gates.invariances import anything
 from gatewise.parts.component import true_or_false
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -108,12 +106,12 @@ class SigmoidGate(Gate):
         weight = parameters["weight"] / scale
         return {"weight": weight, "bias": parameters["bias"] - weight @ shift}
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score log σ(β₁ᵀx + β₀), bias and all."""
         import sympy
 
         from gatewise.gates.scores import slope_of
-        from gatewise.parts.expressions import Formula, dot, inputs, parameter
+        from gatewise.parts.expressions import dot, inputs, parameter
 
         x, slope = inputs(self.n_features), slope_of(self.n_features)
         bias = parameter("β₀", atom="gate_bias")

@@ -1,17 +1,14 @@
 """The softmax gate: weights that are log-linear in the inputs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from gatewise.gates.base import GATES, Gate
 from gatewise.gates.contrasts import contrast_quantities, contrasts, translation
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 
 @GATES.register
@@ -84,10 +81,10 @@ class SoftmaxGate(Gate):
             self.bias.copy_(coefficients[:, 0])
             self.weight.copy_(coefficients[:, 1:])
 
-    def expression(self) -> "Formula":
+    def expression(self) -> Formula:
         """The score β₁ᵀx."""
         from gatewise.gates.scores import BIAS, pairs, slope_of
-        from gatewise.parts.expressions import Formula, dot, inputs, symbols
+        from gatewise.parts.expressions import dot, inputs, symbols
 
         x, slope = inputs(self.n_features), slope_of(self.n_features)
         return Formula(self.name, x, slope, (dot(slope, x),), {}, pairs(symbols(slope), x), "v = β₁", BIAS)

@@ -19,7 +19,7 @@ from gatewise.parts.parameters import Parameters
 if TYPE_CHECKING:
     from sympy import Expr
 
-    from gatewise.parts.expressions import TheoryParameter
+    from gatewise.parts.formulas import TheoryParameter
 
 __all__ = ["TemperedGate", "positive_temperature", "temperatures"]
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -16,10 +16,8 @@ from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
 from gatewise.ops.readable import readable
 from gatewise.parts.draws import Draws
+from gatewise.parts.formulas import Formula
 from gatewise.parts.parameters import Parameters, Quantity, Symmetry, prefixed, within
-
-if TYPE_CHECKING:
-    from gatewise.parts.expressions import Formula
 
 Selection = Literal["slope", "logit"]
 
@@ -261,7 +259,7 @@ class TopKGate(Gate):
             return super().unstandardise(parameters, shift, scale)
         return prefixed("inner", self.inner.unstandardise(within("inner", parameters), shift, scale))
 
-    def expression(self) -> "Formula | None":
+    def expression(self) -> Formula | None:
         """The inner gate's, which it is inside a region of the selection."""
         from gatewise.parts.expressions import formula_of
 

@@ -1,6 +1,7 @@
 """Which derivatives of an atom's function depend on each other, and what that means for the published conditions."""
 
-from gatewise.parts.expressions import Formula, TheoryParameter, inputs, parameter, vector
+from gatewise.parts.expressions import inputs, parameter, vector
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.theory.identifiability.conditions import Condition, Verdict
 from gatewise.theory.identifiability.identify import identify
 from gatewise.theory.identifiability.identities import Identity

@@ -13,7 +13,7 @@ from sympy import Expr, Symbol
 
 from gatewise.exceptions import InputError
 from gatewise.messages import shown
-from gatewise.parts.expressions import FamilyFormula, Formula, TheoryParameter
+from gatewise.parts.formulas import FamilyFormula, Formula, TheoryParameter
 from gatewise.theory.identifiability.parts import Numbers, Part
 
 __all__ = ["AtomFunction", "Order", "Role", "Symbols", "derivative_text", "orders_up_to", "symbols_of"]

@@ -14,7 +14,7 @@ from gatewise.families import Family
 from gatewise.gates import Gate
 from gatewise.messages import shown
 from gatewise.parts.component import Component
-from gatewise.parts.expressions import TheoryParameter
+from gatewise.parts.formulas import TheoryParameter
 from gatewise.parts.parameters import Parameters, prefixed
 from gatewise.theory.identifiability.parts import Derivatives, Numbers
 

@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 import sympy
 
-from gatewise.parts.expressions import Formula, TheoryParameter, inputs, parameter, rational, vector
+from gatewise.parts.expressions import inputs, parameter, rational, vector
+from gatewise.parts.formulas import Formula, TheoryParameter
 from gatewise.theory.identifiability.atom import AtomFunction, Order, orders_up_to
 from gatewise.theory.identifiability.parts import Numbers, Part, formula_part
 from gatewise.theory.identifiability.rank import Rank, distinct, examine

@@ -16,7 +16,8 @@ from gatewise.families import Family, build_family
 from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import shown
 from gatewise.ops.derivatives import differentiable
-from gatewise.parts.expressions import FamilyFormula, Formula, formula_of
+from gatewise.parts.expressions import formula_of
+from gatewise.parts.formulas import FamilyFormula, Formula
 from gatewise.theory.global_copies import GlobalCopy, global_copies
 from gatewise.theory.identifiability.atom import AtomFunction, orders_up_to, symbols_of
 from gatewise.theory.identifiability.automatic import AutomaticExperts, AutomaticFamily, AutomaticGate
@@ -112,9 +113,8 @@ def identify(
     d = _size(gate, experts, n_features)
     working = math.floor(digits) + GUARD_DIGITS
     with mpmath.workdps(working):
-        module = gate
-        if isinstance(gate, str):
-            module = build_gate(gate, d, GATES[gate].n_studied, **(gate_options or {}))
+        own = gate_options or {}
+        module = build_gate(gate, d, GATES[gate].n_studied, **own) if isinstance(gate, str) else gate
         score = _gate_part(module, digits)
         density = build_family(family, **(family_options or {})) if isinstance(family, str) else family
         location = _expert_part(experts, d, density, expert_options, digits)

@@ -11,7 +11,7 @@ import numpy as np
 import sympy
 from sympy import Expr, Symbol
 
-from gatewise.parts.expressions import FamilyFormula, Formula, TheoryParameter
+from gatewise.parts.formulas import FamilyFormula, Formula, TheoryParameter
 
 __all__ = ["Derivatives", "FormulaPart", "Number", "Numbers", "Part", "family_part", "formula_part"]
 

@@ -3,7 +3,8 @@
 from gatewise.exceptions import InputError
 from gatewise.experts.locations import affine, input_free, kink
 from gatewise.messages import shown
-from gatewise.parts.expressions import ACTIVATIONS, Formula, TheoryParameter, inputs, vector
+from gatewise.parts.expressions import ACTIVATIONS, inputs, vector
+from gatewise.parts.formulas import Formula, TheoryParameter
 
 __all__ = ["ridge"]
 

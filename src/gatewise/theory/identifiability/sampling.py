@@ -8,7 +8,7 @@ from fractions import Fraction
 import mpmath
 import numpy as np
 
-from gatewise.parts.expressions import FamilyFormula
+from gatewise.parts.formulas import FamilyFormula
 from gatewise.theory.identifiability.atom import AtomFunction, Order
 from gatewise.theory.identifiability.automatic import AutomaticFamily
 from gatewise.theory.identifiability.parts import Number, Numbers

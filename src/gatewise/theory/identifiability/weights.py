@@ -9,7 +9,8 @@ import sympy
 import torch
 
 from gatewise.gates import Gate
-from gatewise.parts.expressions import Formula, rational
+from gatewise.parts.expressions import rational
+from gatewise.parts.formulas import Formula
 from gatewise.theory.identifiability.automatic import FormOf
 from gatewise.theory.identifiability.confirm import vanishes
 

@@ -53,7 +53,8 @@ class Copies:
     def at(self, parameters: Parameters) -> Chart:
         """The truth with these parameters of its gate, in coordinates."""
         atoms = {n: value for n, value in atoms_at(self.gate, parameters).items() if n not in WEIGHTS}
-        return replace(self.chart, blocks={**self.chart.blocks, **gate_coordinates(self.gate, atoms, self.raw).blocks})
+        moved = gate_coordinates(self.gate, atoms, self.raw).blocks
+        return replace(self.chart, blocks={name: moved.get(name, block) for name, block in self.chart.blocks.items()})
 
     def moved(self, parameters: Parameters, amount: np.ndarray) -> Parameters:
         """Along the orbits by amounts (dimension,)."""
