@@ -165,7 +165,6 @@ def fit(
     Prints the summary; with --out also writes the model, the summary, the predictions and a report, all or nothing.
     """
     with ends_on_interrupt():
-        from gatewise.families import family_takes
         from gatewise.files import check_new_folder
         from gatewise.io import check_level, check_source, open_table, usual_features
 
@@ -188,6 +187,8 @@ def fit(
             "scale_floor": scale_floor,
             "variance_prior": variance_prior,
         }
+        from gatewise.families import family_takes
+
         classes = family_takes(family, "n_classes")
         if classes:
             _refuse_for_classes(own)

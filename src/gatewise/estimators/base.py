@@ -82,59 +82,37 @@ class GatedEstimator(Storable):
     The parameters are documented where a subclass lists them.
     """
 
+    n_experts: int
+    gate: str | Gate
+    expert: str | Experts
+    gate_features: ColumnChoice
+    gate_options: Mapping[str, Any] | None
+    expert_options: Mapping[str, Any] | None
+    expert_features: ColumnChoice
+    standardise: str
+    constraints: Constraints | None
+    n_starts: int | str
+    init: Init
+    max_iter: int
+    tol: float
+    time_limit: float | None
+    gate_ridge: float
+    expert_ridge: float
+    n_jobs: int | None
+    n_threads: int
+    device: str
+    dtype: str
+    verbose: bool
+    random_state: RandomState
     status_: FitStatus
     feature_names_: list[str]
     expert_feature_names_: list[str]
     gate_feature_names_: list[str]
 
-    def __init__(
-        self,
-        n_experts: int,
-        gate: str | Gate,
-        expert: str | Experts,
-        gate_features: ColumnChoice,
-        *,
-        gate_options: Mapping[str, Any] | None,
-        expert_options: Mapping[str, Any] | None,
-        expert_features: ColumnChoice,
-        standardise: str,
-        constraints: Constraints | None,
-        n_starts: int | str,
-        init: Init,
-        max_iter: int,
-        tol: float,
-        time_limit: float | None,
-        gate_ridge: float,
-        expert_ridge: float,
-        n_jobs: int | None,
-        n_threads: int,
-        device: str,
-        dtype: str,
-        verbose: bool,
-        random_state: RandomState,
-    ) -> None:
-        self.n_experts = n_experts
-        self.gate = gate
-        self.expert = expert
-        self.gate_features = gate_features
-        self.gate_options = gate_options
-        self.expert_options = expert_options
-        self.expert_features = expert_features
-        self.standardise = standardise
-        self.constraints = constraints
-        self.n_starts = n_starts
-        self.init = init
-        self.max_iter = max_iter
-        self.tol = tol
-        self.time_limit = time_limit
-        self.gate_ridge = gate_ridge
-        self.expert_ridge = expert_ridge
-        self.n_jobs = n_jobs
-        self.n_threads = n_threads
-        self.device = device
-        self.dtype = dtype
-        self.verbose = verbose
-        self.random_state = random_state
+    def _take(self, told: Mapping[str, Any]) -> None:
+        """Keep the parameters of the constructor as they are: they are checked when a fit begins."""
+        for name in told.keys() - {"self"}:
+            setattr(self, name, told[name])
 
     @abstractmethod
     def _coded_target(self, y: Any, n: int) -> np.ndarray:

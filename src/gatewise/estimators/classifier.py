@@ -144,30 +144,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
         verbose: bool = FitOptions.verbose,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(
-            n_experts,
-            gate,
-            expert,
-            gate_features,
-            gate_options=gate_options,
-            expert_options=expert_options,
-            expert_features=expert_features,
-            standardise=standardise,
-            constraints=constraints,
-            n_starts=n_starts,
-            init=init,
-            max_iter=max_iter,
-            tol=tol,
-            time_limit=time_limit,
-            gate_ridge=gate_ridge,
-            expert_ridge=expert_ridge,
-            n_jobs=n_jobs,
-            n_threads=n_threads,
-            device=device,
-            dtype=dtype,
-            verbose=verbose,
-            random_state=random_state,
-        )
+        self._take(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
         """Maximise Σ_r w_r log P(y_r | x_r) over all parameters.

@@ -132,6 +132,10 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
                [-0.6,  2.2]])
     """
 
+    family: str | Family
+    family_options: Mapping[str, Any] | None
+    shared_scale: bool
+    objective: str
     _stored_as = "GatedRegressor"
 
     def __init__(
@@ -166,36 +170,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
         verbose: bool = FitOptions.verbose,
         random_state: RandomState = None,
     ) -> None:
-        super().__init__(
-            n_experts,
-            gate,
-            expert,
-            gate_features,
-            gate_options=gate_options,
-            expert_options=expert_options,
-            expert_features=expert_features,
-            standardise=standardise,
-            constraints=constraints,
-            n_starts=n_starts,
-            init=init,
-            max_iter=max_iter,
-            tol=tol,
-            time_limit=time_limit,
-            gate_ridge=gate_ridge,
-            expert_ridge=expert_ridge,
-            n_jobs=n_jobs,
-            n_threads=n_threads,
-            device=device,
-            dtype=dtype,
-            verbose=verbose,
-            random_state=random_state,
-        )
-        self.family = family
-        self.family_options = family_options
-        self.shared_scale = shared_scale
-        self.objective = objective
-        self.scale_floor = scale_floor
-        self.variance_prior = variance_prior
+        self._take(locals())
 
     def fit(self, X: Any, y: Any, sample_weight: Any = None, offset: Any = None) -> Self:
         """Maximise Σ_r w_r log p(y_r | x_r), or minimise Σ_r w_r ‖y_r − Σᵢ πᵢ E[y | expert i]‖², over all parameters.
