@@ -5,7 +5,8 @@ from fnmatch import fnmatchcase
 
 from gatewise.exceptions import InputError
 from gatewise.messages import listed, shown
-from gatewise.nn.hf.mlps import Dense, DenseMLP, layer_of, number_of
+from gatewise.nn.hf.form import DenseMLP
+from gatewise.nn.hf.mlps import Dense, layer_of, number_of
 
 __all__ = ["Layers", "chosen_mlps"]
 

@@ -15,9 +15,9 @@ from gatewise.messages import listed, shown
 from gatewise.nn.arguments import one_of, whole
 from gatewise.nn.experts import NetworkBank
 from gatewise.nn.hf.distil import Batch, read_inputs
+from gatewise.nn.hf.form import DenseMLP
 from gatewise.nn.hf.layers import Layers, chosen_mlps
-from gatewise.nn.hf.mlps import DenseMLP, dense_mlps
-from gatewise.nn.hf.recipe import keep_recipe
+from gatewise.nn.hf.mlps import dense_mlps
 from gatewise.nn.hf.upcycled import Replaced, put_in_place
 from gatewise.nn.initialise import initialise_router
 from gatewise.nn.model_calls import unwrapped
@@ -42,17 +42,21 @@ class Upcycled:
     names: tuple[str, ...]
     n_experts: int
     exact: bool
-    _model: nn.Module = field(repr=False, compare=False)
     _replaced: tuple[Replaced, ...] = field(repr=False, compare=False)
 
     def undo(self) -> None:
         """Put the old MLPs back, every bit as it was; what the experts have learned is lost.
 
-        They are where and of what type they were: undo before the model is moved or cast, and before another upcycling.
+        They are where and of what type they were, and in the mode in which the model is now: undo before the model is
+        moved or cast.
+
+        Raises:
+            InputError: something else stands there by now, as after a first `undo`; then nothing changes.
         """
+        if not all(each.stands for each in self._replaced):
+            raise InputError("the layers of this upcycling are not in the model any more: they were undone or replaced")
         for each in reversed(self._replaced):
             each.undo()
-        keep_recipe(self._model)
 
     def __str__(self) -> str:
         """One line for each layer, and whether the output is the same."""
@@ -139,7 +143,7 @@ def upcycle(
     if named:
         read: dict[str, Any] = {}
         if data is not None:
-            modules = {mlp.name: (model.get_submodule(mlp.first[0]), lambda call, _: call[0]) for mlp in mlps}
+            modules = {mlp.name: (model.get_submodule(mlp.path(mlp.first[0])), lambda call, _: call[0]) for mlp in mlps}
             read = read_inputs(model, modules, data)
         for mlp, own in zip(mlps, routers, strict=True):
             initialise_router(own, init, std, read.get(mlp.name), generator)
@@ -148,8 +152,7 @@ def upcycle(
         for bank in banks:
             _disturb(bank, float(noise), generator)
     replaced = [each for parts in zip(mlps, routers, banks, strict=True) for each in put_in_place(model, *parts)]
-    keep_recipe(model)
-    return Upcycled(tuple(mlp.name for mlp in mlps), n_experts, not noise, model, tuple(replaced))
+    return Upcycled(tuple(mlp.name for mlp in mlps), n_experts, not noise, tuple(replaced))
 
 
 def _refuse_shared(model: nn.Module, mlps: list[DenseMLP]) -> None:
@@ -158,7 +161,7 @@ def _refuse_shared(model: nn.Module, mlps: list[DenseMLP]) -> None:
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
     for mlp in mlps:
-        for name in (mlp.name, *mlp.first, mlp.second):
+        for name in (mlp.name, *map(mlp.path, (*mlp.first, mlp.second))):
             there = places[model.get_submodule(name)]
             if len(there) > 1:
                 raise InputError(
