@@ -64,6 +64,17 @@ def test_options(run, folder, tmp_path):
     assert run(*command, tmp_path / "a", "--overwrite").code == 0
 
 
+def test_one_expert_of_each_token_is_warned_of(run, folder, tmp_path):
+    done = run("routers", "upcycle", folder, "--top-k", 1, "--layers", "0", "--out", tmp_path / "sparse")
+    assert done.code == 0, done.err
+    assert "warning: 'model.layers.0.mlp' has K = 1" in done.err
+    kept = run(
+        "routers", "upcycle", folder, "--router", "top_k", "--router-option", "n_active=3", "--out", tmp_path / "k"
+    )
+    assert kept.code == 0, kept.err
+    assert load_upcycled(tmp_path / "k").model.layers[0].mlp.router.selection.top_k == 3
+
+
 def test_what_is_refused(refused, folder, tmp_path):
     out = tmp_path / "out"
 
@@ -81,6 +92,7 @@ def test_what_is_refused(refused, folder, tmp_path):
     assert "must be written as 4,8,12" in sentence("--layers", "1,,2")
     assert "leaves no layer" in sentence("--layers", "9:")
     assert "top_k is 9" in sentence("--top-k", 9)
+    assert "--seed" in sentence("--seed", 10**30)
     assert "noise must be a number" in sentence("--noise", "nan")
     assert "must be written as NAME=VALUE" in sentence("--router-option", "x")
     tiny_model("mixtral").save_pretrained(tmp_path / "mixtral")

@@ -6,7 +6,7 @@ from torch import nn
 
 pytest.importorskip("transformers")
 
-from gatewise.exceptions import InputError
+from gatewise.exceptions import InputError, UpcyclingWarning
 from gatewise.nn.hf import upcycle
 from gatewise.nn.hf.mlps import dense_mlps
 from tests.nn.hf.dense_models import dense_model, logits_of
@@ -102,6 +102,8 @@ def test_dropouts_that_are_no_modules_are_seen():
         }.items()
     }
     assert found == {"function": {True}, "none": {False}, "module": {False}}
+    with pytest.warns(UpcyclingWarning, match="had a dropout that is no module of its own"):
+        upcycle(dense_model("starcoder2", residual_dropout=0.01), 4)
 
 
 def test_the_model_is_not_touched_by_the_test():

@@ -158,7 +158,7 @@ def test_saving_is_whole_and_does_not_replace(saved, tmp_path, monkeypatch):
         pass
 
     own = dense_model("llama")
-    upcycle(own, 4, Router(OwnGate(32, 4)))
+    upcycle(own, 4, OwnGate(32, 4), selection=Selection(top_k=4))
     with pytest.raises(InputError, match="is a OwnGate, which is not registered"):
         save_upcycled(own, tmp_path / "own")
 
@@ -169,7 +169,7 @@ DAMAGES = {
     "no dictionary": (lambda r: r.update(mlp=3), "is damaged"),
     "own gate": (lambda r: r.update(router=None), "is of a class that is not registered, and cannot be built"),
     "matrix": (lambda r: r["mlp"].update(second="act_fn"), "is no matrix"),
-    "shapes": (lambda r: r["mlp"].update(first=["gate_proj"], gated=False, second="up_proj"), "do not fit"),
+    "shapes": (lambda r: r["mlp"].update(first=["gate_proj"]), "do not fit"),
     "number": (lambda r: r["mlp"].update(first=[3, 4]), "is damaged"),
     "one matrix": (lambda r: r["mlp"].update(first=[]), "is damaged"),
     "other module": (lambda r: r["mlp"].update(second="lm_head"), "is damaged or of another model"),

@@ -65,7 +65,9 @@ def dense_mlps(model: nn.Module) -> Dense:
         mixture = _mixture_in(inside)
         if mixture is not None:
             found.refused[layer] = (
-                f"{mixture!r} is a mixture of experts already (swap_routers puts other gates into some)"
+                f"{mixture!r} is a mixture of experts already (swap_routers "
+                "puts other gates into models that came with routers; an upcycled layer takes another by "
+                "layer.router = Router(…))"
             )
             continue
         mlps: list[DenseMLP] = []

@@ -1,7 +1,6 @@
 """A sparse layer in the place of a dense model's MLP, and the MLP back."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from torch import Tensor, nn
 
@@ -15,7 +14,7 @@ from gatewise.nn.layer import SparseMoE
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
 
-__all__ = ["Replaced", "UpcycledMLP", "put_in_place", "rebuild", "upcycled_in"]
+__all__ = ["Replaced", "UpcycledMLP", "put_in_place", "rebuild", "sparse_layer", "upcycled_in"]
 
 
 class UpcycledMLP(SparseMoE):
@@ -100,13 +99,17 @@ class Replaced:
         setattr(self._parent, self._attribute, self._old)
 
 
-def put_in_place(model: nn.Module, mlp: DenseMLP, router: Router, experts: NetworkBank) -> list[Replaced]:
-    """Let a sparse layer stand in the place of an MLP; what undoes it is returned."""
-    module: Any = model.get_submodule(mlp.name)
+def sparse_layer(model: nn.Module, mlp: DenseMLP, router: Router, experts: NetworkBank) -> UpcycledMLP:
+    """A sparse layer for the place of an MLP; the model is not changed."""
     dropouts = {name: model.get_submodule(mlp.path(name)) for name in mlp.dropouts}
-    layer = UpcycledMLP(mlp, router, experts, dropouts).train(module.training)
+    return UpcycledMLP(mlp, router, experts, dropouts)
+
+
+def put_in_place(model: nn.Module, layer: UpcycledMLP) -> list[Replaced]:
+    """Let a sparse layer stand in the place of its MLP; what undoes it is returned."""
+    mlp = layer.mlp
     return [
-        Replaced(model, mlp.name, layer),
+        Replaced(model, mlp.name, layer.train(model.get_submodule(mlp.name).training)),
         *(Replaced(model, mlp.path(name), nn.Identity()) for name in mlp.idle),
     ]
 
@@ -126,7 +129,7 @@ def rebuild(model: nn.Module, recipes: Mapping[str, LayerRecipe]) -> None:
             mlp = recipe.mlp.at(name)
             weight, _ = mlp.matrices(model)[-1]
             router = recipe.built_router(name, weight)
-            put_in_place(model, mlp, router, mlp.experts(model, recipe.n_experts))
+            put_in_place(model, sparse_layer(model, mlp, router, mlp.experts(model, recipe.n_experts)))
     except InputError:
         raise
     except DAMAGED as error:
