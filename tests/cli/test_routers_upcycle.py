@@ -75,8 +75,11 @@ def test_one_expert_of_each_token_is_warned_of(run, folder, tmp_path):
     assert load_upcycled(tmp_path / "k").model.layers[0].mlp.router.selection.top_k == 3
 
 
-def test_what_is_refused(refused, folder, tmp_path):
+def test_what_is_refused(run, refused, folder, tmp_path):
     out = tmp_path / "out"
+    seed = run("routers", "upcycle", folder, "--out", out, "--seed", 10**30)
+    assert (seed.code, seed.out) == (2, "")
+    assert "Invalid value for '--seed': Input should be less than" in seed.err
 
     def sentence(*options, model=folder):
         found = refused("routers", "upcycle", model, "--out", out, *options)
@@ -92,7 +95,6 @@ def test_what_is_refused(refused, folder, tmp_path):
     assert "must be written as 4,8,12" in sentence("--layers", "1,,2")
     assert "leaves no layer" in sentence("--layers", "9:")
     assert "top_k is 9" in sentence("--top-k", 9)
-    assert "--seed" in sentence("--seed", 10**30)
     assert "noise must be a number" in sentence("--noise", "nan")
     assert "must be written as NAME=VALUE" in sentence("--router-option", "x")
     tiny_model("mixtral").save_pretrained(tmp_path / "mixtral")

@@ -94,7 +94,8 @@ def warn_of_equal_logits(router: Router, what: str, stacklevel: int) -> None:
     weight = next(gate.parameters())
     if weight.is_meta or selection.top_k == gate.n_experts or selection.ties == "spread":
         return
-    drawn = torch.randn(_N_TOKENS, gate.n_features, generator=torch.Generator().manual_seed(0))
+    # Whatever device is the usual one here, as where a layer is made on the meta device around a router.
+    drawn = torch.randn(_N_TOKENS, gate.n_features, generator=torch.Generator().manual_seed(0), device="cpu")
     logits = gate.logits(drawn.to(weight.device, weight.dtype))
     if bool((logits == logits[:, :1]).all()) or bool((logits == logits[:1]).all()):
         warnings.warn(

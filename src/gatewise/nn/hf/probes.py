@@ -129,8 +129,8 @@ class Probe:
 def _tokens(bank: NetworkBank) -> Tensor:
     """Tokens (1, T, d) of all scales."""
     weight = bank.weights()[0]
-    drawn = torch.randn(_N_TOKENS, bank.d, generator=torch.Generator().manual_seed(0))
-    scales = torch.tensor(_SCALES).repeat_interleave(_N_TOKENS // len(_SCALES)).unsqueeze(-1)
+    drawn = torch.randn(_N_TOKENS, bank.d, generator=torch.Generator().manual_seed(0), device="cpu")
+    scales = torch.tensor(_SCALES, device="cpu").repeat_interleave(_N_TOKENS // len(_SCALES)).unsqueeze(-1)
     return (drawn * scales).unsqueeze(0).to(weight.device, weight.dtype)
 
 
