@@ -211,15 +211,15 @@ def test_build_fills_in_what_the_family_needs():
     ("changes", "pattern"),
     [
         ({"gate": "nothing"}, "unknown gate 'nothing'"),
-        ({"gate_options": {"depth": 2}}, "the gate 'softmax' has no option 'depth': it has none"),
+        ({"gate_options": {"depth": 2}}, "the gate 'softmax' has no option 'depth': it takes no options"),
         ({"gate": SoftmaxGate(1, 2), "gate_options": {"a": 1}}, "options go with a name"),
         ({"gate": SoftmaxGate(1, 3)}, "has 1 features and 3 experts, and 1 and 2 are asked for"),
         ({"gate": SoftmaxGate(2, 2)}, "has 2 features and 2 experts, and 1 and 2 are asked for"),
         ({"experts": LinearExperts(4, 2)}, "has 4 features and 2 experts, and 1 and 2 are asked for"),
         ({"experts": LinearExperts(1, 2), "shared_scale": True}, "shared_scale=True is asked for"),
         ({"experts": LinearExperts(1, 2), "family": "poisson"}, "n_outputs=1, n_dispersion=0"),
-        ({"family": "gaussian", "family_options": {"df": 3}}, "the family 'gaussian' has no option 'df': it has none"),
-        ({"expert_options": {"n_outputs": 7}}, "the expert 'linear' has no option 'n_outputs': it has none"),
+        ({"family": "gaussian", "family_options": {"df": 3}}, "'gaussian' has no option 'df': it takes no options"),
+        ({"expert_options": {"n_outputs": 7}}, "the expert 'linear' has no option 'n_outputs': it takes no options"),
     ],
 )
 def test_build_refuses_what_does_not_fit(changes, pattern):

@@ -5,6 +5,7 @@ The command line prints an `InputError` on one line and exits with code 2; anyth
 
 __all__ = [
     "DegenerateExpertWarning",
+    "EqualLogitsWarning",
     "FitWarning",
     "GatewiseError",
     "GatewiseWarning",
@@ -15,6 +16,7 @@ __all__ = [
     "OutputError",
     "SeparationWarning",
     "UntrainedGateWarning",
+    "UpcyclingWarning",
     "WeakSearchWarning",
 ]
 
@@ -65,3 +67,11 @@ class NonFiniteWarning(GatewiseWarning):
 
 class UntrainedGateWarning(GatewiseWarning):
     """Gates of adapters have no direction, or hardly moved in their training: they choose nothing."""
+
+
+class EqualLogitsWarning(GatewiseWarning):
+    """A router of a sparse layer was not initialised: it would send every token to the same experts."""
+
+
+class UpcyclingWarning(GatewiseWarning):
+    """A sparse layer does not do all that the MLP did in training, or its router gets no gradient."""

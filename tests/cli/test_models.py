@@ -226,13 +226,13 @@ def test_an_offset_that_python_saved(run, refused, folder):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--gate-option", "tau=1"], "the gate 'softmax' has no option 'tau': it has none"),
+        (["--gate-option", "tau=1"], "the gate 'softmax' has no option 'tau': it takes no options"),
         (["--gate-option", "tau"], "--gate-option must be written as NAME=VALUE, not 'tau'"),
         (["--gate", "cosine", "--gate-option", "tau=1"], "the gate 'cosine' has no option 'tau': it has temperature, "),
         (["--gate", "gaussian", "--gate-option", "joint=no"], "the option 'joint' of the gate 'gaussian' is true or "),
         (["--expert", "callable"], "the expert 'callable' needs the option 'function'"),
         (["--expert-option", "degree=2"], "the expert 'linear' has no option 'degree': it has none"),
-        (["--family-option", "df=2"], "the family 'gaussian' has no option 'df': it has none"),
+        (["--family-option", "df=2"], "the family 'gaussian' has no option 'df': it takes no options"),
         (["--gate", "hierarchical", "--gate-option", "groups=[2,1]"], "the groups [2, 1] hold 3 experts, not 2"),
         (["--gate", "sigmoid", "--gate-option", "normalised=false"], "the weights of the sigmoid gate are not normal"),
         (["--exposure", "years"], "the gaussian family has no offset: only families with a log link do"),

@@ -64,8 +64,22 @@ def test_options(run, folder, tmp_path):
     assert run(*command, tmp_path / "a", "--overwrite").code == 0
 
 
-def test_what_is_refused(refused, folder, tmp_path):
+def test_one_expert_of_each_token_is_warned_of(run, folder, tmp_path):
+    done = run("routers", "upcycle", folder, "--top-k", 1, "--layers", "0", "--out", tmp_path / "sparse")
+    assert done.code == 0, done.err
+    assert "warning: 'model.layers.0.mlp' has K = 1" in done.err
+    kept = run(
+        "routers", "upcycle", folder, "--router", "top_k", "--router-option", "n_active=3", "--out", tmp_path / "k"
+    )
+    assert kept.code == 0, kept.err
+    assert load_upcycled(tmp_path / "k").model.layers[0].mlp.router.selection.top_k == 3
+
+
+def test_what_is_refused(run, refused, folder, tmp_path):
     out = tmp_path / "out"
+    seed = run("routers", "upcycle", folder, "--out", out, "--seed", 10**30)
+    assert (seed.code, seed.out) == (2, "")
+    assert "Invalid value for '--seed': Input should be less than" in seed.err
 
     def sentence(*options, model=folder):
         found = refused("routers", "upcycle", model, "--out", out, *options)

@@ -223,7 +223,7 @@ def test_columns_of_a_target_keep_their_names(small, targets):
         ({"family": "gaussian"}, "multivariate_gaussian", "y should be a 1d array"),
         ({"family": "poisson"}, "gaussian", "for the poisson family targets must be counts"),
         ({"family": "binomial", "family_options": {"trials": 2}}, "poisson", "must be counts 0, …, 2"),
-        ({"gate_options": {"tau": 1}}, "gaussian", "the gate 'softmax' has no option 'tau': it has none"),
+        ({"gate_options": {"tau": 1}}, "gaussian", "the gate 'softmax' has no option 'tau': it takes no options"),
         (
             {"gate": "cosine", "gate_options": {"tau": 1}},
             "gaussian",
@@ -242,7 +242,7 @@ def test_columns_of_a_target_keep_their_names(small, targets):
         ({"gate_options": ["tau"]}, "gaussian", "gate_options must be a dictionary from names to values"),
         ({"expert": "callable"}, "gaussian", "the expert 'callable' needs the option 'function'"),
         ({"expert_options": {"n_outputs": 2}}, "gaussian", "the expert 'linear' has no option 'n_outputs'"),
-        ({"family_options": {"df": 3}}, "gaussian", "the family 'gaussian' has no option 'df': it has none"),
+        ({"family_options": {"df": 3}}, "gaussian", "the family 'gaussian' has no option 'df': it takes no options"),
         ({"gate": SoftmaxGate(2, 3)}, "gaussian", "has 2 features and 3 experts, and 2 and 2 are asked for"),
         ({"gate": SoftmaxGate(1, 2)}, "gaussian", "has 1 features and 2 experts, and 2 and 2 are asked for"),
         ({"expert": LinearExperts(4, 2)}, "gaussian", "has 4 features and 2 experts, and 2 and 2 are asked for"),

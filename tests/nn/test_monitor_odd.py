@@ -9,7 +9,7 @@ from torch import nn
 
 from gatewise.exceptions import InputError
 from gatewise.gates import SoftmaxGate
-from gatewise.nn import Router, RouterMonitor, Selection, SparseMoE
+from gatewise.nn import Router, RouterMonitor, Selection, SparseMoE, initialise_router
 from gatewise.nn.measures import effective_rank, representation_collapse
 from gatewise.report import render_report
 
@@ -163,8 +163,9 @@ def test_a_router_that_is_not_there(name):
 
 
 def test_a_correction_bias_that_is_offloaded_leaves_the_call_alone():
-    model = SparseMoE(8, Router(SoftmaxGate(8, 4), Selection(top_k=2, score="sigmoid"), correction_bias=True), hidden=4)
-    router = model.router
+    router = Router(SoftmaxGate(8, 4), Selection(top_k=2, score="sigmoid"), correction_bias=True)
+    initialise_router(router)
+    model = SparseMoE(8, router, hidden=4)
     # As accelerate does it: the bias is there within the call only.
     kept = router.correction_bias
     router.correction_bias = kept.to("meta")

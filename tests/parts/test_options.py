@@ -71,7 +71,7 @@ def test_families_by_name():
             lambda: build_gate("gaussian", 2, 2, joint="no"),
             "the option 'joint' of the gate 'gaussian' is true or false",
         ),
-        (lambda: build_experts("linear", 2, 2, slope=1), "the expert 'linear' has no option 'slope': it has none"),
+        (lambda: build_experts("linear", 2, 2, slope=1), "'linear' has no option 'slope': it takes no options"),
         (lambda: build_family("categorical"), "the family 'categorical' needs the option 'n_classes'"),
         (lambda: build_family("student_t", df="three"), "the family 'student_t' cannot take the options|df"),
     ],

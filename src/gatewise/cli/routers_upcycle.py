@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from gatewise.cli.common import as_text, ends_on_interrupt, parse_options
+from gatewise.cli.lora_common import quiet
 from gatewise.exceptions import InputError
 
 __all__ = ["upcycle"]
@@ -21,7 +22,10 @@ def upcycle(
     router_option: Annotated[
         list[str] | None, typer.Option("--router-option", metavar="NAME=VALUE", help="Of the gate; may be repeated.")
     ] = None,
-    top_k: Annotated[int, typer.Option("--top-k", metavar="K", help="Experts of each token.")] = 2,
+    top_k: Annotated[
+        int | None,
+        typer.Option("--top-k", metavar="K", help="Experts of each token; two, or what the gate keeps, by default."),
+    ] = None,
     layers: Annotated[
         str | None,
         typer.Option(
@@ -36,7 +40,9 @@ def upcycle(
     correction_bias: Annotated[
         bool, typer.Option("--correction-bias", help="Give routers a bias by which they can be balanced.")
     ] = False,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of the routers' start and the noise.")] = 0,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, max=2**63 - 1, metavar="N", help="Of the routers' start and the noise.")
+    ] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace --out if Gatewise wrote it.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
@@ -60,11 +66,10 @@ def upcycle(
     from gatewise.nn import Selection
     from gatewise.nn.hf import load_model, save_upcycled
     from gatewise.nn.hf import upcycle as make_sparse
-    from gatewise.nn.hf.texts import has_tokenizer, load_tokenizer, quiet
+    from gatewise.nn.hf.texts import has_tokenizer, load_tokenizer
 
-    quiet()
-    selection = Selection(top_k=top_k)
-    with ends_on_interrupt():
+    selection = None if top_k is None else Selection(top_k=top_k)
+    with ends_on_interrupt(), quiet():
         dense = load_model(model)
         tokenizer = load_tokenizer(model) if has_tokenizer(model) else None
         before = sum(value.numel() for value in dense.parameters())

@@ -68,7 +68,7 @@ class GatedClassifier(ClassifierMixin, GatedEstimator):
             separate.
         expert_ridge: λ of the log prior −λ/2 Σ a² on the experts' slopes in standardised units, or on all weights of a
             network's experts, for experts that separate.
-        n_jobs: worker processes for the starts, −1 for all cores; the result does not depend on it.
+        n_jobs: workers for the starts, −1 for all cores; the result does not depend on them.
         n_threads: threads for one pass over the data; the bits of the result do not depend on it.
         device: torch device; other than "cpu" takes the plain torch path.
         dtype: "float64", or "float32" by the plain torch path.

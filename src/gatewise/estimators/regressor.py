@@ -75,7 +75,7 @@ class GatedRegressor(RegressorMixin, GatedEstimator):
             network's experts, for experts that separate.
         variance_prior: a pair (a, b): an inverse-gamma prior on each σ² relative to the one-expert residual variance,
             density ∝ (σ²)^(−a−1) exp(−b/σ²), for scales that shrink without end; none by default.
-        n_jobs: worker processes for the starts, −1 for all cores; the result does not depend on it.
+        n_jobs: workers for the starts, −1 for all cores; the result does not depend on them.
         n_threads: threads for one pass over the data; the bits of the result do not depend on it.
         device: torch device; other than "cpu" takes the plain torch path.
         dtype: "float64", or "float32" by the plain torch path.

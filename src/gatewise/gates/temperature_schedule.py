@@ -49,7 +49,10 @@ class TemperatureSchedule:
         self, gate: TemperedGate, start: float, end: float, steps: int, shape: ScheduleShape = "exponential"
     ) -> None:
         if not isinstance(gate, TemperedGate):
-            raise InputError(f"{type(gate).__name__} has no temperature that can be set: take a dense-to-sparse gate")
+            raise InputError(
+                f"{type(gate).__name__} has no temperature that can be set: pass a dense-to-sparse gate, which of a "
+                "layer is layer.router.gate"
+            )
         if gate.free_temperature:
             raise InputError("the gate's temperature is learned: make the gate with free_temperature=False")
         if steps < 1:

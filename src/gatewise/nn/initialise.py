@@ -1,19 +1,21 @@
 """First values for a router: every expert gets tokens, and so every expert gets gradients."""
 
 import math
+import warnings
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from gatewise.exceptions import InputError
+from gatewise.exceptions import EqualLogitsWarning, InputError
 from gatewise.gates import Gate
 from gatewise.nn.arguments import one_of, positive
 from gatewise.nn.router import Router
 
-__all__ = ["initialise_router"]
+__all__ = ["initialise_router", "warn_of_equal_logits"]
 
 Method = Literal["normal", "orthonormal", "data"]
+_N_TOKENS = 16
 
 
 @torch.no_grad()
@@ -74,6 +76,35 @@ def initialise_router(
         point = direction = torch.cat([_orthonormal(d, generator) for _ in range(-(-n // d))])[:n] * std * math.sqrt(d)
     device = next(gate.parameters()).device
     gate.place(direction.to(device), point.to(device))
+
+
+@torch.no_grad()
+def warn_of_equal_logits(router: Router, what: str, stacklevel: int) -> None:
+    """Warn where the logits of random tokens are the same for all experts, or for all tokens.
+
+    Args:
+        router: with numbers; of one on the meta device nothing is asked.
+        what: begins the sentence, as "the router of this layer".
+        stacklevel: of the warning, seen from the caller.
+
+    Warns:
+        EqualLogitsWarning: every token would go to the same experts, though there are others.
+    """
+    gate, selection = router.gate, router.selection
+    weight = next(gate.parameters())
+    if weight.is_meta or selection.top_k == gate.n_experts or selection.ties == "spread":
+        return
+    # Whatever device is the usual one here, as where a layer is made on the meta device around a router.
+    drawn = torch.randn(_N_TOKENS, gate.n_features, generator=torch.Generator().manual_seed(0), device="cpu")
+    logits = gate.logits(drawn.to(weight.device, weight.dtype))
+    if bool((logits == logits[:, :1]).all()) or bool((logits == logits[:1]).all()):
+        warnings.warn(
+            f"{what} has not been initialised: its logits do not tell experts or tokens apart, so that every token "
+            f"goes to the same {selection.top_k} of {gate.n_experts} experts and the others never learn: call "
+            "gatewise.nn.initialise_router(router) first",
+            EqualLogitsWarning,
+            stacklevel=stacklevel + 1,
+        )
 
 
 def _rows(data: Tensor, n: int, d: int, generator: torch.Generator | None) -> Tensor:

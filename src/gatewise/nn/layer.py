@@ -8,13 +8,14 @@ import torch
 from torch import Tensor, nn
 
 from gatewise.exceptions import InputError
-from gatewise.gates import Gate, build_gate
+from gatewise.gates import GATES, Gate, build_gate
 from gatewise.nn.arguments import one_of, positive, whole
 from gatewise.nn.dispatch import Dispatch, dispatch
 from gatewise.nn.experts import GLUBank, MLPBank, NetworkBank
-from gatewise.nn.initialise import initialise_router
-from gatewise.nn.router import Router
+from gatewise.nn.initialise import initialise_router, warn_of_equal_logits
+from gatewise.nn.router import Router, usual_selection
 from gatewise.nn.selection import Selection
+from gatewise.parts.options import checked_options
 
 __all__ = ["SparseMoE"]
 
@@ -29,12 +30,13 @@ class SparseMoE(nn.Module):
 
     Args:
         d: the length of a token.
-        router: a `Router`; or a gate, or the name of one, with the two experts of the largest weights (one, if the gate
-            gives weight to one only). A gate made
-            from a name is initialised by "normal"; others are taken as they are.
+        router: a `Router`; or a gate, or the name of one, see `selection`. A gate made from a name is initialised by
+            "normal"; others are taken as they are.
         experts: a bank, or "glu" or "mlp" for a new one.
         n_experts: E, if router or experts are names.
         gate_options: options of a gate that is given by its name, as {"temperature": 0.1}.
+        selection: how experts are chosen by a gate, or by one that is given by its name; by default as many as the gate
+            itself gives weight to, as a top-K gate, else the two with the largest weights. A `Router` has its own.
         hidden: hidden units of each expert, if it is a new bank; 4 d by default.
         n_shared: how many experts of the same form every token passes with weight 1.
         path: how tokens reach their experts, see `dispatch`.
@@ -44,7 +46,11 @@ class SparseMoE(nn.Module):
         n_dropped: how many slots the last call dropped for want of capacity; 0 without one.
 
     Raises:
-        InputError: sizes that do not fit each other, or E is missing.
+        InputError: sizes that do not fit each other, E is missing, or a selection or options for a router that has its
+            own.
+
+    Warns:
+        EqualLogitsWarning: the router was not initialised, and would send every token to the same experts.
 
     Example:
         >>> layer = SparseMoE(16, "laplace", "glu", n_experts=8, hidden=32)
@@ -60,6 +66,7 @@ class SparseMoE(nn.Module):
         *,
         n_experts: int | None = None,
         gate_options: Mapping[str, Any] | None = None,
+        selection: Selection | None = None,
         hidden: int | None = None,
         n_shared: int = 0,
         path: Dispatch = "auto",
@@ -73,7 +80,7 @@ class SparseMoE(nn.Module):
         if size is None:
             raise InputError("n_experts is missing: neither the router nor the experts say how many there are")
         whole("n_experts", size)
-        self.router = _router(router, d, size, gate_options)
+        self.router = _router(router, d, size, gate_options, selection)
         self.experts = _bank(experts, d, size, hidden)
         if self.router.gate.n_features != d or self.experts.d != d:
             raise InputError(
@@ -95,6 +102,7 @@ class SparseMoE(nn.Module):
         self.path: Dispatch = path
         self.capacity = capacity
         self.n_dropped = 0
+        warn_of_equal_logits(self.router, "the router of this layer", 2)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """The layer's output for tokens (…, d), of the same shape and dtype, or under autocast in its dtype.
@@ -115,8 +123,8 @@ class SparseMoE(nn.Module):
             return self._tokens(flat).reshape(x.shape)
         if mask.shape != x.shape[:-1] or mask.dtype != torch.bool:
             raise InputError(
-                f"the mask must be of booleans with the shape {tuple(x.shape[:-1])}, not {mask.dtype} with "
-                f"{tuple(mask.shape)}"
+                f"the mask must be of booleans, True at tokens, with the shape {tuple(x.shape[:-1])}, not {mask.dtype} "
+                f"with {tuple(mask.shape)}: mask.bool() makes booleans of zeros and ones"
             )
         kept = mask.reshape(-1).nonzero().squeeze(-1)
         found = self._tokens(flat[kept])
@@ -152,14 +160,22 @@ class SparseMoE(nn.Module):
         return f"d={self.d}, path={self.path!r}, capacity={self.capacity}"
 
 
-def _router(router: Router | Gate | str, d: int, n_experts: int, options: Mapping[str, Any] | None) -> Router:
+def _router(
+    router: Router | Gate | str, d: int, n_experts: int, options: Mapping[str, Any] | None, selection: Selection | None
+) -> Router:
     if isinstance(router, str):
-        gate = build_gate(router, d, n_experts, **(options or {}))
+        gate = build_gate(router, d, n_experts, **checked_options("gate", GATES[router], options))
         initialise_router(gate)
-        return Router(gate, Selection(top_k=min(2, gate.own_top_k or n_experts)))
+        return Router(gate, usual_selection(gate) if selection is None else selection)
     if options is not None:
         raise InputError("gate_options belong to a gate that is made from its name: this one is made already")
-    return router if isinstance(router, Router) else Router(router)
+    if isinstance(router, Router):
+        if selection is not None:
+            raise InputError("selection belongs to a gate: a router has its own, as Router(gate, selection)")
+        return router
+    if selection is None and isinstance(router, Gate):
+        selection = usual_selection(router)
+    return Router(router, selection)
 
 
 def _bank(experts: NetworkBank | str, d: int, n_experts: int, hidden: int | None) -> NetworkBank:

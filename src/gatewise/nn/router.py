@@ -12,7 +12,20 @@ from gatewise.gates import Gate
 from gatewise.gates.base import GateLogits
 from gatewise.nn.selection import Selection
 
-__all__ = ["Router"]
+__all__ = ["Router", "usual_selection"]
+
+
+def usual_selection(gate: Gate) -> Selection:
+    """As many experts as the gate itself gives weight to, else the two with the largest weights.
+
+    Example:
+        >>> from gatewise.gates import build_gate
+        >>> usual_selection(build_gate("laplace", 8, 4)).top_k
+        2
+        >>> usual_selection(build_gate("top_k", 8, 4, n_active=3)).top_k
+        3
+    """
+    return Selection(top_k=gate.own_top_k or min(2, gate.n_experts))
 
 
 class Router(nn.Module):

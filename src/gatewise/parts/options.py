@@ -58,7 +58,7 @@ def checked_options(kind: str, cls: Any, options: Mapping[str, Any] | None) -> d
         return dict(given)
     unknown = [name for name in given if name not in known]
     if unknown:
-        has = choose(unknown[0], known, "it has")
+        has = choose(unknown[0], known, "it has") if known else "it takes no options"
         raise InputError(f"the {kind} {cls.name!r} has no option {shown(unknown[0])}: {has}")
     missing = [name for name, default in known.items() if default is REQUIRED and name not in given]
     if missing:

@@ -65,7 +65,7 @@ class PlainFitOptions:
         "(σ²)^(−a−1) exp(−b/σ²), for scales that shrink without end; none by default",
     )
     n_jobs: int | None = _option(
-        None, "worker processes for the starts, −1 for all cores; the result does not depend on it"
+        None, "workers for the starts, −1 for all cores; the result does not depend on them"
     )
     n_threads: int = _option(1, "threads for one pass over the data; the bits of the result do not depend on it")
     device: str = _option("cpu", 'torch device; other than "cpu" takes the plain torch path')

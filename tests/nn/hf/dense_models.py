@@ -32,7 +32,7 @@ DECODERS: dict[str, tuple[dict, str]] = {
     "apertus": (_LLAMA, "model.layers.1.mlp"),
     "lfm2": (_LLAMA | {"full_attn_idxs": [0, 1]}, "model.layers.1.feed_forward"),
     "nemotron": (_LLAMA, "model.layers.1.mlp"),
-    "starcoder2": (_LLAMA, "model.layers.1.mlp"),
+    "starcoder2": (_LLAMA | {"residual_dropout": 0.0}, "model.layers.1.mlp"),
     "gpt_neox": (_BERT, "gpt_neox.layers.1.mlp"),
     "gpt2": (_GPT2, "transformer.h.1.mlp"),
     "falcon": (_BERT, "transformer.h.1.mlp"),

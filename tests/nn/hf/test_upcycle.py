@@ -6,9 +6,9 @@ from torch import nn
 
 pytest.importorskip("transformers")
 
-from gatewise.exceptions import InputError
+from gatewise.exceptions import EqualLogitsWarning, InputError, UpcyclingWarning
 from gatewise.gates import SoftmaxGate
-from gatewise.nn import Router, RouterMonitor, Selection, SparseMoE
+from gatewise.nn import Router, RouterMonitor, Selection, SparseMoE, initialise_router
 from gatewise.nn.balance import balance_loss, recording
 from gatewise.nn.hf import AuxiliaryLoss, BalanceCallback, MonitorCallback, swap_routers, upcycle
 from gatewise.nn.readers import readers_of
@@ -38,7 +38,6 @@ def test_the_output_is_the_same_and_undoing_is_exact(model_type):
     upcycled.undo()
     assert torch.equal(logits_of(model), before)
     assert list(model.state_dict()) == names
-    assert not hasattr(model.config, "gatewise_upcycled")
 
 
 @pytest.mark.parametrize("model_type", ["llama", "gpt2", "opt", "bert", "bloom"])
@@ -191,12 +190,14 @@ def test_routers_of_all_kinds():
     assert router.correction_bias is not None
     assert router.gate.options()["temperature"] == 0.5
     own = Router(SoftmaxGate(32, 4), Selection(top_k=1))
+    initialise_router(own)
     model = dense_model("llama", num_hidden_layers=3)
-    upcycle(model, 4, own, [0, 1])
+    with pytest.warns(UpcyclingWarning, match=r"'model\.layers\.0\.mlp' has K = 1 .* \(1 more are alike\)"):
+        upcycle(model, 4, own, [0, 1])
     routers = [model.model.layers[place].mlp.router for place in (0, 1)]
     assert routers[0] is not routers[1]
     assert all(router is not own and router.selection.top_k == 1 for router in routers)
-    upcycle(model, 6, lambda d, n: Router(SoftmaxGate(d, n), Selection(top_k=4)), [2])
+    upcycle(model, 6, lambda d, n: Router(SoftmaxGate(d, n), Selection(top_k=6)), [2])
     assert model.model.layers[2].mlp.router.n_experts == 6
 
 
@@ -256,6 +257,7 @@ def llama():
     return dense_model("llama")
 
 
+ONE_ROUTER = Router(SoftmaxGate(32, 4))
 SUM = "the weights do not sum to 1, so that"
 REFUSED = {
     "no model": (lambda: "llama", {}, "pass a model, not 'llama'"),
@@ -270,7 +272,14 @@ REFUSED = {
     "wide gate": (lambda: dense_model("llama", hidden_size=128), {"router": "quadratic"}, "up to d = 64, not 128"),
     "top k": (llama, {"selection": Selection(top_k=5)}, "top_k is 5, and there are only 4"),
     "sizes": (llama, {"router": Router(SoftmaxGate(16, 4))}, "d = 32 and there are to be 4 experts: this router"),
-    "no router": (llama, {"router": lambda d, n: SoftmaxGate(d, n)}, "a function that makes one, not"),
+    "no router": (llama, {"router": lambda d, n: SoftmaxGate(d, n)}, "makes a Router, and gave"),
+    "router": (llama, {"router": 5}, "a Router or a function that makes one, not 5"),
+    "one router": (llama, {"router": lambda d, n: ONE_ROUTER}, "gave one router for several"),
+    "options": (llama, {"gate_options": "abc"}, "gate_options must be a dictionary"),
+    "generator": (llama, {"generator": 3}, "generator must be a torch.Generator, not 3"),
+    "bias": (llama, {"correction_bias": "no"}, "correction_bias must be true or false"),
+    "bytes": (llama, {"layers": b"\x01"}, "layers must be a list"),
+    "much noise": (llama, {"noise": 10**400}, "noise must be a number from 0 on, at most 1000"),
     "two starts": (llama, {"router": Router(SoftmaxGate(32, 4)), "init": "data", "data": 1}, "a router has its own"),
     "noise": (llama, {"noise": -1.0}, "noise must be a number from 0 on"),
     "no data": (llama, {"init": "data"}, "pass batches of tokens as data"),
@@ -321,14 +330,27 @@ def test_dense_layers_of_a_mixture_can_become_sparse_too():
         upcycle(model, 4, layers=[0])
 
 
+def test_another_router_is_put_into_an_upcycled_layer():
+    model = dense_model("llama")
+    upcycle(model, 4, layers=[0])
+    with pytest.raises(
+        InputError, match=r"'model\.layers\.0\.mlp\.router' is one of Gatewise already.*layer\.router ="
+    ):
+        swap_routers(model)
+    before, router = logits_of(model), Router(SoftmaxGate(32, 4), Selection(top_k=3))
+    initialise_router(router)
+    model.model.layers[0].mlp.router = router
+    torch.testing.assert_close(logits_of(model), before, rtol=1e-6, atol=1e-6)
+
+
 def test_a_gate_of_ones_own_works():
     class OwnGate(SoftmaxGate):
         pass
 
     model = dense_model("llama")
-    upcycle(model, 4, Router(OwnGate(32, 4)))
+    with pytest.warns(EqualLogitsWarning, match="goes to the same 2 of 4"):
+        upcycle(model, 4, OwnGate(32, 4))
     assert isinstance(model.model.layers[0].mlp, SparseMoE)
-    assert not hasattr(model.config, "gatewise_upcycled")
 
 
 class Rows(torch.utils.data.Dataset):

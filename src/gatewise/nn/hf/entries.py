@@ -7,15 +7,20 @@ from typing import Any
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.gates import GATES, build_gate
+from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import shown
 from gatewise.nn.router import Router
 from gatewise.nn.selection import Selection
 
-__all__ = ["DAMAGED", "described_router", "router_of"]
+__all__ = ["DAMAGED", "described_router", "is_registered", "router_of"]
 
 DAMAGED = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError)
 """What is raised where an entry lacks something or has something of another kind than is expected."""
+
+
+def is_registered(gate: Gate) -> bool:
+    """Whether the gate can be built anew by its name."""
+    return gate.name in set(GATES) and GATES[gate.name] is type(gate)
 
 
 def described_router(name: str, router: Router) -> dict[str, Any]:
@@ -25,7 +30,7 @@ def described_router(name: str, router: Router) -> dict[str, Any]:
         InputError: the gate is of a class that is not registered.
     """
     gate = router.gate
-    if gate.name not in set(GATES) or GATES[gate.name] is not type(gate):
+    if not is_registered(gate):
         raise InputError(
             f"the gate of the router {name!r} is a {type(gate).__name__}, which is not registered under a name: it "
             "cannot be saved"

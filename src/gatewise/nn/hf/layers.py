@@ -5,7 +5,8 @@ from fnmatch import fnmatchcase
 
 from gatewise.exceptions import InputError
 from gatewise.messages import listed, shown
-from gatewise.nn.hf.mlps import Dense, DenseMLP, layer_of, number_of
+from gatewise.nn.hf.form import DenseMLP
+from gatewise.nn.hf.mlps import Dense, layer_of, number_of
 
 __all__ = ["Layers", "chosen_mlps"]
 
@@ -39,7 +40,7 @@ def chosen_mlps(dense: Dense, layers: Layers, kind: str) -> list[DenseMLP]:
         wanted: object = _numbers(dense, _SLICES[layers], layers) if layers in _SLICES else [layers]
     else:
         wanted = _numbers(dense, layers, layers) if isinstance(layers, slice) else layers
-    if not isinstance(wanted, Sequence) or not wanted:
+    if not isinstance(wanted, Sequence) or isinstance(wanted, bytes) or not wanted:
         raise InputError(
             f"layers must be a list of layers' numbers or MLPs' names, as [1, 3], a slice, {EVERY_SECOND!r} or a name "
             f"with *, not {shown(layers)}"

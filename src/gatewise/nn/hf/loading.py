@@ -9,12 +9,10 @@ from torch import nn
 
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.messages import listed, shown
+from gatewise.nn.hf.arrays import is_own_folder, recipes_in
 from gatewise.nn.hf.contents import as_folder, check_contents
 
-__all__ = ["RECIPE", "class_of", "is_upcycled", "load_as", "load_model"]
-
-RECIPE = "gatewise_upcycled"
-"""The name, in a model's configuration, of what says how its MLPs became sparse."""
+__all__ = ["class_of", "is_upcycled", "load_as", "load_model"]
 
 _CONFIGURATION = "config.json"
 
@@ -37,8 +35,8 @@ def load_model(model_dir: str | Path, **options: Any) -> nn.Module:
             weights are missing, damaged, incomplete, or outside the folder.
     """
     folder = as_folder(model_dir)
-    cls, configuration = class_of(folder)
-    if RECIPE in configuration:
+    cls = class_of(folder)
+    if is_upcycled(folder):
         raise ModelFolderError(
             f"the model in {folder} has sparse layers in the place of its MLPs: load_upcycled({str(model_dir)!r}) "
             "loads it"
@@ -50,9 +48,11 @@ def is_upcycled(model_dir: str | Path) -> bool:
     """Whether the model in a folder has sparse layers in the place of its MLPs.
 
     Raises:
-        ModelFolderError: there is no model, or its configuration asks for code of its own.
+        ModelFolderError: there is no model, its configuration asks for code of its own, or its weights cannot be read.
     """
-    return RECIPE in class_of(as_folder(model_dir))[1]
+    folder = as_folder(model_dir)
+    class_of(folder)
+    return is_own_folder(folder) or bool(recipes_in(folder, None))
 
 
 def load_as(cls: Any, folder: Path, **options: Any) -> nn.Module:
@@ -84,8 +84,8 @@ def load_as(cls: Any, folder: Path, **options: Any) -> nn.Module:
     return model.eval()
 
 
-def class_of(folder: Path) -> tuple[Any, dict[str, Any]]:
-    """The class that a folder's configuration names among those of transformers, and the configuration.
+def class_of(folder: Path) -> Any:
+    """The class that a folder's configuration names among those of transformers.
 
     Raises:
         ModelFolderError: there is none, or it asks for code of its own.
@@ -113,4 +113,4 @@ def class_of(folder: Path) -> tuple[Any, dict[str, Any]]:
             f"{folder / _CONFIGURATION} names the architecture {shown(name)}, which is none of this transformers "
             f"({transformers.__version__})"
         )
-    return cls, configuration
+    return cls

@@ -74,6 +74,12 @@ def sites_of(model: nn.Module) -> list[Site]:
             "shows those that are"
         )
     if not found and not swapped_in(model):
+        own = next((name for name, module in model.named_modules() if isinstance(module, Router)), None)
+        if own is not None:
+            raise InputError(
+                f"the router {own!r} is one of Gatewise already, in a sparse layer, and no model's own: put another "
+                "there by layer.router = Router(gate, selection)"
+            )
         raise InputError(
             f"there is no router of a known class in this {type(model).__name__}: `gatewise routers list` shows them"
         )

@@ -2,6 +2,7 @@
 
 import copy
 import os
+import warnings
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
@@ -9,24 +10,27 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from gatewise.exceptions import InputError
-from gatewise.gates import build_gate
+from gatewise.exceptions import InputError, UpcyclingWarning
+from gatewise.gates import GATES, Gate, build_gate
 from gatewise.messages import listed, shown
 from gatewise.nn.arguments import one_of, whole
 from gatewise.nn.experts import NetworkBank
 from gatewise.nn.hf.distil import Batch, read_inputs
+from gatewise.nn.hf.form import DenseMLP
 from gatewise.nn.hf.layers import Layers, chosen_mlps
-from gatewise.nn.hf.mlps import DenseMLP, dense_mlps
-from gatewise.nn.hf.recipe import keep_recipe
-from gatewise.nn.hf.upcycled import Replaced, put_in_place
+from gatewise.nn.hf.mlps import dense_mlps
+from gatewise.nn.hf.upcycled import Replaced, put_in_place, sparse_layer
 from gatewise.nn.initialise import initialise_router
 from gatewise.nn.model_calls import unwrapped
-from gatewise.nn.router import Router
+from gatewise.nn.router import Router, usual_selection
 from gatewise.nn.selection import Selection
+from gatewise.parts.component import true_or_false
+from gatewise.parts.options import checked_options
 
 __all__ = ["Upcycled", "upcycle"]
 
 Start = Literal["normal", "orthonormal", "data"]
+_MOST_NOISE = 1e3
 
 
 @dataclass(frozen=True)
@@ -42,17 +46,21 @@ class Upcycled:
     names: tuple[str, ...]
     n_experts: int
     exact: bool
-    _model: nn.Module = field(repr=False, compare=False)
     _replaced: tuple[Replaced, ...] = field(repr=False, compare=False)
 
     def undo(self) -> None:
         """Put the old MLPs back, every bit as it was; what the experts have learned is lost.
 
-        They are where and of what type they were: undo before the model is moved or cast, and before another upcycling.
+        They are where and of what type they were, and in the mode in which the model is now: undo before the model is
+        moved or cast.
+
+        Raises:
+            InputError: something else stands there by now, as after a first `undo`; then nothing changes.
         """
+        if not all(each.stands for each in self._replaced):
+            raise InputError("the layers of this upcycling are not in the model any more: they were undone or replaced")
         for each in reversed(self._replaced):
             each.undo()
-        keep_recipe(self._model)
 
     def __str__(self) -> str:
         """One line for each layer, and whether the output is the same."""
@@ -64,7 +72,7 @@ class Upcycled:
 def upcycle(
     model: nn.Module,
     n_experts: int,
-    router: str | Router | Callable[[int, int], Router] = "softmax",
+    router: str | Gate | Router | Callable[[int, int], Router] = "softmax",
     layers: Layers = None,
     noise: float = 0.0,
     *,
@@ -87,14 +95,16 @@ def upcycle(
     Args:
         model: a dense transformers model.
         n_experts: E.
-        router: the name of a gate; a `Router`, of which each layer gets a copy as it is; or a function that makes one
-            for (d, E).
+        router: the name of a gate; a gate or a `Router`, of which each layer gets a copy as it is; or a function that
+            makes one for (d, E), another one in each call.
         layers: numbers of decoder layers or names of MLPs, in which * stands for anything ("model.decoder.*"); a
             slice of the numbers; "every second" for 1, 3, 5 and so on; None for all.
-        noise: s; to every weight of a matrix W of an expert s · std(W) · N(0, 1) is added, so that the output changes.
-        selection: how experts are chosen, for a gate given by its name; by default the two best.
+        noise: s, at most 1000; to every weight of a matrix W of an expert s · std(W) · N(0, 1) is added, so that the
+            output changes.
+        selection: how experts are chosen, for a gate or its name; by default the two best, or as many as the gate
+            itself gives weight to. With K = 1 the router has no gradient except from a loss of balance.
         gate_options: of a gate given by its name.
-        correction_bias: whether routers get a bias for `BiasBalancer`, for a gate given by its name.
+        correction_bias: whether routers get a bias for `BiasBalancer`, for a gate or its name.
         init: the start of a gate given by its name, see `initialise_router`.
         std: of that start.
         data: batches as the model takes them, for init="data".
@@ -107,6 +117,10 @@ def upcycle(
         InputError: weights of the selection do not sum to 1; a layer is a mixture already, or its MLP is none that is
             known, or shared with another layer; layers are not there; memory does not suffice; or an option is not what
             it may be.
+
+    Warns:
+        UpcyclingWarning: K = 1, or an MLP has a dropout that is no module, as starcoder2's, and that ends with it.
+        EqualLogitsWarning: a router was not initialised, and would send every token to the same experts.
 
     Example:
         >>> from transformers import LlamaConfig, LlamaForCausalLM
@@ -122,24 +136,35 @@ def upcycle(
     model = unwrapped(model)
     whole("n_experts", n_experts, least=2)
     one_of("init", init, get_args(Start))
-    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0.0 <= noise < float("inf"):
-        raise InputError(f"noise must be a number from 0 on, in standard deviations of the weights, not {noise!r}")
+    if isinstance(noise, bool) or not isinstance(noise, int | float) or not 0.0 <= noise <= _MOST_NOISE:
+        raise InputError(
+            f"noise must be a number from 0 on, at most {_MOST_NOISE:g} standard deviations of the weights, not "
+            f"{shown(noise)}"
+        )
+    true_or_false("correction_bias", correction_bias)
+    if generator is not None and not isinstance(generator, torch.Generator):
+        raise InputError(f"generator must be a torch.Generator, not {shown(generator)}")
+    if not (isinstance(router, str | Gate | Router) or callable(router)):
+        raise InputError(
+            f"router must be a gate or its name, a Router or a function that makes one, not {shown(router)}"
+        )
     if (init == "data") != (data is not None):
         raise InputError("pass batches of tokens as data with init='data', and only then")
     named = isinstance(router, str)
-    if not named and (selection is not None or gate_options is not None or correction_bias or init != "normal"):
-        raise InputError(
-            "selection, gate_options, correction_bias and init belong to a gate that is given by its name: a router "
-            "has its own"
-        )
+    if not named and (gate_options is not None or init != "normal"):
+        raise InputError("gate_options and init belong to a gate that is given by its name: a router has its own")
+    if not isinstance(router, str | Gate) and (selection is not None or correction_bias):
+        raise InputError("selection and correction_bias belong to a gate or its name: a router has its own")
     mlps = chosen_mlps(dense_mlps(model), layers, type(model).__name__)
     _refuse_shared(model, mlps)
     _refuse_too_large(model, mlps, n_experts)
     routers = [_router(model, mlp, n_experts, router, selection, gate_options, correction_bias) for mlp in mlps]
+    if len(set(routers)) < len(routers):
+        raise InputError("the function gave one router for several layers: let it make another one in each call")
     if named:
         read: dict[str, Any] = {}
         if data is not None:
-            modules = {mlp.name: (model.get_submodule(mlp.first[0]), lambda call, _: call[0]) for mlp in mlps}
+            modules = {mlp.name: (model.get_submodule(mlp.path(mlp.first[0])), lambda call, _: call[0]) for mlp in mlps}
             read = read_inputs(model, modules, data)
         for mlp, own in zip(mlps, routers, strict=True):
             initialise_router(own, init, std, read.get(mlp.name), generator)
@@ -147,9 +172,26 @@ def upcycle(
     if noise:
         for bank in banks:
             _disturb(bank, float(noise), generator)
-    replaced = [each for parts in zip(mlps, routers, banks, strict=True) for each in put_in_place(model, *parts)]
-    keep_recipe(model)
-    return Upcycled(tuple(mlp.name for mlp in mlps), n_experts, not noise, model, tuple(replaced))
+    _warn(mlps, routers)
+    made = [sparse_layer(model, *parts) for parts in zip(mlps, routers, banks, strict=True)]
+    replaced = [each for layer in made for each in put_in_place(model, layer)]
+    return Upcycled(tuple(mlp.name for mlp in mlps), n_experts, not noise, tuple(replaced))
+
+
+def _warn(mlps: list[DenseMLP], routers: list[Router]) -> None:
+    """Say what changes in training, or does not train."""
+    single = [mlp.name for mlp, router in zip(mlps, routers, strict=True) if router.selection.top_k == 1]
+    random = [mlp.name for mlp in mlps if mlp.random]
+    for names, what in (
+        (
+            single,
+            "has K = 1 and the weight 1 for every token: its router has no gradient except from a loss of balance",
+        ),
+        (random, "had a dropout that is no module of its own: the sparse layer in its place does without"),
+    ):
+        if names:
+            others = f" ({len(names) - 1} more are alike)" if len(names) > 1 else ""
+            warnings.warn(f"{names[0]!r} {what}{others}", UpcyclingWarning, stacklevel=3)
 
 
 def _refuse_shared(model: nn.Module, mlps: list[DenseMLP]) -> None:
@@ -158,7 +200,7 @@ def _refuse_shared(model: nn.Module, mlps: list[DenseMLP]) -> None:
     for name, module in model.named_modules(remove_duplicate=False):
         places.setdefault(module, []).append(name)
     for mlp in mlps:
-        for name in (mlp.name, *mlp.first, mlp.second):
+        for name in (mlp.name, *map(mlp.path, (*mlp.first, mlp.second))):
             there = places[model.get_submodule(name)]
             if len(there) > 1:
                 raise InputError(
@@ -202,7 +244,7 @@ def _router(
     model: nn.Module,
     mlp: DenseMLP,
     n_experts: int,
-    router: str | Router | Callable[[int, int], Router],
+    router: str | Gate | Router | Callable[[int, int], Router],
     selection: Selection | None,
     options: Mapping[str, Any] | None,
     correction_bias: bool,
@@ -211,14 +253,15 @@ def _router(
     weight, _ = mlp.matrices(model)[-1]
     d = weight.shape[0]
     if isinstance(router, str):
-        gate = build_gate(router, d, n_experts, **(options or {}))
-        chosen = Selection(top_k=min(2, gate.own_top_k or n_experts)) if selection is None else selection
-        made = Router(gate, chosen, correction_bias)
+        gate = build_gate(router, d, n_experts, **checked_options("gate", GATES[router], options))
+        made = Router(gate, usual_selection(gate) if selection is None else selection, correction_bias)
         made.to(torch.promote_types(weight.dtype, torch.float32))
     else:
+        if isinstance(router, Gate):
+            router = Router(router, usual_selection(router) if selection is None else selection, correction_bias)
         made = copy.deepcopy(router) if isinstance(router, Router) else router(d, n_experts)
         if not isinstance(made, Router):
-            raise InputError(f"router must be a gate's name, a Router or a function that makes one, not {shown(made)}")
+            raise InputError(f"router must be a function that makes a Router, and gave {shown(made)}")
         if (made.gate.n_features, made.n_experts) != (d, n_experts):
             raise InputError(
                 f"the MLPs have d = {d} and there are to be {n_experts} experts: this router has "

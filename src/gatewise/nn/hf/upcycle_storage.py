@@ -2,28 +2,30 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import torch
 from torch import nn
 
 from gatewise.exceptions import InputError, ModelFolderError
 from gatewise.files import new_folder
 from gatewise.messages import listed, shown
-from gatewise.nn.hf.contents import as_folder, weights_names
-from gatewise.nn.hf.loading import RECIPE, class_of, load_as
-from gatewise.nn.hf.recipe import keep_recipe, rebuild, recipe_of
-from gatewise.nn.hf.upcycled import upcycled_in
+from gatewise.nn.hf.arrays import VARIANT, array_shapes, is_own_folder, recipes_in
+from gatewise.nn.hf.contents import as_folder
+from gatewise.nn.hf.entries import described_router
+from gatewise.nn.hf.loading import class_of, load_as
+from gatewise.nn.hf.recipe import STATE, LayerRecipe
+from gatewise.nn.hf.upcycled import rebuild, upcycled_in
 from gatewise.nn.model_calls import unwrapped
 
 __all__ = ["load_upcycled", "save_upcycled"]
 
-# In the weights' names: a class that knows no sparse layers then finds no weights, and does not draw MLPs at random.
-_VARIANT = "upcycled"
-_CHECKSUMS = "upcycled.json"
+_CONFIGURATION, _CHECKSUMS = "config.json", "upcycled.json"
 _FORMAT = 1
+# What would leave weights out, or write them elsewhere or by another name.
+_FORBIDDEN = {"variant", "save_directory", "state_dict", "push_to_hub", "is_main_process", "safe_serialization"}
 
 
 def save_upcycled(
@@ -32,8 +34,8 @@ def save_upcycled(
     """Write an upcycled model into a new folder, whole or not at all.
 
     The folder holds what `save_pretrained` writes, with the weights as model.upcycled.safetensors or in parts, so that
-    transformers alone says that it finds no weights; the forms of the layers and their routers are in config.json, and
-    checksums in upcycled.json.
+    transformers alone says that it finds no weights. The forms of the layers and how their routers choose lie among the
+    weights, as bytes of JSON in each layer's state; checksums of the weights and of config.json are in upcycled.json.
 
     Args:
         model: upcycled.
@@ -46,35 +48,40 @@ def save_upcycled(
         The folder that was written.
 
     Raises:
-        InputError: it is no model, nothing in it was upcycled, something has been put around a sparse layer, a gate is
-            of a class that is not registered, or a number of a sparse layer is not finite.
+        InputError: it is no model, nothing in it was upcycled, it holds adapters, a gate is of a class that is not
+            registered, a number of a sparse layer is not finite, or an option is not what it may be.
         OutputError: the folder cannot be written, or exists.
     """
-    forbidden = {"variant", "save_directory", "state_dict", "push_to_hub"} & set(options)
+    forbidden = _FORBIDDEN & set(options)
     if forbidden:
         raise InputError(f"{sorted(forbidden)[0]} cannot be chosen here")
     if not isinstance(model, nn.Module):
         raise InputError(f"pass a model, not {shown(model)}")
+    if tokenizer is not None and not hasattr(tokenizer, "save_pretrained"):
+        raise InputError(f"tokenizer must be one of transformers, not {shown(tokenizer)}")
     whole: Any = unwrapped(model)
-    if not hasattr(whole, "save_pretrained") or hasattr(whole, "peft_config"):
-        raise InputError(
-            f"pass the model of transformers, not a {type(whole).__name__}: take what is around it away first "
-            "(merge_and_unload)"
-        )
-    recipe_of(whole)
-    for name, layer in upcycled_in(whole).items():
+    if hasattr(whole, "peft_config"):
+        raise InputError(f"this {type(whole).__name__} holds adapters of PEFT: merge them first (merge_and_unload)")
+    if not hasattr(whole, "save_pretrained"):
+        raise InputError(f"pass the model of transformers, not a {type(whole).__name__}")
+    layers = upcycled_in(whole)
+    if not layers:
+        raise InputError(f"nothing in this {type(whole).__name__} was upcycled: there is nothing to save")
+    for name, layer in layers.items():
+        described_router(f"{name}.router", layer.router)
         for part, value in layer.state_dict().items():
             if value.is_floating_point() and not bool(torch.isfinite(value).all()):
                 raise InputError(f"{part} of the layer {name!r} is not finite: it cannot be saved")
-    # As the routers are now: a schedule may have changed how many experts they choose.
-    keep_recipe(whole)
     target = as_folder(model_dir)
     with new_folder(target, overwrite=overwrite) as folder:
-        whole.save_pretrained(folder.root, variant=_VARIANT, **options)
+        try:
+            whole.save_pretrained(folder.root, variant=VARIANT, **options)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"transformers cannot save this {type(whole).__name__}: {error}") from None
         if tokenizer is not None:
             tokenizer.save_pretrained(folder.root)
-        sums = {path.name: _checksum(path) for path in sorted(folder.root.glob("*.safetensors"))}
-        description = {"format": _FORMAT, "sha256": sums}
+        paths = [folder.root / _CONFIGURATION, *sorted(folder.root.glob("*.safetensors"))]
+        description = {"format": _FORMAT, "sha256": {path.name: _checksum(path) for path in paths}}
         folder.write(_CHECKSUMS, (json.dumps(description, indent=1) + "\n").encode())
     return target
 
@@ -98,13 +105,14 @@ def load_upcycled(model_dir: str | Path, **options: Any) -> nn.Module:
     folder = as_folder(model_dir)
     if "variant" in options:
         raise InputError("variant cannot be chosen here")
-    cls, configuration = class_of(folder)
-    if RECIPE not in configuration:
-        raise ModelFolderError(
-            f"the model in {folder} was not upcycled: its configuration has no {RECIPE}; load_model loads it"
-        )
+    cls = class_of(folder)
     variant = _checked_variant(folder)
-    sparse = _sparse_class(cls)
+    recipes = recipes_in(folder, variant)
+    if not recipes:
+        raise ModelFolderError(
+            f"the model in {folder} was not upcycled: there is no sparse layer in its weights; load_model loads it"
+        )
+    sparse = _sparse_class(cls, recipes)
     _check_shapes(folder, sparse, variant)
     model = load_as(sparse, folder, variant=variant, **options)
     model.__class__ = cls
@@ -115,12 +123,12 @@ def load_upcycled(model_dir: str | Path, **options: Any) -> nn.Module:
     return model
 
 
-def _sparse_class(cls: Any) -> Any:
+def _sparse_class(cls: Any, recipes: Mapping[str, LayerRecipe]) -> Any:
     """The class whose models have, from their configuration on, sparse layers in the place of MLPs."""
 
     def __init__(self: Any, config: Any, *arguments: Any, **keywords: Any) -> None:
         cls.__init__(self, config, *arguments, **keywords)
-        rebuild(self, getattr(config, RECIPE, None))
+        rebuild(self, recipes)
 
     return type(cls.__name__, (cls,), {"__init__": __init__, "__module__": cls.__module__})
 
@@ -133,7 +141,7 @@ def _checked_variant(folder: Path) -> str | None:
     """
     path = folder / _CHECKSUMS
     if not path.exists():
-        if any((folder / name).exists() for name in weights_names(_VARIANT)):
+        if is_own_folder(folder):
             raise ModelFolderError(f"there is no {path}, which says what the weights beside it must be")
         return None
     try:
@@ -143,13 +151,14 @@ def _checked_variant(folder: Path) -> str | None:
         raise ModelFolderError(f"{path} holds no checksums of weights") from None
     if version != _FORMAT:
         raise ModelFolderError(f"{path} has the format {shown(version)}, and this Gatewise reads {_FORMAT}")
-    there = {file.name for file in folder.glob("*.safetensors")}
-    if there != set(sums) or not sums:
-        raise ModelFolderError(f"{folder} holds {listed(sorted(there))}, and {_CHECKSUMS} names {listed(sorted(sums))}")
+    there = {_CONFIGURATION, *(file.name for file in folder.glob("*.safetensors"))}
+    for names, what in ((set(sums) - there, "names, is missing"), (there - set(sums), "does not name, is there")):
+        if names:
+            raise ModelFolderError(f"{folder}: {listed(sorted(names))}, which {_CHECKSUMS} {what}")
     for name, wanted in sums.items():
         if _checksum(folder / name) != wanted:
             raise ModelFolderError(f"{folder / name} is damaged or not the file that {_CHECKSUMS} describes")
-    return _VARIANT
+    return VARIANT
 
 
 def _check_shapes(folder: Path, sparse: Any, variant: str | None) -> None:
@@ -166,26 +175,14 @@ def _check_shapes(folder: Path, sparse: Any, variant: str | None) -> None:
         raise ModelFolderError(f"the model in {folder} cannot be built: {error}") from None
     except Exception as error:  # noqa: BLE001 - what a configuration asks for can fail in any way
         raise ModelFolderError(f"the model in {folder} cannot be built: {shown(str(error))}") from None
-    shapes = _shapes(folder, variant)
+    shapes = array_shapes(folder, variant)
     for name, layer in upcycled_in(skeleton).items():
-        for part, value in layer.state_dict().items():
+        numbers = {part: value for part, value in layer.state_dict().items() if part != STATE}
+        for part, value in numbers.items():
             found = shapes.get(f"{name}.{part}")
             if found != tuple(value.shape):
                 what = "is missing" if found is None else f"has the shape {found}, not {tuple(value.shape)}"
                 raise ModelFolderError(f"the weights in {folder}: {part} of the layer {name!r} {what}")
-
-
-def _shapes(folder: Path, variant: str | None) -> dict[str, tuple[int, ...]]:
-    whole, _ = weights_names(variant)
-    files = [folder / whole] if (folder / whole).is_file() else sorted(folder.glob("*.safetensors"))
-    found: dict[str, tuple[int, ...]] = {}
-    try:
-        for path in files:
-            with safetensors.safe_open(path, "pt") as file:
-                found |= {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-    except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFolderError(f"cannot read the weights in {folder}: {shown(str(error))}") from None
-    return found
 
 
 def _checksum(path: Path) -> str:
