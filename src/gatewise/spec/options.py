@@ -64,9 +64,7 @@ class PlainFitOptions:
         "a pair (a, b): an inverse-gamma prior on each σ² relative to the one-expert residual variance, density ∝ "
         "(σ²)^(−a−1) exp(−b/σ²), for scales that shrink without end; none by default",
     )
-    n_jobs: int | None = _option(
-        None, "workers for the starts, −1 for all cores; the result does not depend on them"
-    )
+    n_jobs: int | None = _option(None, "workers for the starts, −1 for all cores; the result does not depend on them")
     n_threads: int = _option(1, "threads for one pass over the data; the bits of the result do not depend on it")
     device: str = _option("cpu", 'torch device; other than "cpu" takes the plain torch path')
     dtype: str = _option("float64", '"float64", or "float32" by the plain torch path', "float64", "float32")
