@@ -112,7 +112,7 @@ class ProductExperts(Experts):
 
     def start(self, x, shares, coefficients, draws):
         own = {name: value for name, value in self.own_parameters().items() if name != "log_scale"}
-        return {**own, "second": draws.normal(own["second"]), "constant": draws.normal(own["constant"])}
+        return draws.around(self, own)
 
     def symmetries(self):
         def act(parameters, amount):
