@@ -223,7 +223,7 @@ class Gate(Component, ABC):
         own = self.own_parameters()
         present = {name: value for name, value in self.atoms().items() if name not in WEIGHTS}
         if all(n in atoms and np.array_equal(atoms[n], value.double().numpy()) for n, value in present.items()):
-            return own
+            return {name: value.clone() for name, value in own.items()}
         missing = [name for name in own if self.atom_entries.get(name) not in atoms]
         if missing:
             raise InputError(f"the parameter {missing[0]} of the {self.name!r} gate cannot be told from its atoms")

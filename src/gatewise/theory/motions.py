@@ -53,19 +53,22 @@ def motions_of(gate: Gate) -> Motions:
     """
     known = _FOUND.setdefault(type(gate), {})
     if repr(gate) not in known:
-        known[repr(gate)] = _made(gate)
+        plain, mixed = _made(gate, 1.0), _made(gate, -1.0)
+        # A gate may have a translation while all slopes have one sign: it moves coordinates then, and no entries.
+        known[repr(gate)] = Motions(tuple(n for n in plain.entries if n in mixed.entries), plain.blocks)
     return known[repr(gate)]
 
 
-def _made(gate: Gate) -> Motions:
-    """Each declared translation, made by a small amount at parameters that are all positive and different."""
+def _made(gate: Gate, sign: float) -> Motions:
+    """Each declared translation, made by a small amount at different parameters: positive, with every other's sign."""
     # The weight of a single expert is 1: two show what the gate's kind is.
     several = gate.n_experts > 1
     probe = (deepcopy(gate) if several else type(gate).of(gate.n_features, 2, **gate.options())).double()
     start: Parameters = {}
     for name, value in probe.own_parameters().items():
         places = torch.arange(value.numel(), dtype=torch.float64)
-        start[name] = (0.3 + 0.4 * torch.frac(0.6180339887498949 * (places + 1.0))).reshape(value.shape)
+        size = 0.3 + 0.4 * torch.frac(0.6180339887498949 * (places + 1.0))
+        start[name] = torch.where(places % 2 == 1, sign * size, size).reshape(value.shape)
     views: dict[str, Callable[[Atoms], Atoms]] = {
         "weights": lambda atoms: {"bias": _log_weights(atoms)} if "gate_bias" in atoms else {},
         "entries": lambda atoms: Component.coordinates(probe, _points(atoms)).blocks,
