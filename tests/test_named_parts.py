@@ -32,12 +32,10 @@ EXCEPTIONS = {
 # Not yet: these wait for the merge of what other branches do to them. Shorten this list then.
 NOT_YET = {
     "fit/build.py",
+    "fit/gaussian_channels.py",
     "fit/linear_data.py",
     "fit/linear_objective.py",
     "theory/identifiability/conditions.py",
-    "theory/identifiability/expert_expressions.py",
-    "theory/identifiability/family_expressions.py",
-    "theory/identifiability/gate_expressions.py",
     "theory/identifiability/identify.py",
     "theory/identifiability/known.py",
     "theory/mixing_measure.py",

@@ -231,7 +231,7 @@ def test_an_offset_that_python_saved(run, refused, folder):
         (["--gate", "cosine", "--gate-option", "tau=1"], "the gate 'cosine' has no option 'tau': it has temperature, "),
         (["--gate", "gaussian", "--gate-option", "joint=no"], "the option 'joint' of the gate 'gaussian' is true or "),
         (["--expert", "callable"], "the expert 'callable' needs the option 'function'"),
-        (["--expert-option", "degree=2"], "the expert 'linear' has no option 'degree': it has none"),
+        (["--expert-option", "degree=2"], "the expert 'linear' has no option 'degree': it takes no options"),
         (["--family-option", "df=2"], "the family 'gaussian' has no option 'df': it takes no options"),
         (["--gate", "hierarchical", "--gate-option", "groups=[2,1]"], "the groups [2, 1] hold 3 experts, not 2"),
         (["--gate", "sigmoid", "--gate-option", "normalised=false"], "the weights of the sigmoid gate are not normal"),

@@ -49,7 +49,11 @@ def test_what_a_class_depends_on_is_named_by_the_class():
     labels = result.coordinates.labels()
     direction = np.eye(len(labels))[labels.index("experts.weight[0, 1, 0]")]
     along = names.along(result.coordinates, result.model.family, result.theta, direction)
-    assert along[0] == (1.0, "expert 1: answer=middle dose")
+    # In internal units the slope alone moves; in the user's the intercept does too, by the mean over the deviation.
+    assert along[0][1] == "expert 1: answer=middle dose"
+    assert along[0][0] == pytest.approx(1.0 / np.hypot(1.0, along[1][0] / along[0][0]))
+    assert along[1][1] == "expert 1: answer=middle (intercept)"
+    assert [speed for speed, _ in along[2:]] == [0.0] * (len(along) - 2)
 
 
 @pytest.mark.parametrize(

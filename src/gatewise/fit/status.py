@@ -56,8 +56,9 @@ class FitStatus(Enum):
 
     @property
     def is_early(self) -> bool:
-        """Whether the fit ended before its starts did, or there was nothing to search for."""
-        return self in (FitStatus.INTERRUPTED, FitStatus.TIME_LIMIT, FitStatus.SATURATED)
+        """Whether no first-order point was reached, so that there is nothing a search could have found again."""
+        early = (FitStatus.INTERRUPTED, FitStatus.TIME_LIMIT, FitStatus.SATURATED)
+        return self in (*early, FitStatus.MAX_ITER, FitStatus.STALLED)
 
     @property
     def is_maximum(self) -> bool:

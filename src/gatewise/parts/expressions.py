@@ -80,7 +80,7 @@ def formula_of(part: Any) -> Any:
     for cls in type(part).__mro__:
         if "expression" in vars(cls):
             return part.expression()
-        if any(name in vars(cls) for name in ("logits", "location", "log_density")):
+        if any(name in vars(cls) for name in ("logits", "slope_score", "location", "log_density")):
             return None
     return None
 

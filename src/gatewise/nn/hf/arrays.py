@@ -65,4 +65,6 @@ def _opened(folder: Path, variant: str | None) -> Iterator[list[Any]]:
     try:
         yield [safetensors.safe_open(path, "pt") for path in paths]
     except (safetensors.SafetensorError, OSError) as error:
-        raise ModelFolderError(f"cannot read the weights in {folder}: {shown(str(error))}") from None
+        raise ModelFolderError(
+            f"cannot load the model in {folder}, whose weights cannot be read: {shown(str(error))}"
+        ) from None
