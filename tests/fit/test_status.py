@@ -178,6 +178,20 @@ def test_separated_gate_has_conditional_expert_errors(generator):
         np.testing.assert_allclose(errors[2 + 2 * expert : 4 + 2 * expert], expected, rtol=1e-4)
 
 
+def test_a_search_that_is_not_complete_is_said_beside_other_statuses(generator):
+    x = np.sort(generator.uniform(-1.0, 1.0, size=(80, 1)), axis=0)
+    y = np.where(x[:, 0] < 0.1, 3.0 + x[:, 0], -3.0 - x[:, 0]) + 0.05 * generator.normal(size=80)
+    result = fit(mixture(1, 1, 2), x, y, options=FitOptions(n_starts=2))
+    assert not result.search.complete
+    assert result.status is FitStatus.SEPARATED
+    assert result.findings[-1].code is FitStatus.WEAK_SEARCH
+    assert result.findings[-1].message.startswith("The search is not complete either. ")
+    # A point that is no first-order point says nothing of how often it would be found again.
+    early = fit(mixture(1, 1, 2), x, y, options=FitOptions(n_starts=2, max_iter=1))
+    assert early.status is FitStatus.MAX_ITER
+    assert FitStatus.WEAK_SEARCH not in {finding.code for finding in early.findings}
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_no_alarm_where_experts_overlap(seed):
     x, y, _ = simulate(np.random.default_rng(seed), 120, 1.5 * GATE, 0.5 * EXPERTS, SCALE)
