@@ -9,7 +9,14 @@ from torch import Tensor
 
 from gatewise.families.base import BOUNDARY, FAMILIES, Family
 from gatewise.families.elementwise import gamma_quantile, poisson_draws, smallest_count, through_numpy, uniform
-from gatewise.families.smooth import bounded_log, exp_or_tangent, log_gamma_increment, log_sigmoid
+from gatewise.families.smooth import (
+    bounded_log,
+    exp_or_tangent,
+    largest_log,
+    log_gamma_increment,
+    log_gamma_increment_slopes,
+    log_sigmoid,
+)
 from gatewise.families.starts import half_row, weighted_mean
 from gatewise.families.targets import as_column, check_counts, is_count
 from gatewise.parts.formulas import FamilyFormula, TheoryParameter
@@ -82,6 +89,44 @@ class NegativeBinomial(Family):
         log_choices = log_gamma_increment(size, count) - torch.lgamma(count + 1.0)
         return torch.where(
             known, log_choices + count * location + (size + count) * log_sigmoid(log_size - location), -torch.inf
+        )
+
+    @torch.no_grad()
+    def closed_derivatives(
+        self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Derivatives by h and s = log r.
+
+        With p = μ/(r + μ) the first are y (1 − p) − r p and c′ − r log(1 + μ/r) + (r + y) p, where
+        c = log Γ(y + r) − log Γ(r) − y log r.
+        """
+        value = self.log_density(y, location, log_scale).numpy()
+        log_size = bounded_log(log_scale)
+        size = np.exp(log_size.numpy())
+        count = np.broadcast_to(y.unsqueeze(-1).numpy(), value.shape)
+        known = np.isfinite(value)
+        count = np.where(known, count, 0.0)
+        score = (log_size - location).numpy()
+        mean_share, size_share = special.expit(-score), special.expit(score)
+        log_share = log_sigmoid(log_size - location).numpy()
+        choices = log_gamma_increment_slopes(np.broadcast_to(size, value.shape), count)
+        # Where the size is bounded nothing depends on it any more.
+        inside = known * (log_scale.abs() <= largest_log(log_scale.dtype)).numpy()
+        by_location = count * size_share - size * mean_share
+        first = np.empty((*value.shape, 2))
+        first[..., 0] = known * by_location
+        first[..., 1] = inside * (choices[0] + size * log_share + (size + count) * mean_share)
+        second = None
+        if with_second:
+            second = np.empty((*value.shape, 2, 2))
+            both = (size + count) * mean_share * size_share
+            second[..., 0, 0] = -(known * both)
+            second[..., 0, 1] = second[..., 1, 0] = inside * mean_share * by_location
+            second[..., 1, 1] = inside * (choices[1] + size * log_share + 2.0 * size * mean_share - both)
+        return (
+            torch.from_numpy(value),
+            torch.from_numpy(first),
+            None if second is None else torch.from_numpy(second),
         )
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ __all__ = [
     "expm1_or_tangent",
     "largest_log",
     "log_gamma_increment",
+    "log_gamma_increment_slopes",
     "log_sigmoid",
     "stirling_rest",
     "stirling_slopes",
@@ -105,3 +106,23 @@ def stirling_slopes(a: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def log_gamma_increment(a: Tensor, y: Tensor) -> Tensor:
     """Elementwise log Γ(a + y) − log Γ(a) − y log a for a > 0, y ≥ 0; it tends to 0 as a → ∞ at fixed y."""
     return stirling_rest(a + y) - stirling_rest(a) + ((a + y) * torch.log1p(y / a) - y)
+
+
+def log_gamma_increment_slopes(a: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The first and second derivatives of `log_gamma_increment` by log a, elementwise, at a > 0 and y ≥ 0.
+
+    With R the rest of Stirling's formula, S₁ and S₂ its `stirling_slopes` and p = a/(a + y) they are
+    p S₁(a + y) − S₁(a) + a log(1 + y/a) − y and p² S₂(a + y) + p (1 − p) S₁(a + y) − S₂(a) + a log(1 + y/a) − p y.
+
+    Example:
+        >>> first, second = log_gamma_increment_slopes(np.array(2.0), np.array(1.0))  # log Γ(a + 1) − log Γ(a) − log a
+        >>> abs(first) < 1e-15, abs(second) < 1e-15
+        (True, True)
+    """
+    share = a / (a + y)
+    slope, curvature = stirling_slopes(a + y)
+    own_slope, own_curvature = stirling_slopes(a)
+    logarithm = a * np.log1p(y / a)
+    first = share * slope - own_slope + logarithm - y
+    second = share * (share * curvature + (1.0 - share) * slope) - own_curvature + logarithm - share * y
+    return first, second

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from gatewise.families.base import FAMILIES, Family
 from gatewise.families.elementwise import gamma_quantile, through_numpy, uniform
-from gatewise.families.smooth import bounded_log, log_gamma_increment
+from gatewise.families.smooth import bounded_log, largest_log, log_gamma_increment, log_gamma_increment_slopes
 from gatewise.families.starts import one_where_zero, weighted_mean, weighted_median
 from gatewise.families.targets import as_column, check_finite, positive_number
 from gatewise.parts.formulas import FamilyFormula, TheoryParameter
@@ -112,6 +112,52 @@ class StudentT(Family):
             far, 2.0 * torch.log(distant) + torch.log1p(inverse * inverse), torch.log1p(near * near)
         )
         return rest - 0.5 * math.log(2.0 * math.pi) - log_sigma - 0.5 * (df + 1.0) * logarithm
+
+    @torch.no_grad()
+    def closed_derivatives(
+        self, y: Tensor, location: Tensor, log_scale: Tensor, with_second: bool
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Derivatives by μ, log σ and, if ν is free, log ν.
+
+        With z = (y − μ)/σ, w = z/√ν, s = w²/(1 + w²), r = w/(1 + w²) and u = 1/(σ√ν) the first are (ν + 1) u r,
+        (ν + 1) s − 1 and rest′ − ½ν log(1 + w²) + ½ (ν + 1) s, where rest is that of `log_density`.
+        """
+        value = self.log_density(y, location, log_scale).numpy()
+        log_sigma, log_df = (part.numpy() for part in self._split(log_scale))
+        df, unit = np.exp(log_df), np.exp(-log_sigma - 0.5 * log_df)
+        w = (y.unsqueeze(-1).numpy() - location.numpy()) * unit
+        with np.errstate(divide="ignore"):
+            far = np.abs(w) > 1.0
+            # Of |w| and 1/|w| the smaller one has a square that does not overflow.
+            q = np.where(far, 1.0 / w, w)
+        lesser = q * q / (1.0 + q * q)
+        share, other = np.where(far, 1.0 - lesser, lesser), np.where(far, lesser, 1.0 - lesser)
+        ratio, more = q / (1.0 + q * q), df + 1.0
+        n_channels = 1 + self.n_dispersion
+        first = np.empty((*value.shape, n_channels))
+        first[..., 0] = more * unit * ratio
+        first[..., 1] = more * share - 1.0
+        second = np.empty((*value.shape, n_channels, n_channels)) if with_second else None
+        if second is not None:
+            second[..., 0, 0] = -more * unit * unit * other * (other - share)
+            second[..., 0, 1] = second[..., 1, 0] = -2.0 * more * unit * ratio * other
+            second[..., 1, 1] = -2.0 * more * share * other
+        if self.df is None:
+            rest = log_gamma_increment_slopes(0.5 * df, np.full_like(df, 0.5))
+            logarithm = np.where(far, np.log1p(q * q) - 2.0 * np.log(np.where(far, np.abs(q), 1.0)), np.log1p(q * q))
+            # Where ν is bounded nothing depends on it any more.
+            inside = np.abs(log_scale[..., 1].numpy()) <= largest_log(log_scale.dtype)
+            first[..., 2] = inside * (rest[0] - 0.5 * df * logarithm + 0.5 * more * share)
+            if second is not None:
+                second[..., 0, 2] = second[..., 2, 0] = inside * unit * ratio * (df * share - other)
+                second[..., 1, 2] = second[..., 2, 1] = inside * share * (more * share - 1.0)
+                by_df = rest[1] - 0.5 * df * logarithm + df * share - 0.5 * more * share * other
+                second[..., 2, 2] = inside * by_df
+        return (
+            torch.from_numpy(value),
+            torch.from_numpy(first),
+            None if second is None else torch.from_numpy(second),
+        )
 
     def mean(self, location: Tensor, log_scale: Tensor) -> Tensor:
         """μ, (…, k); NaN for ν ≤ 1."""

@@ -13,7 +13,6 @@ from gatewise.report.tables import number, separated_experts
 
 __all__ = ["Direction", "Standardised", "directions", "separations", "standardised_features"]
 
-_SETTLED = "settled by taking the last one as the reference"
 # Entries of a direction below this share of its length are not named.
 _NAMED = 0.1
 _MOST_NAMED = 4
@@ -35,11 +34,6 @@ class Direction:
     sentence: str
     remark: str = ""
     is_warning: bool = False
-
-    @property
-    def is_convention(self) -> bool:
-        """Whether taking the last expert as the reference settles it, so that nothing is open."""
-        return self.remark == _SETTLED
 
     @property
     def dimensions(self) -> str:
@@ -67,15 +61,16 @@ class Standardised:
 def directions(result: FitResult, names: Names) -> list[Direction]:
     """The null directions of a fit: symmetries of the model, what a selection alone depends on, and any others.
 
-    The gate of one expert has nothing to say, so that nothing of it could be identified: it is left out.
+    The gate of one expert has nothing to say, so that nothing of it could be identified: it is left out. So is what
+    taking the last expert as the reference settles, as in the summary: nothing is open there.
     """
     space, gate = result.null_space, result.model.gate
     pinned = {f"{gate.name} {symmetry.name}: {symmetry.sentence}" for symmetry in gate.symmetries() if symmetry.pins}
     experts = result.model.experts.name
     found = [
-        Direction(count, _readable(sentence), _SETTLED * (sentence in pinned))
+        Direction(count, _readable(sentence))
         for sentence, count in space.sentences
-        if count and (result.model.n_experts > 1 or sentence.startswith(f"{experts} "))
+        if count and sentence not in pinned and (result.model.n_experts > 1 or sentence.startswith(f"{experts} "))
     ]
     if len(space.by_selection):
         labels = result.coordinates.entry_names(names.features, names.gate_features)

@@ -57,8 +57,6 @@ def fit_page(
     optima, unlisted = tables.optima(evidence)
     expert_rows = tables.experts(evidence)
     directions = identification.directions(result, evidence.estimator.names_)
-    if all(direction.is_convention for direction in directions):
-        directions = []
     return rendered(
         "report.html",
         version=__version__,
