@@ -117,7 +117,7 @@ Data = dict[str, FeatureCache]
 
 
 class Fashion:
-    """Fashion-MNIST with a backbone of ours."""
+    """Fashion-MNIST, both parts mixed, with a backbone of ours."""
 
     def __init__(self, name: str, options: argparse.Namespace, plan: Plan, out: Path) -> None:
         self.name, self.options, self.plan, self.out = name, options, plan, out
@@ -125,9 +125,13 @@ class Fashion:
     def model(self, seed: int) -> tuple[EarlyExitModel, Data]:
         """The trained backbone with exits, and cached features of all parts."""
         plan = self.plan
-        x, y = load_images("idx", self.options.fashion)
-        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(seed))
-        own, rest = order[: plan.backbone], order[plan.backbone :][: plan.heads]
+        parts = [load_images("idx", self.options.fashion, part) for part in ("train", "test")]
+        x, y = (torch.cat(both) for both in zip(*parts, strict=True))
+        # The test part is harder. Mixed, as conformal sets need it; the same test samples for all seeds.
+        order = torch.randperm(len(y), generator=torch.Generator().manual_seed(0))
+        test, left = order[: plan.test], order[plan.test :]
+        left = left[torch.randperm(len(left), generator=torch.Generator().manual_seed(1 + seed))]
+        own, rest = left[: plan.backbone], left[plan.backbone :][: plan.heads]
         torch.manual_seed(seed)
         conv = self.name == "fashion-conv"
         network = conv_network(1, 10) if conv else Transformer()
@@ -146,9 +150,8 @@ class Fashion:
         model = EarlyExitModel(
             network, exits=exits if conv else [f"blocks.{i}" for i in range(5)], n_classes=10, example=x[:2]
         )
-        cache = model.cache_features(x[rest], y[rest])
-        test = load_images("idx", self.options.fashion, "test")
-        return model, {**divided(cache, seed), "test": model.cache_features(*(part[: plan.test] for part in test))}
+        caches = [model.cache_features(x[rows], y[rows]) for rows in (rest, test)]
+        return model, {**divided(caches[0], seed), "test": caches[1]}
 
 
 class MiniLM:
