@@ -236,6 +236,21 @@ def test_a_search_whose_best_optimum_is_tight_is_not_complete():
     assert fit(linear(), x, y, options=FitOptions(n_starts=24)).search.complete
 
 
+def test_a_tight_optimum_that_many_starts_reach_is_not_complete_either():
+    """The best without a tight expert, which is named beside it, may have been hit once, or never."""
+    generator = np.random.default_rng(0)
+    x = generator.uniform(-1.0, 1.0, size=(60, 1))
+    near = 3.0 * x[:, 0] + 1e-3 * generator.normal(size=60)
+    y = np.where(np.arange(60) < 7, near, generator.normal(size=60))
+    result = fit(linear(), x, y)
+    assert result.status is FitStatus.TIGHT
+    assert result.search.is_about_kept
+    assert result.search.hits_of_best >= 3
+    assert not result.search.complete
+    weak = next(finding for finding in result.findings if finding.code is FitStatus.WEAK_SEARCH)
+    assert "of those with a tight expert there are many" in weak.message
+
+
 def test_a_start_that_came_higher_without_reaching_a_maximum_leaves_the_search_open():
     generator = np.random.default_rng(5)
     x = generator.normal(size=(100, 1))

@@ -7,6 +7,7 @@ import numpy as np
 from gatewise.fit.assess import KeptPoint
 from gatewise.fit.floors import Agreement, Floors
 from gatewise.fit.null_space import SINGULAR
+from gatewise.fit.optima import have_many_rows
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Optimum, Search
@@ -38,7 +39,7 @@ def collect_findings(
     ]
     if not any(finding.code.is_early for finding in noticed):
         is_maximum = all(finding.code.is_maximum for finding in noticed)
-        noticed += _weak_search(found.evidence, options, point, is_maximum)
+        noticed += _weak_search(problem, found.evidence, options, point, is_maximum)
     noticed.sort(key=_severity)
     first, *others = noticed or [_converged(point, found)]
     added = _kink(first, point) + _higher(problem, point) + _light(problem)
@@ -102,11 +103,13 @@ def seen(search: Search) -> str:
     )
 
 
-def _weak_search(search: Search, options: FitOptions, point: KeptPoint, is_maximum: bool) -> list[Finding]:
+def _weak_search(
+    problem: Problem, search: Search, options: FitOptions, point: KeptPoint, is_maximum: bool
+) -> list[Finding]:
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
-    if isinstance(options.n_starts, str) and not search.is_about_kept:
+    if isinstance(options.n_starts, str) and not have_many_rows(problem, point.effective_rows, point.tight):
         more = "fewer experts, and a look at the optima: of those with a tight expert there are many"
     elif isinstance(options.n_starts, str):
         more = (

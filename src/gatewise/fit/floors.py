@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from gatewise.fit.interrupt import never
+from gatewise.fit.optima import have_many_rows
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.start import EndPoint, continue_start
@@ -20,10 +21,6 @@ from gatewise.fit.status import FitStatus
 
 __all__ = ["Agreement", "Floors", "settle_floors"]
 
-# Many rows are so many times those that an expert needs for its own parameters, and this share of all rows. By chance
-# some share of the order of the floor itself, a thousandth, lies within the floor of any line.
-_MANY_TIMES = 3
-_MANY_SHARE = 0.02
 _LOWERED_BY = 10.0
 # Rows whose spread, as a share of the one-expert one, is below this agree exactly; no floor is lower than the last.
 _EXACT = 1e-9
@@ -217,8 +214,7 @@ def _rests(problem: Problem, end: EndPoint, experts: tuple[int, ...]) -> bool:
 
 def _have_many(problem: Problem, theta: np.ndarray, experts: tuple[int, ...]) -> bool:
     """Whether each of these experts has many rows."""
-    many = max(_MANY_TIMES * problem.row_need, _MANY_SHARE * problem.total_weight)
-    return bool((_effective_rows(problem, theta)[list(experts)] >= many).all())
+    return have_many_rows(problem, _effective_rows(problem, theta), experts)
 
 
 def _effective_rows(problem: Problem, theta: np.ndarray) -> np.ndarray:

@@ -9,10 +9,14 @@ from gatewise.fit.result import Optimum
 from gatewise.fit.start import EndPoint
 from gatewise.fit.status import FitStatus
 
-__all__ = ["Optima", "SeenOptimum", "tight_experts"]
+__all__ = ["Optima", "SeenOptimum", "have_many_rows", "tight_experts"]
 
 # Tight: a spread below this share of that of the one-expert fit.
 _TIGHT_SPREAD = 0.05
+# Many rows are so many times those that an expert needs for its own parameters, and this share of all rows. By chance
+# some share of the order of the floor itself, a thousandth, lies within the floor of any line.
+_MANY_TIMES = 3
+_MANY_SHARE = 0.02
 # An optimum with a tight expert that so many starts reached is no accident.
 _OFTEN = 3
 # Mean objectives that agree to this share may be of one optimum.
@@ -131,3 +135,9 @@ def tight_experts(problem: Problem, theta: np.ndarray, effective_rows: np.ndarra
     for spread in problem.relative_spreads(theta):
         tight |= spread.values < _TIGHT_SPREAD
     return tuple(int(i) for i in np.flatnonzero(tight))
+
+
+def have_many_rows(problem: Problem, effective_rows: np.ndarray, experts: tuple[int, ...]) -> bool:
+    """Whether each of these experts has so many rows that they do not just happen to agree."""
+    many = max(_MANY_TIMES * problem.row_need, _MANY_SHARE * problem.total_weight)
+    return bool((effective_rows[list(experts)] >= many).all())

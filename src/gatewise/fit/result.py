@@ -124,7 +124,8 @@ class Search:
             the strategy for which it is largest; 1 while there is too little to estimate it from.
         is_about_kept: whether the best optimum of these is the kept one; if not, that has a tight expert, and hardly
             any start ended there.
-        complete: whether the evidence is in: the kept optimum was hit often enough, and that chance is small.
+        complete: whether the evidence is in: the kept optimum was hit often enough, that chance is small, and no
+            expert is tight on few rows.
     """
 
     n_starts: int

@@ -17,7 +17,7 @@ from rich.console import Console
 
 from gatewise.fit.assess import best_end_point
 from gatewise.fit.interrupt import deferred_interrupt
-from gatewise.fit.optima import Optima, SeenOptimum
+from gatewise.fit.optima import Optima, SeenOptimum, have_many_rows
 from gatewise.fit.options import FitOptions
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import Search
@@ -144,7 +144,7 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
     without success so often that something that is as easy to hit would have been expected three times. It is
     complete where it is settled, no start came higher without reaching a first-order point, and the best optimum of all
-    is one that counts.
+    has no tight expert with few rows: of such optima there are many, and the best without one was hit more rarely.
     """
     if optima.problem.is_one_regression:
         complete = optima.problem.prototype.family.is_log_concave
@@ -165,6 +165,7 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     higher = best_end_point(list(ends))[1] if ends else None
     settled = enough and chance * _TIMES_AS_LIKELY <= share and probed
     is_about_kept = not ordinary or ordinary[0] is optima.sorted()[0]
+    by_chance = bool(ordinary) and not have_many_rows(optima.problem, ordinary[0].effective_rows, ordinary[0].tight)
     evidence = Search(
         n_starts=len(ends),
         n_independent=len(strategies),
@@ -172,7 +173,7 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
         n_optima=len(ordinary),
         chance_of_better=chance,
         is_about_kept=is_about_kept,
-        complete=settled and higher is None and is_about_kept,
+        complete=settled and higher is None and is_about_kept and not by_chance,
     )
     return evidence, settled
 
