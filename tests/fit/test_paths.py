@@ -9,7 +9,6 @@ from gatewise.families import FAMILIES
 from gatewise.fit import FitOptions, channel_gradient
 from gatewise.fit.build import build_problem, path_of
 from gatewise.fit.least_squares import LeastSquaresProblem
-from gatewise.fit.linear_objective import LinearObjective
 from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.rows import checked_rows
 from gatewise.fit.squared_channels import has_squared_channels
@@ -94,7 +93,8 @@ def test_the_compiled_path_is_a_pass_of_its_own(sweeps):
     x = inputs(60)
     y = targets(model, x)
     problem = build_problem(model, checked_rows(model, x.numpy(), y.numpy(), None, None), FitOptions())
-    assert isinstance(problem, LinearObjective)
+    assert problem.runs_in_threads is False
+    assert problem.regressions is problem._linear
     theta = problem.begin(np.random.default_rng(0).dirichlet(np.ones(3), 60).T, 0, 0)
     value, _ = problem.value_and_gradient(theta)
     assert sweeps == []

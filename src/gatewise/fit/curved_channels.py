@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from gatewise.experts import Experts
 from gatewise.fit.channel_gradient import family_derivatives
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.gates.base import GateLogits
 from gatewise.kernels.joint_pass import joint_rows
 from gatewise.ops.derivatives import hessian, jacobian
@@ -107,7 +107,7 @@ class CurvedChannels:
 
     def __init__(
         self,
-        coordinates: ModuleCoordinates,
+        coordinates: Coordinates,
         y: Tensor,
         offset: Tensor,
         weight: Tensor,

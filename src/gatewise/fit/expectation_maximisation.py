@@ -1,4 +1,4 @@
-"""EM steps: the E-step is the fused pass, the M-step weighted least squares and damped Newton for the gate.
+"""EM steps of regressions: the E-step is the fused pass, the M-step weighted least squares and damped Newton.
 
 EM is used for what it is good at, the first steps from a rough start, and to turn responsibilities into parameters;
 it is not iterated to convergence (it slows down without being at a maximum).
@@ -10,8 +10,8 @@ from typing import Protocol
 import numpy as np
 
 from gatewise.fit.bounds import Bounds
-from gatewise.fit.coordinates import Layout
-from gatewise.fit.linear_data import LinearData
+from gatewise.fit.gaussian_channels import GaussianChannels
+from gatewise.fit.options import FitOptions
 from gatewise.kernels.expectation import ExpectationSums, expectation_sums, gate_derivatives, gate_expectation
 from gatewise.kernels.products import weighted_gram
 from gatewise.ops.linalg import solve_symmetric
@@ -23,14 +23,16 @@ _NEGLIGIBLE_GAIN = 1e-10
 _SMALLEST_STEP = 1e-4
 
 
-class LinearLikelihood(Protocol):
-    """What EM asks of the objective: `LinearObjective` is one."""
+class RegressionProblem(Protocol):
+    """What EM asks of a problem that is counted from one regression."""
 
-    data: LinearData
-    layout: Layout
     bounds: Bounds
+    options: FitOptions
+    total_weight: float
     n_evaluations: int
-    variance_prior: tuple[float, float] | None
+
+    @property
+    def regressions(self) -> GaussianChannels: ...
 
     def log_prior(self, theta: np.ndarray) -> float: ...
 
@@ -46,45 +48,45 @@ class Expectation:
     sums: ExpectationSums
 
 
-def expectation(objective: LinearLikelihood, theta: np.ndarray) -> Expectation:
+def expectation(problem: RegressionProblem, theta: np.ndarray) -> Expectation:
     """The E-step at θ."""
-    objective.n_evaluations += 1
-    data = objective.data
-    sums = expectation_sums(
-        data.gate_design, data.design, data.y, data.weight, *objective.layout.unpack(theta), data.same_design
-    )
-    return Expectation(theta, (sums.log_likelihood + objective.log_prior(theta)) / data.total_weight, sums)
+    problem.n_evaluations += 1
+    data = problem.regressions.sweep
+    arrays = (data.gate_design, data.design, data.y, data.weight)
+    sums = expectation_sums(*arrays, *problem.regressions.unpack(theta), data.same_design)
+    return Expectation(theta, (sums.log_likelihood + problem.log_prior(theta)) / problem.total_weight, sums)
 
 
-def em_step(objective: LinearLikelihood, at: Expectation) -> Expectation:
+def em_step(problem: RegressionProblem, at: Expectation) -> Expectation:
     """One EM step: the experts' maximum in closed form, one Newton step for the gate, halved until nothing is lost."""
-    data, layout, sums = objective.data, objective.layout, at.sums
-    gate, coefficients, log_scale = layout.unpack(at.theta)
-    filled = sums.mass > _EMPTY * data.total_weight
+    channels, sums = problem.regressions, at.sums
+    gate, coefficients, log_scale = channels.unpack(at.theta)
+    coefficients = coefficients.copy()
+    filled = sums.mass > _EMPTY * problem.total_weight
     squares = sums.squares.copy()
     for i in np.flatnonzero(filled):
         change = solve_symmetric(sums.gram[i], sums.moments[i])
         coefficients[i] += change
         # The residual sum of squares about the new coefficients; it cannot be negative but for rounding.
         squares[i] = max(squares[i] - float(change @ sums.moments[i]), 0.0)
-    log_scale = _maximise_scale(objective, sums.mass, squares, filled, log_scale)
-    if layout.n_experts == 1:
-        return expectation(objective, layout.pack(gate, coefficients, log_scale))
-    precision = objective.gate_precision()
+    log_scale = _maximise_scale(problem, sums.mass, squares, filled, log_scale)
+    if len(gate) == 1:
+        return expectation(problem, channels.pack(gate, coefficients, log_scale))
+    precision = problem.gate_precision()
     slope = sums.gate_gradient - precision @ gate[:-1].ravel()
     step = solve_symmetric(sums.gate_information + precision, slope).reshape(gate[:-1].shape)
     length = 1.0
     while True:
         candidate = gate.copy()
         candidate[:-1] += length * step
-        reached = expectation(objective, layout.pack(candidate, coefficients, log_scale))
+        reached = expectation(problem, channels.pack(candidate, coefficients, log_scale))
         if reached.value >= at.value or length < _SMALLEST_STEP:
             return reached if reached.value >= at.value else at
         length *= 0.25
 
 
 def maximise_expectation(
-    objective: LinearLikelihood, responsibilities: np.ndarray, theta: np.ndarray, gate_steps: int
+    problem: RegressionProblem, responsibilities: np.ndarray, theta: np.ndarray, gate_steps: int
 ) -> np.ndarray:
     """argmax_θ of the expected complete log-likelihood (plus log priors) under the given responsibilities.
 
@@ -92,46 +94,47 @@ def maximise_expectation(
     the variance prior and both terms 0 without; a shared σ² pools the sums. An expert without rows keeps what it has.
 
     Args:
-        objective: data, priors and floor.
+        problem: rows, priors and floor.
         responsibilities: r (k, n).
         theta: where the gate's Newton steps begin, and what empty experts keep.
         gate_steps: Newton steps on the gate.
     """
-    data, layout = objective.data, objective.layout
-    gate, coefficients, log_scale = layout.unpack(theta)
+    data = problem.regressions.sweep
+    gate, coefficients, log_scale = problem.regressions.unpack(theta)
+    coefficients = coefficients.copy()
     shares = np.multiply(responsibilities, data.weight, order="C")
     totals = shares.sum(axis=1)
     gram = weighted_gram(data.design, shares)
     right = (shares * data.y) @ data.design.T
-    filled = totals > _EMPTY * data.total_weight
+    filled = totals > _EMPTY * problem.total_weight
     for i in np.flatnonzero(filled):
         coefficients[i] = solve_symmetric(gram[i], right[i])
     squares = (shares * (data.y - coefficients @ data.design) ** 2).sum(axis=1)
-    log_scale = _maximise_scale(objective, totals, squares, filled, log_scale)
-    if layout.n_experts > 1:
-        gate = _maximise_gate(objective, shares, gate, gate_steps)
-    return layout.pack(gate, coefficients, log_scale)
+    log_scale = _maximise_scale(problem, totals, squares, filled, log_scale)
+    if len(gate) > 1:
+        gate = _maximise_gate(problem, shares, gate, gate_steps)
+    return problem.regressions.pack(gate, coefficients, log_scale)
 
 
 def _maximise_scale(
-    objective: LinearLikelihood, mass: np.ndarray, squares: np.ndarray, filled: np.ndarray, log_scale: np.ndarray
+    problem: RegressionProblem, mass: np.ndarray, squares: np.ndarray, filled: np.ndarray, log_scale: np.ndarray
 ) -> np.ndarray:
     """σᵢ² = (Σ w r e² + 2b) / (Σ w r + 2(a + 1)), not below the floor; experts without rows keep what they have."""
-    layout = objective.layout
-    a, b = objective.variance_prior or (-1.0, 0.0)
-    if layout.shared_scale:
+    a, b = problem.options.variance_prior or (-1.0, 0.0)
+    shared = problem.regressions.model.experts.shared_scale
+    if shared:
         variance = np.full_like(squares, (squares.sum() + 2.0 * b) / (mass.sum() + 2.0 * (a + 1.0)))
     else:
         variance = (squares + 2.0 * b) / np.where(filled, mass + 2.0 * (a + 1.0), 1.0)
     with np.errstate(divide="ignore"):
-        new_scale = np.maximum(0.5 * np.log(variance), objective.bounds.lower[layout.scales.start])
-    return np.where(filled | layout.shared_scale, new_scale, log_scale)
+        new_scale = np.maximum(0.5 * np.log(variance), problem.bounds.lower[-1])
+    return np.where(filled | shared, new_scale, log_scale)
 
 
-def _maximise_gate(objective: LinearLikelihood, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
+def _maximise_gate(problem: RegressionProblem, shares: np.ndarray, gate: np.ndarray, steps: int) -> np.ndarray:
     """Newton steps on Σ w r log π (plus ridge), each halved until it does not descend."""
-    data = objective.data
-    precision = objective.gate_precision()
+    data = problem.regressions.sweep
+    precision = problem.gate_precision()
     arrays = (data.gate_design, shares, data.weight)
     for _ in range(steps):
         flat = gate[:-1].ravel()
@@ -140,7 +143,7 @@ def _maximise_gate(objective: LinearLikelihood, shares: np.ndarray, gate: np.nda
         gradient = gradient - precision @ flat
         step = solve_symmetric(information + precision, gradient)
         # Nothing to gain: a line search would only compare rounding errors.
-        if gradient @ step <= _NEGLIGIBLE_GAIN * data.total_weight:
+        if gradient @ step <= _NEGLIGIBLE_GAIN * problem.total_weight:
             return gate
         length = 1.0
         while True:

@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.parameters import within
 
@@ -26,7 +26,7 @@ class FreeExperts:
         matters: which entries of the full vector the objective knows of, a mask.
     """
 
-    def __init__(self, prototype: MixtureOfExperts, coordinates: ModuleCoordinates, matters: np.ndarray) -> None:
+    def __init__(self, prototype: MixtureOfExperts, coordinates: Coordinates, matters: np.ndarray) -> None:
         self.prototype = prototype
         self.coordinates = coordinates
         self.matters = matters

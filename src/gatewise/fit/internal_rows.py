@@ -1,4 +1,4 @@
-"""The rows as the general objective computes with them: tensors in internal units, and the volume of the change."""
+"""The rows as an objective computes with them: tensors in internal units, and the volume of the change."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,19 +8,90 @@ import torch
 from torch import Tensor
 
 from gatewise.exceptions import InputError
-from gatewise.fit.coordinates import Standardisation
-from gatewise.fit.module_coordinates import InternalUnits
+from gatewise.fit.coordinates import InternalUnits
 from gatewise.fit.options import FitOptions
-from gatewise.fit.rows import EPSILON, FitRows
+from gatewise.fit.rows import EPSILON, FitRows, check_columns
+from gatewise.fit.standardisation import Standardisation
 from gatewise.messages import shown
 from gatewise.model import MixtureOfExperts
+from gatewise.parts.component import Component
+from gatewise.parts.standardiser import Standardiser
 
-__all__ = ["InternalRows", "refuse_constant_target"]
+__all__ = [
+    "InternalRows",
+    "internal_inputs",
+    "internal_rows",
+    "internal_units",
+    "refuse_columns",
+    "refuse_constant_target",
+]
+
+
+def internal_units(
+    model: MixtureOfExperts, rows: FitRows, standardise: bool, common_scale: bool = False
+) -> InternalUnits:
+    """The units in which the rows are fitted.
+
+    Args:
+        model: the prototype; a part that brings a standardisation of its own gets no other, and one that keeps the
+            inputs' units gets none.
+        rows: the rows in the user's units.
+        standardise: whether anything may be changed at all.
+        common_scale: whether all columns of the target keep their ratios, as the sum of their squares asks.
+    """
+
+    def change(part: Component, own: Standardiser | None, x: np.ndarray) -> tuple[Tensor, Tensor] | None:
+        if not standardise or own is not None or part.n_features == 0 or part.keeps_units:
+            return None
+        if id(x) not in known:
+            units = Standardisation.of(x, rows.weight)
+            known[id(x)] = torch.from_numpy(units.mean), torch.from_numpy(units.scale)
+        return known[id(x)]
+
+    known: dict[int, tuple[Tensor, Tensor]] = {}
+    gate = change(model.gate, model.gate_scaler, rows.gate_x)
+    experts = change(model.experts, model.expert_scaler, rows.x)
+    return InternalUnits(
+        gate,
+        experts,
+        gate is not None and not model.gate.affine_equivariant,
+        experts is not None and not model.experts.affine_equivariant,
+        _target_units(model, rows, common_scale) if standardise else None,
+    )
+
+
+def _target_units(model: MixtureOfExperts, rows: FitRows, common_scale: bool) -> tuple[Tensor, Tensor] | None:
+    if not model.family.is_location_scale or model.experts.output_change == "none":
+        return None
+    columns = rows.y.reshape(len(rows.y), -1)
+    units = Standardisation.of(columns, rows.weight)
+    # A shift of all experts shifts the mixture only where the weights sum to 1.
+    if model.experts.output_change == "affine" and model.gate.normaliser == "softmax":
+        scale = np.full_like(units.scale, units.scale.mean()) if common_scale else units.scale
+        return torch.from_numpy(units.mean), torch.from_numpy(scale)
+    # Factors about zero only; such experts have no shift, or the weights do not carry it to the mean.
+    size = np.sqrt(rows.weight @ (columns**2) / rows.weight.sum())
+    size = np.where(size > 0.0, size, 1.0)
+    size = np.full_like(size, size.mean()) if common_scale or model.experts.n_outputs == 1 else size
+    return torch.zeros(len(size), dtype=torch.float64), torch.from_numpy(size)
+
+
+def internal_inputs(model: MixtureOfExperts, rows: FitRows, units: InternalUnits) -> tuple[Tensor, Tensor]:
+    """The inputs (x − shift)/scale of experts and gate, after the scalers that the model stores."""
+
+    def changed(x: np.ndarray, own: Standardiser | None, change: tuple[Tensor, Tensor] | None) -> Tensor:
+        found = torch.tensor(x)
+        found = found if own is None else own(found)
+        return found if change is None else (found - change[0]) / change[1]
+
+    x = changed(rows.x, model.expert_scaler, units.experts)
+    is_same = rows.gate_x is rows.x and model.gate_scaler is model.expert_scaler and units.gate is units.experts
+    return x, x if is_same else changed(rows.gate_x, model.gate_scaler, units.gate)
 
 
 @dataclass(frozen=True)
 class InternalRows:
-    """Inputs (x − shift)/scale and targets likewise; densities in internal units differ by the volume of the change.
+    """Inputs and targets in internal units; densities there differ by the volume of the change.
 
     Attributes:
         x: the experts' inputs (n, d).
@@ -41,24 +112,10 @@ class InternalRows:
     is_fused: bool
 
     @classmethod
-    def of(cls, model: MixtureOfExperts, rows: FitRows, units: InternalUnits, options: FitOptions) -> "InternalRows":
-        """The rows in these units, after the scalers that the model stores."""
-        x, gate_x, y = (torch.tensor(array) for array in (rows.x, rows.gate_x, rows.y))
-        if model.expert_scaler is not None:
-            x = model.expert_scaler(x)
-        if model.gate_scaler is not None:
-            gate_x = model.gate_scaler(gate_x)
-        if units.experts is not None:
-            x = (x - units.experts[0]) / units.experts[1]
-        if units.gate is not None:
-            gate_x = (gate_x - units.gate[0]) / units.gate[1]
-        log_volume = 0.0
-        if units.target is not None:
-            shift, scale = units.target
-            y = (y - shift) / scale if y.ndim == 2 else (y - shift[0]) / scale[0]
-            log_volume += float(scale.log().sum())
-        if model.gate.is_joint and units.gate is not None:
-            log_volume += float(units.gate[1].log().sum())
+    def of(
+        cls, x: Tensor, gate_x: Tensor, y: Tensor, log_volume: float, rows: FitRows, options: FitOptions
+    ) -> "InternalRows":
+        """In the number type and on the device that the options say."""
         offset = torch.zeros(len(y), dtype=torch.float64) if rows.offset is None else torch.tensor(rows.offset)
         kind: dict[str, Any] = {"dtype": getattr(torch, options.dtype), "device": options.device}
         return cls(
@@ -70,6 +127,35 @@ class InternalRows:
             log_volume=log_volume,
             is_fused=kind == {"dtype": torch.float64, "device": "cpu"},
         )
+
+
+def internal_rows(model: MixtureOfExperts, rows: FitRows, units: InternalUnits, options: FitOptions) -> InternalRows:
+    """The rows in these units."""
+    x, gate_x = internal_inputs(model, rows, units)
+    y, log_volume = torch.tensor(rows.y), 0.0
+    if units.target is not None:
+        shift, scale = units.target
+        y = (y - shift) / scale if y.ndim == 2 else (y - shift[0]) / scale[0]
+        log_volume += float(scale.log().sum())
+    if model.gate.is_joint and units.gate is not None:
+        log_volume += float(units.gate[1].log().sum())
+    return InternalRows.of(x, gate_x, y, log_volume, rows, options)
+
+
+def refuse_columns(model: MixtureOfExperts, rows: FitRows, size: int) -> None:
+    """Refuse columns that a fit of so many parameters cannot use, where there are rows enough to tell.
+
+    Raises:
+        InputError: a column is constant or a linear combination of others.
+    """
+    for x, names, part in (
+        (rows.x, rows.names.features, model.experts),
+        (rows.gate_x, rows.names.gate_features, model.gate),
+    ):
+        known = x is rows.x and part is not model.experts
+        if x.shape[1] and len(rows.weight) >= size and part.n_features and not known:
+            units = Standardisation.of(x, rows.weight)
+            check_columns(x, units, units.design(x), rows.weight, names)
 
 
 def refuse_constant_target(y: Tensor, rows: FitRows) -> None:

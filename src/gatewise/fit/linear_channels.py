@@ -1,13 +1,14 @@
 """Derivatives where gate logits and locations are linear in the parameters: a few weighted cross-products."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.kernels.channels import channel_hessian
 from gatewise.kernels.joint_pass import joint_rows
 from gatewise.ops.derivatives import jacobian
@@ -36,7 +37,7 @@ class LinearChannels:
 
     def __init__(
         self,
-        coordinates: ModuleCoordinates,
+        coordinates: Coordinates,
         y: Tensor,
         offset: Tensor,
         weight: Tensor,
@@ -52,9 +53,16 @@ class LinearChannels:
         self._gate_design = np.asfortranarray(gate_basis.detach().numpy())
         same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
         self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
-        zero = torch.zeros(coordinates.size, dtype=torch.float64)
-        self._map = jacobian(self._flat_blocks, zero).numpy()
-        self._origin = self._flat_blocks(zero).numpy()
+
+    @cached_property
+    def _map(self) -> np.ndarray:
+        """The derivatives of (B, A, dispersions), flattened, by θ."""
+        return jacobian(self._flat_blocks, torch.zeros(self.coordinates.size, dtype=torch.float64)).numpy()
+
+    @cached_property
+    def _origin(self) -> np.ndarray:
+        """(B, A, dispersions) where θ is 0."""
+        return self._flat_blocks(torch.zeros(self.coordinates.size, dtype=torch.float64)).numpy()
 
     def _flat_blocks(self, theta: Tensor) -> Tensor:
         """B, A and the dispersions of all experts, flattened one after the other."""
@@ -112,7 +120,8 @@ class LinearChannels:
             n_outputs=self.model.experts.n_outputs,
             normalised=self._normalised,
         )
-        return self._map.T @ hessian @ self._map
+        hessian = self._map.T @ hessian @ self._map
+        return 0.5 * (hessian + hessian.T)
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's ℓ by θ, (n, size)."""

@@ -2,6 +2,7 @@
 
 import copy
 import math
+from collections.abc import Callable
 from functools import cached_property
 from typing import Self
 
@@ -11,22 +12,23 @@ from torch import Tensor
 
 from gatewise.exceptions import InputError
 from gatewise.fit.channel_gradient import Channels, channel_gradient
-from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.curved_channels import CurvedChannels
 from gatewise.fit.entry_order import entry_order
+from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
 from gatewise.fit.gaussian_channels import GaussianChannels, has_compiled_sweep
-from gatewise.fit.internal_rows import InternalRows, refuse_constant_target
+from gatewise.fit.internal_rows import internal_rows, internal_units, refuse_columns, refuse_constant_target
 from gatewise.fit.linear_channels import LinearChannels
-from gatewise.fit.module_coordinates import ModuleCoordinates, internal_units
 from gatewise.fit.names import Names
 from gatewise.fit.options import FitOptions
 from gatewise.fit.priors import log_prior
 from gatewise.fit.problem import Problem, StartRows
 from gatewise.fit.quasi_newton import ascend
-from gatewise.fit.rays import separated_experts, separating_ray
+from gatewise.fit.rays import linear_ray, separated_experts, separating_ray
+from gatewise.fit.regression import Regression
 from gatewise.fit.result import Baseline
-from gatewise.fit.rows import FitRows, check_columns
+from gatewise.fit.rows import FitRows
 from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
 from gatewise.fit.tangents import declared_tangents, span
 from gatewise.fit.working_regression import experts_start
@@ -45,6 +47,10 @@ _CHUNK = 3_000_000
 _EXPECTATION_STEPS = 12
 # With more parameters the scores of all rows are not formed for the sake of a sandwich that is rarely asked for.
 _MOST_SCORES = 300
+# Newton steps on the gate of a start that is counted from one regression.
+_GATE_STEPS = 3
+# With fewer rows the interpreter's part of a climb is too large for threads.
+_ROWS_FOR_THREADS = 20_000
 
 
 class ModuleProblem(Problem):
@@ -55,12 +61,20 @@ class ModuleProblem(Problem):
         rows: the checked rows.
         options: priors, floor, device, dtype, threads, constraints.
         baseline: the one-expert fit, or None for the one-expert problem itself.
+        regression: the one-expert fit that θ is counted from, or None where it is not.
 
     Raises:
         InputError: the model has no likelihood, or a column cannot be used.
     """
 
-    def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
+    def __init__(
+        self,
+        model: MixtureOfExperts,
+        rows: FitRows,
+        options: FitOptions,
+        baseline: Baseline | None,
+        regression: Regression | None = None,
+    ) -> None:
         self.check_model(model)
         self.prototype = copy.deepcopy(model).to(device="cpu", dtype=torch.float64).requires_grad_(False)
         self._scratch = copy.deepcopy(self.prototype)
@@ -68,13 +82,22 @@ class ModuleProblem(Problem):
         self.rows = rows
         self.options = options
         self.n_rows, self.total_weight = len(rows.weight), float(rows.weight.sum())
-        standardise = options.standardise == "auto" and options.constraints is None
-        units = internal_units(self.prototype, rows, standardise, self.kind == "least_squares")
-        column, base = self._free(options)
-        self._coordinates = ModuleCoordinates(self.prototype, units, column, base, self.kind == "likelihood")
+        self._regression = regression
+        if regression is None:
+            standardise = options.standardise == "auto" and options.constraints is None
+            units = internal_units(self.prototype, rows, standardise, self.kind == "least_squares")
+            column, base = self._free(options)
+            self._coordinates = Coordinates(self.prototype, units, column, base, self.kind == "likelihood")
+            refuse_columns(self.prototype, rows, self._coordinates.size)
+            found = internal_rows(self.prototype, rows, units, options)
+        else:
+            baseline, found, origin = regression.baseline, regression.rows, regression.origin
+            units, column, base = regression.units, regression.column, np.zeros(len(origin))
+            self._coordinates = Coordinates(self.prototype, units, column, base, origin=origin)
         self.size, self.n_gate = self.coordinates.size, self.coordinates.n_gate_parameters
-        self._take_rows()
-        self._check_columns()
+        self._x, self._gate_x, self._y = found.x, found.gate_x, found.y
+        self._offset, self._weight = found.offset, found.weight
+        self._log_volume, self._is_fused = found.log_volume, found.is_fused
         self._channels = Channels(self.prototype)
         self._linear = self._linear_channels()
         self._curved = self._curved_channels()
@@ -88,8 +111,10 @@ class ModuleProblem(Problem):
         if self.prototype.gate.spread is not None:
             # So many inputs an expert needs for a covariance of its own, and one more.
             self.row_need = max(self.row_need, self.prototype.gate.spread.count + 2)
-        self.cheap_hessian_size = 0 if self._linear is None else Problem.cheap_hessian_size
+        self.cheap_hessian_size = 0 if self._linear is None and regression is None else Problem.cheap_hessian_size
         self.is_smooth = self.prototype.family.is_smooth
+        self.may_have_kinks = regression is None
+        self.runs_in_threads = regression is not None and self._is_fused and self.n_rows >= _ROWS_FOR_THREADS
         self.baseline = baseline or Baseline(math.nan, math.nan, math.nan, 0)
         self._spreads = self._spreads_in_theta()
         self._base_scale = math.nan
@@ -100,7 +125,7 @@ class ModuleProblem(Problem):
         self._set_floor(options.scale_floor)
 
     @property
-    def coordinates(self) -> ModuleCoordinates:
+    def coordinates(self) -> Coordinates:
         """From free internal parameters to identified quantities."""
         return self._coordinates
 
@@ -127,6 +152,19 @@ class ModuleProblem(Problem):
         kind = GaussianChannels if has_compiled_sweep(self.prototype) else LinearChannels
         return kind(self.coordinates, *arrays, self.options.n_threads)
 
+    @cached_property
+    def regressions(self) -> GaussianChannels:
+        """The compiled sweeps of a problem that is counted from one regression, whoever evaluates the objective."""
+        if isinstance(self._linear, GaussianChannels):
+            return self._linear
+        x, gate_x, *arrays = (
+            each.cpu().double() for each in (self._x, self._gate_x, self._y, self._offset, self._weight)
+        )
+        bases = self.prototype.gate.basis(gate_x), self.prototype.experts.basis(x)
+        assert bases[0] is not None
+        assert bases[1] is not None
+        return GaussianChannels(self.coordinates, *arrays, bases[0], bases[1], self.options.n_threads)
+
     def _curved_channels(self) -> CurvedChannels | None:
         """Their exact curvature where they are not linear, and the compiled passes take the rows."""
         if self._linear is not None or not self._is_fused or self.kind != "likelihood":
@@ -150,31 +188,17 @@ class ModuleProblem(Problem):
 
     # --- the rows
 
-    def _take_rows(self) -> None:
-        found = InternalRows.of(self.prototype, self.rows, self.coordinates.units, self.options)
-        self._x, self._gate_x, self._y = found.x, found.gate_x, found.y
-        self._offset, self._weight = found.offset, found.weight
-        self._log_volume, self._is_fused = found.log_volume, found.is_fused
-
-    def _check_columns(self) -> None:
-        for x, names, part in (
-            (self.rows.x, self.rows.names.features, self.prototype.experts),
-            (self.rows.gate_x, self.rows.names.gate_features, self.prototype.gate),
-        ):
-            known = x is self.rows.x and part is not self.prototype.experts
-            if x.shape[1] and self.n_rows >= self.size and part.n_features and not known:
-                units = Standardisation.of(x, self.rows.weight)
-                check_columns(x, units, units.design(x), self.rows.weight, names)
-
     def _spreads_in_theta(self) -> SpreadsOfModel:
         found = {"experts": self.prototype.family.spread, "gate": self.prototype.gate.spread}
         parts = {part: spread for part, spread in found.items() if spread is not None}
-        if "experts" in parts:
+        if "experts" in parts and self._regression is None:
             refuse_constant_target(self._y, self.rows)
         rows = {"experts": self._y.detach().cpu().double(), "gate": self._gate_x.detach().cpu().double()}
         alone = self.baseline.model
         known: dict[str, Parameters] | None = None
-        if alone is not None:
+        if self._regression is not None:
+            known = {"experts": {"log_scale": torch.zeros(1, dtype=torch.float64)}}
+        elif alone is not None:
             log_scale = self.coordinates.internal_dispersions(alone.experts.log_scale.detach().double())
             gate = self.coordinates.internal_gate(alone.gate) if alone.gate.is_joint else {}
             known = {"experts": {"log_scale": log_scale}, "gate": gate}
@@ -213,6 +237,15 @@ class ModuleProblem(Problem):
         """The log priors, () and differentiable."""
         zero = theta.new_zeros(())
         return log_prior(self.options, self.prototype, self._named(theta), self._base_scale, zero)
+
+    def log_prior(self, theta: np.ndarray) -> float:
+        """The log priors at θ."""
+        return float(self._log_prior(torch.from_numpy(theta))) if self._has_prior else 0.0
+
+    def gate_precision(self) -> np.ndarray:
+        """The negative Hessian of the gate's log prior by its entries of θ."""
+        gate = slice(0, self.n_gate)
+        return -self._prior_hessian(torch.zeros(self.size, dtype=torch.float64)).numpy()[gate, gate]
 
     @property
     def _has_prior(self) -> bool:
@@ -306,8 +339,7 @@ class ModuleProblem(Problem):
         step = self.chunk_rows
         found = self._prior_hessian(point)
         if self._linear is not None:
-            total = self._linear.hessian(theta) + found.numpy()
-            return 0.5 * (total + total.T) / self.total_weight
+            return (self._linear.hessian(theta) + found.numpy()) / self.total_weight
         for low in range(0, self.n_rows, step):
             rows = slice(low, low + step)
             if self._curved is not None:
@@ -358,6 +390,8 @@ class ModuleProblem(Problem):
 
     def score_gram(self, theta: np.ndarray) -> np.ndarray | None:
         """Σ w s sᵀ of the rows' scores, for all but very large models."""
+        if self._regression is not None:
+            return self.regressions.score_gram(theta)
         if self.size > _MOST_SCORES:
             return None
         if self._linear is not None:
@@ -413,7 +447,11 @@ class ModuleProblem(Problem):
     def start_rows(self) -> StartRows:
         """Standardised covariates and the one-expert residuals of the rows."""
         if self._start_rows is None:
-            self._start_rows = working_start_rows(self.prototype.family, self.rows, self.n_experts)
+            regressed = self._regression is not None
+            alike = regressed and bool(self.prototype.experts.basis(self._x[:1]).shape[-1] == 1)
+            self._start_rows = working_start_rows(
+                self.prototype.family, self.rows, self.n_experts, alike, with_gate=not regressed
+            )
         return self._start_rows
 
     @start_rows.setter
@@ -433,6 +471,8 @@ class ModuleProblem(Problem):
 
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """An M-step: weighted regressions where they are, and ascent of the expected complete log-likelihood."""
+        if self._regression is not None:
+            return maximise_expectation(self, responsibilities, np.zeros(self.size), gate_steps=_GATE_STEPS)
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
         model = self.prototype
         x, gate_x, y, offset = (t.detach().cpu().double() for t in (self._x, self._gate_x, self._y, self._offset))
@@ -450,6 +490,16 @@ class ModuleProblem(Problem):
             return theta
         target = torch.tensor(responsibilities.T).to(self._x)
         return ascend(lambda point: self._value_and_gradient(point, target), theta, self.bounds, _EXPECTATION_STEPS)
+
+    def improve(self, theta: np.ndarray, steps: int, check: Callable[[], None]) -> np.ndarray:
+        """θ after EM steps, where they are closed."""
+        if self._regression is None:
+            return theta
+        state = expectation(self, theta)
+        for _ in range(steps):
+            state = em_step(self, state)
+            check()
+        return state.theta
 
     def _with_scales(self, theta: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
         """θ with other log-scales (k,), as far as they are free."""
@@ -483,6 +533,10 @@ class ModuleProblem(Problem):
         """θ with experts by mean responsibility, or by a key, as the gate and constraints allow, and settled."""
         if key is None:
             key = np.round(self.responsibilities(theta) @ self.rows.weight / self.total_weight, 9)
+        if self._regression is not None:
+            # Of experts with the same key the one with the smaller constant comes first.
+            constants = self.regressions.unpack(theta)[1][:, 0]
+            key = -np.argsort(np.lexsort([constants, -key])).astype(float)
         return self._experts.sorted(theta, key)
 
     def settled(self, theta: np.ndarray) -> np.ndarray:
@@ -522,6 +576,8 @@ class ModuleProblem(Problem):
 
     def symmetry_tangents(self, theta: np.ndarray) -> list[tuple[str, np.ndarray]]:
         """The declared symmetries of gate and experts as far as constraints leave them."""
+        if self._regression is not None:
+            return []
         # The scratch model, not the prototype, whose values are where every start begins.
         named = self._named(torch.from_numpy(theta))
         return declared_tangents(self._scratch, named, self.coordinates.column.numpy())
@@ -547,6 +603,8 @@ class ModuleProblem(Problem):
         if self.n_experts < 2 or self.n_gate == 0 or self.options.gate_ridge > 0.0:
             return None
         # What a floor holds is said by ON_FLOOR; a gate separates in what is free.
+        if self._regression is not None:
+            return linear_ray(self, theta, information, self.regressions.sweep.gate_design, responsibilities)
         free = np.setdiff1d(np.arange(self.n_gate), list(self.entries_on_floor(theta)))
         return separating_ray(self, theta, information, free)
 

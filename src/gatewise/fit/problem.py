@@ -107,6 +107,7 @@ class Problem(ABC):
         floor_entries: the entries of θ that this bounds.
         row_need: rows an expert needs for its own parameters and two more; with fewer it is tight.
         is_smooth: whether the objective has two derivatives wherever a solver may stand.
+        may_have_kinks: whether a smooth solver that stalls may have met a kink, which gradient sampling would tell.
         unit: user units of y per internal unit of a scale, 1 where there is none.
         cheap_hessian_size: above this many parameters a Hessian costs more than the gradients it saves, until close to
             the maximum.
@@ -127,6 +128,7 @@ class Problem(ABC):
     floor_entries: dict[int, FloorEntry]
     row_need: int
     is_smooth: bool = True
+    may_have_kinks: bool = True
     unit: float = 1.0
     cheap_hessian_size: int = 600
     runs_in_threads: bool = False

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.names import Names
+from gatewise.fit.standardisation import Standardisation
 from gatewise.messages import listed, shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns, weighted_least_squares

@@ -190,7 +190,7 @@ def climb(
         theta = _levenberg_marquardt(problem, theta, approach)
     elif options.solver == "auto" and small and (problem.size > problem.cheap_hessian_size or not problem.is_smooth):
         theta = _approach(problem, theta, approach)
-    sampled = problem if isinstance(problem, ModuleProblem) and small else None
+    sampled = problem if isinstance(problem, ModuleProblem) and problem.may_have_kinks and small else None
     if sampled is None or problem.is_smooth or options.solver != "auto":
         by_newton = options.solver == "newton" or (options.solver == "auto" and small)
         theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)
