@@ -7,8 +7,8 @@ import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.module_problem import ModuleProblem
-from gatewise.fit.problem import Problem
+from gatewise.fit.plain_rows import PlainRows
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
 from tests.helpers import mixture, problem_of, simulate
 
@@ -96,7 +96,7 @@ def test_many_parameters_are_approached_without_a_hessian_and_finished_with_it(t
     x, y = table
     options = FitOptions(n_starts=2, init="split")
     newton = fit(mixture(2, 2, 3), x, y, options=options)
-    monkeypatch.setattr(Problem, "cheap_hessian_size", 10)
+    monkeypatch.setattr(RegressionProblem, "cheap_hessian_size", 10)
     approached = fit(mixture(2, 2, 3), x, y, options=options)
     assert approached.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert approached.relative_gradient <= options.tol
@@ -117,8 +117,7 @@ def test_torch_path_fits_the_same_and_float32_to_its_precision(table, monkeypatc
     assert single.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-5)
     np.testing.assert_allclose(single.scale, compiled.scale, rtol=1e-2)
     # The same float64 fit by the plain path, which another device would take.
-    monkeypatch.setattr(ModuleProblem, "_linear_channels", lambda self: None)
-    monkeypatch.setattr(ModuleProblem, "_curved_channels", lambda self: None)
+    monkeypatch.setattr(RegressionProblem, "_evaluator", lambda self: PlainRows(self.coordinates, self.internal))
     plain = fit(mixture(2, 2, 3), x, y, options=options)
     assert plain.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-12)
     np.testing.assert_allclose(plain.theta, compiled.theta, atol=1e-7)

@@ -10,11 +10,11 @@ from torch import nn
 from gatewise.experts import Experts
 from gatewise.fit.gaussian_channels import has_compiled_sweep
 from gatewise.fit.least_squares import LeastSquaresProblem
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem, PartitionedSquares, selects
 from gatewise.fit.problem import Problem
 from gatewise.fit.regression import one_regression
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.start import run_start
@@ -50,18 +50,18 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
     Raises:
         InputError: the model and the objective do not go together, or a column cannot be used.
     """
-    kind = LeastSquaresProblem if options.objective == "least_squares" else ModuleProblem
+    kind = LeastSquaresProblem if options.objective == "least_squares" else Problem
     kind.check_model(model)
     regression = one_regression(model, rows, options)
     if regression is not None:
-        return ModuleProblem(model, rows, options, None, regression)
+        return RegressionProblem(model, rows, options, regression)
     baseline = _baseline(kind, model, rows, options)
     if selects(model.gate):
         kind = PartitionedSquares if options.objective == "least_squares" else PartitionedProblem
     return kind(model, rows, options, baseline)
 
 
-def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
+def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
     """The best of some starts of the same model with one expert."""
     gate = type(model.gate).of(model.gate.n_features, 1, **model.gate.options()) if model.gate.is_joint else None
     gate_rows = rows

@@ -3,7 +3,7 @@
 import numpy as np
 
 from gatewise.fit.coordinates import Coordinates
-from gatewise.fit.problem import StartRows
+from gatewise.fit.start_rows import StartRows
 from gatewise.parts.draws import is_of_features
 
 __all__ = ["entry_order"]

@@ -38,8 +38,6 @@ class GaussianChannels(LinearChannels):
 
     def __init__(self, *arguments: Any) -> None:
         super().__init__(*arguments)
-        if self.offset is not None:
-            raise ValueError("Gaussian locations have no offset: their family has no log link")
         self.sweep = self._over_rows()
         k, q, size = self.model.n_experts, self._gate_design.shape[1], self.coordinates.size
         self._shape = (k, q)
@@ -62,8 +60,9 @@ class GaussianChannels(LinearChannels):
         self.sweep = self._over_rows()
 
     def _over_rows(self) -> LinearPass:
-        arrays = (self._gate_design.T, self._design.T, self.y.numpy(), self.weight.numpy())
-        return LinearPass(*arrays, n_threads=self.n_threads)
+        gate_design, design = self._gate_design.T, self._design.T
+        gate_design = design if self._gate_design is self._design else gate_design
+        return LinearPass(gate_design, design, self.y.numpy(), self.weight.numpy(), n_threads=self.n_threads)
 
     def unpack(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """θ ↦ gate (k, q) with a last row of zeros, experts (k, p), log-scales (k,)."""
@@ -113,9 +112,15 @@ class GaussianChannels(LinearChannels):
         with np.errstate(divide="ignore"):
             return 0.5 * np.log(np.where(filled, squares, squares.sum()) / np.where(filled, mass, mass.sum()))
 
-    def log_likelihood(self, theta: np.ndarray) -> float:
+    def value(self, theta: np.ndarray) -> float:
         """Σ w ℓ."""
         return self.sweep(*self.unpack(theta))[0]
+
+    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        """The log-densities log p(y | x) of some rows, (rows,)."""
+        whole = self.sweep
+        arrays = (whole.gate_design[:, rows], whole.design[:, rows], whole.y[rows], whole.weight[rows])
+        return linear_responsibilities(LinearPass(*arrays), *self.unpack(theta))[3]
 
     def _rows(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """ℓ (n,), weights π and responsibilities r (n, k)."""

@@ -128,6 +128,15 @@ class InternalRows:
             is_fused=kind == {"dtype": torch.float64, "device": "cpu"},
         )
 
+    def in_float64(self) -> "InternalRows":
+        """The same on the CPU in float64, which starts and compiled passes compute in."""
+        if self.is_fused:
+            return self
+        x, gate_x, y, offset, weight = (
+            each.detach().cpu().double() for each in (self.x, self.gate_x, self.y, self.offset, self.weight)
+        )
+        return InternalRows(x, gate_x, y, offset, weight, self.log_volume, is_fused=True)
+
 
 def internal_rows(model: MixtureOfExperts, rows: FitRows, units: InternalUnits, options: FitOptions) -> InternalRows:
     """The rows in these units."""

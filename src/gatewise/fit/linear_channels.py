@@ -9,6 +9,8 @@ from torch import Tensor
 
 from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
 from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.internal_rows import InternalRows
+from gatewise.fit.plain_rows import PlainRows
 from gatewise.kernels.channels import channel_hessian
 from gatewise.kernels.joint_pass import joint_rows
 from gatewise.ops.derivatives import jacobian
@@ -20,36 +22,25 @@ __all__ = ["LinearChannels"]
 _CHUNK_ROWS = 2048
 
 
-class LinearChannels:
+class LinearChannels(PlainRows):
     """Logits G Bᵀ and locations Z Aᵀ with B, A and the dispersions linear in θ: θ ↦ derivatives of Σ w ℓ.
 
     Those by (B, A, dispersions) come from the channels' own; the linear map from θ, found once, brings them to θ.
 
     Args:
         coordinates: θ to parameters.
-        y: targets in internal units (n,) or (n, e).
-        offset: added to the locations (n,).
-        weight: row weights (n,).
-        gate_basis: G (n, q).
-        basis: Z (n, p).
+        rows: in internal units, in float64 on the CPU.
         n_threads: of a pass over the rows.
     """
 
-    def __init__(
-        self,
-        coordinates: Coordinates,
-        y: Tensor,
-        offset: Tensor,
-        weight: Tensor,
-        gate_basis: Tensor,
-        basis: Tensor,
-        n_threads: int = 1,
-    ) -> None:
-        self.coordinates = coordinates
-        self.model = coordinates.prototype
-        self.y, self.weight = y, weight
-        self.offset = offset.numpy() if bool(offset.any()) else None
-        self.n_threads = n_threads
+    has_linear_channels = True
+
+    def __init__(self, coordinates: Coordinates, rows: InternalRows, n_threads: int = 1) -> None:
+        super().__init__(coordinates, rows, n_threads)
+        gate_basis, basis = self.model.gate.basis(self.gate_x), self.model.experts.basis(self.x)
+        assert gate_basis is not None
+        assert basis is not None
+        self._added = self.offset.numpy() if bool(self.offset.any()) else None
         self._gate_design = np.asfortranarray(gate_basis.detach().numpy())
         same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
         self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
@@ -66,7 +57,7 @@ class LinearChannels:
 
     def _flat_blocks(self, theta: Tensor) -> Tensor:
         """B, A and the dispersions of all experts, flattened one after the other."""
-        named = self.coordinates.parameters(self.coordinates.full(theta))
+        named = self.named(theta)
         gate, experts = within("gate", named), within("experts", named)
         bank = self.model.experts
         dispersion = experts["log_scale"].expand(bank.n_experts, *experts["log_scale"].shape[1:])
@@ -81,20 +72,16 @@ class LinearChannels:
         gate, coefficients, dispersion = np.split(self._origin + self._map @ theta, [k * q, k * q + k * m * p])
         logits = self._gate_design @ gate.reshape(k, q).T
         location = self._design @ coefficients.reshape(k * m, p).T
-        if self.offset is not None:
-            location += self.offset[:, None]
+        if self._added is not None:
+            location += self._added[:, None]
         log_scale = dispersion if family.n_dispersion == 1 else dispersion.reshape(k, -1)
         location = location if m == 1 else location.reshape(-1, k, m)
         return torch.from_numpy(logits), torch.from_numpy(location), torch.from_numpy(log_scale)
 
-    @property
-    def _normalised(self) -> bool:
-        return not self.model.gate.is_joint
-
     def value_and_gradient(self, theta: np.ndarray, responsibilities: Tensor | None = None) -> tuple[float, np.ndarray]:
         """Σ w ℓ, or with responsibilities (n, k) the expected complete log-likelihood, and its gradient by θ."""
         logits, location, log_scale = self._channels(theta)
-        family, normalised, n_threads = self.model.family, self._normalised, self.n_threads
+        family, normalised, n_threads = self.model.family, self.normalised, self.n_threads
         found = channel_gradient(
             family, self.y, logits, location, log_scale, self.weight, normalised, n_threads, responsibilities
         )
@@ -118,7 +105,7 @@ class LinearChannels:
             first,
             second,
             n_outputs=self.model.experts.n_outputs,
-            normalised=self._normalised,
+            normalised=self.normalised,
         )
         hessian = self._map.T @ hessian @ self._map
         return 0.5 * (hessian + hessian.T)
@@ -142,7 +129,7 @@ class LinearChannels:
         for low in range(0, len(responsibilities), _CHUNK_ROWS):
             rows = slice(low, low + _CHUNK_ROWS)
             share = responsibilities[rows]
-            by_logits = share - weights[rows] if self._normalised else share
+            by_logits = share - weights[rows] if self.normalised else share
             # Where an expert has no part its derivatives need not exist.
             own = share[..., None] * np.where(share[..., None] == 0.0, 0.0, first[rows])
             blocks = (
@@ -152,7 +139,7 @@ class LinearChannels:
             )
             yield rows, np.hstack([block.reshape(len(share), -1) for block in blocks])
 
-    def log_likelihood(self, theta: np.ndarray) -> float:
+    def value(self, theta: np.ndarray) -> float:
         """Σ w ℓ."""
         log_prob = self._rows(theta)[0]
         weight = self.weight.numpy()
@@ -167,7 +154,7 @@ class LinearChannels:
         logits, location, log_scale = self._channels(theta)
         closed = self.model.family.closed_derivatives(self.y, location, log_scale, with_second=False)
         density = self.model.family.log_density(self.y, location, log_scale) if closed is None else closed[0]
-        return joint_rows(logits.numpy(), density.numpy(), self._normalised, self.n_threads)
+        return joint_rows(logits.numpy(), density.numpy(), self.normalised, self.n_threads)
 
     def _derivatives(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Weights π and responsibilities r (n, k), and the family's derivatives (n, k, c) and (n, k, c, c)."""
@@ -175,5 +162,5 @@ class LinearChannels:
         value, first, second = (
             part.numpy() for part in family_derivatives(self.model.family, self.y, location, log_scale)
         )
-        _, weights, responsibilities = joint_rows(logits.numpy(), value, self._normalised, self.n_threads)
+        _, weights, responsibilities = joint_rows(logits.numpy(), value, self.normalised, self.n_threads)
         return weights, responsibilities, first, second

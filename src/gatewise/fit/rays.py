@@ -23,7 +23,7 @@ _MOVED = 1e-3
 
 
 class Climbed(Protocol):
-    """What is asked of a problem: `ModuleProblem` is one."""
+    """What is asked of a problem: `Problem` is one."""
 
     size: int
 
