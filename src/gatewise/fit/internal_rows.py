@@ -40,17 +40,14 @@ def internal_units(
         common_scale: whether all columns of the target keep their ratios, as the sum of their squares asks.
     """
 
-    def change(part: Component, own: Standardiser | None, x: np.ndarray) -> tuple[Tensor, Tensor] | None:
+    def change(part: Component, own: Standardiser | None, is_gate: bool) -> tuple[Tensor, Tensor] | None:
         if not standardise or own is not None or part.n_features == 0 or part.keeps_units:
             return None
-        if id(x) not in known:
-            units = Standardisation.of(x, rows.weight)
-            known[id(x)] = torch.from_numpy(units.mean), torch.from_numpy(units.scale)
-        return known[id(x)]
+        units = rows.gate_units if is_gate else rows.units
+        return torch.from_numpy(units.mean), torch.from_numpy(units.scale)
 
-    known: dict[int, tuple[Tensor, Tensor]] = {}
-    gate = change(model.gate, model.gate_scaler, rows.gate_x)
-    experts = change(model.experts, model.expert_scaler, rows.x)
+    gate = change(model.gate, model.gate_scaler, is_gate=True)
+    experts = change(model.experts, model.expert_scaler, is_gate=False)
     return InternalUnits(
         gate,
         experts,
@@ -85,7 +82,8 @@ def internal_inputs(model: MixtureOfExperts, rows: FitRows, units: InternalUnits
         return found if change is None else (found - change[0]) / change[1]
 
     x = changed(rows.x, model.expert_scaler, units.experts)
-    is_same = rows.gate_x is rows.x and model.gate_scaler is model.expert_scaler and units.gate is units.experts
+    is_same = rows.gate_x is rows.x and model.gate_scaler is model.expert_scaler
+    is_same = is_same and (units.gate is None) == (units.experts is None)
     return x, x if is_same else changed(rows.gate_x, model.gate_scaler, units.gate)
 
 
@@ -101,6 +99,7 @@ class InternalRows:
         weight: row weights (n,).
         log_volume: what the log-density in internal units is above that in the user's units, per row.
         is_fused: whether the compiled passes take these tensors.
+        designs: what logits and locations are linear in, (n, q) and (n, p) with contiguous columns, if it is known.
     """
 
     x: Tensor
@@ -110,6 +109,7 @@ class InternalRows:
     weight: Tensor
     log_volume: float
     is_fused: bool
+    designs: tuple[np.ndarray, np.ndarray] | None = None
 
     @classmethod
     def of(
@@ -157,14 +157,13 @@ def refuse_columns(model: MixtureOfExperts, rows: FitRows, size: int) -> None:
     Raises:
         InputError: a column is constant or a linear combination of others.
     """
-    for x, names, part in (
-        (rows.x, rows.names.features, model.experts),
-        (rows.gate_x, rows.names.gate_features, model.gate),
-    ):
-        known = x is rows.x and part is not model.experts
-        if x.shape[1] and len(rows.weight) >= size and part.n_features and not known:
-            units = Standardisation.of(x, rows.weight)
-            check_columns(x, units, units.design(x), rows.weight, names)
+    if len(rows.weight) < size:
+        return
+    if rows.x.shape[1] and model.experts.n_features:
+        check_columns(rows.x, rows.units, rows.units.design(rows.x), rows.weight, rows.names.features)
+    if rows.gate_x is not rows.x and rows.gate_x.shape[1] and model.gate.n_features:
+        design = rows.gate_units.design(rows.gate_x)
+        check_columns(rows.gate_x, rows.gate_units, design, rows.weight, rows.names.gate_features)
 
 
 def refuse_constant_target(y: Tensor, rows: FitRows) -> None:

@@ -13,13 +13,25 @@ from gatewise.fit.internal_rows import InternalRows
 from gatewise.fit.plain_rows import PlainRows
 from gatewise.kernels.channels import channel_hessian
 from gatewise.kernels.joint_pass import joint_rows
+from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import jacobian
 from gatewise.parts.parameters import within
 
-__all__ = ["LinearChannels"]
+__all__ = ["LinearChannels", "designs"]
 
 # Rows whose scores are put together at once: few enough to stay near the processor.
 _CHUNK_ROWS = 2048
+
+
+def designs(model: MixtureOfExperts, gate_x: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What logits and locations are linear in, (n, q) and (n, p) with contiguous columns; one array if they are equal."""
+    gate_basis, basis = model.gate.basis(gate_x), model.experts.basis(x)
+    assert gate_basis is not None
+    assert basis is not None
+    design = np.asfortranarray(basis.detach().numpy())
+    if gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis)):
+        return design, design
+    return np.asfortranarray(gate_basis.detach().numpy()), design
 
 
 class LinearChannels(PlainRows):
@@ -37,13 +49,8 @@ class LinearChannels(PlainRows):
 
     def __init__(self, coordinates: Coordinates, rows: InternalRows, n_threads: int = 1) -> None:
         super().__init__(coordinates, rows, n_threads)
-        gate_basis, basis = self.model.gate.basis(self.gate_x), self.model.experts.basis(self.x)
-        assert gate_basis is not None
-        assert basis is not None
         self._added = self.offset.numpy() if bool(self.offset.any()) else None
-        self._gate_design = np.asfortranarray(gate_basis.detach().numpy())
-        same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
-        self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
+        self._gate_design, self._design = rows.designs or designs(self.model, self.gate_x, self.x)
 
     @cached_property
     def _map(self) -> np.ndarray:

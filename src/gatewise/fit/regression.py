@@ -16,6 +16,7 @@ from gatewise.exceptions import InputError
 from gatewise.fit.coordinates import InternalUnits
 from gatewise.fit.gaussian_channels import has_compiled_sweep
 from gatewise.fit.internal_rows import InternalRows, internal_inputs, internal_units, refuse_columns
+from gatewise.fit.linear_channels import designs
 from gatewise.fit.options import FitOptions
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import EPSILON, FitRows
@@ -75,9 +76,8 @@ def one_regression(model: MixtureOfExperts, rows: FitRows, options: FitOptions) 
     if deviation <= 8.0 * EPSILON * abs(float(centre.mean[0])) or deviation == 0.0:
         name = shown(rows.names.target)
         raise InputError(f"the target {name} is constant at {rows.y[0]:g}: there is nothing to explain")
-    basis = model.experts.basis(x)
-    assert basis is not None
-    design = np.ascontiguousarray(basis.numpy().T)
+    both = designs(model, gate_x, x)
+    design = both[1].T
     slope = weighted_least_squares(design, spread, weight)
     residual = spread - slope @ design
     scale = math.sqrt(float(weight @ residual**2) / total)
@@ -92,6 +92,7 @@ def one_regression(model: MixtureOfExperts, rows: FitRows, options: FitOptions) 
     log_likelihood = -total * (math.log(scale) + 0.5 * math.log(2.0 * math.pi) + 0.5)
     baseline = Baseline(scale, log_likelihood, log_likelihood, n_parameters=len(slope) + 1)
     internal = InternalRows.of(x, gate_x, torch.from_numpy(residual / scale), math.log(scale), rows, options)
+    internal = replace(internal, designs=both if internal.is_fused else None)
     return Regression(units, internal, column, origin, baseline)
 
 

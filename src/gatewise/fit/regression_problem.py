@@ -14,7 +14,7 @@ from gatewise.fit.problem import Problem
 from gatewise.fit.rays import linear_ray
 from gatewise.fit.regression import Regression
 from gatewise.fit.rows import FitRows
-from gatewise.fit.spreads import SpreadsOfModel
+from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
 from gatewise.fit.start_rows import StartRows
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
@@ -71,6 +71,15 @@ class RegressionProblem(Problem):
         known = {"experts": {"log_scale": torch.zeros(1, dtype=torch.float64)}}
         rows, weight = {"experts": self.internal.in_float64().y}, torch.tensor(self.rows.weight)
         return SpreadsOfModel({"experts": spread}, self.coordinates, self.n_experts, rows, weight, known)
+
+    def relative_scales(self, theta: np.ndarray) -> np.ndarray:
+        """Scales σ (k,) over the residual deviation of the one regression."""
+        return np.exp(self.regressions.unpack(theta)[2])
+
+    def relative_spreads(self, theta: np.ndarray) -> tuple[RelativeSpread, ...]:
+        """The scales."""
+        spread = self._spreads.parts["experts"]
+        return (RelativeSpread(spread.name, spread.whole, self.relative_scales(theta)),)
 
     def score_gram(self, theta: np.ndarray) -> np.ndarray:
         """Σ w s sᵀ of the rows' scores, without any of them."""

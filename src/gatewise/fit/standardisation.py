@@ -6,6 +6,9 @@ import numpy as np
 
 __all__ = ["Standardisation"]
 
+# Rows that are turned into columns at once: few enough to stay near the processor.
+_ROWS = 2048
+
 
 @dataclass(frozen=True)
 class Standardisation:
@@ -33,5 +36,6 @@ class Standardisation:
         """The channel-major design (1 + d, n): a row of ones, then the standardised columns."""
         design = np.empty((1 + x.shape[1], len(x)))
         design[0] = 1.0
-        design[1:] = ((x - self.mean) / self.scale).T
+        for low in range(0, len(x), _ROWS):
+            design[1:, low : low + _ROWS] = ((x[low : low + _ROWS] - self.mean) / self.scale).T
         return design
