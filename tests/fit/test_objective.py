@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
-from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
 from gatewise.fit.plain_rows import PlainRows
 from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
@@ -66,13 +65,13 @@ def test_ridge_does_not_depend_on_the_reference_expert(table):
 def test_em_never_descends(table, prior, shared_scale):
     objective = objective_on(table, shared_scale, **PRIORS[prior])
     start = responsibilities_of_start(objective.start_rows, "partition", 3, seed=1)
-    theta = maximise_expectation(objective, start, np.zeros(objective.size), gate_steps=3)
-    state = expectation(objective, theta)
+    theta = objective.maximise_expectation(start, np.zeros(objective.size), gate_steps=3)
+    state = objective.expectation(theta)
     values = []
     for _ in range(40):
         values.append(objective.value_and_gradient(state.theta)[0])
         assert state.value == pytest.approx(values[-1], rel=1e-12, abs=1e-12)
-        state = em_step(objective, state)
+        state = objective.em_step(state)
     # Strict up to rounding of a mean over 300 rows.
     assert np.diff(values).min() > -1e-14
     assert values[-1] - values[0] > 0.01

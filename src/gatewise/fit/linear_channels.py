@@ -24,7 +24,7 @@ _CHUNK_ROWS = 2048
 
 
 def designs(model: MixtureOfExperts, gate_x: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
-    """What logits and locations are linear in, (n, q) and (n, p) with contiguous columns; one array if they are equal."""
+    """What logits and locations are linear in, (n, q) and (n, p) by columns; one array if they are equal."""
     gate_basis, basis = model.gate.basis(gate_x), model.experts.basis(x)
     assert gate_basis is not None
     assert basis is not None
@@ -95,10 +95,6 @@ class LinearChannels(PlainRows):
         by_logits, by_location = found.logits.numpy(), found.location.numpy().reshape(len(logits), -1)
         blocks = (by_logits.T @ self._gate_design, by_location.T @ self._design, found.log_scale.numpy())
         return found.value, self._map.T @ np.concatenate([block.reshape(-1) for block in blocks])
-
-    def closed_scales(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray | None:
-        """Log-scales (k,) that are best for shares (n, k) and the locations at θ, or None where none are closed."""
-        return None
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian of Σ w ℓ by θ, (size, size)."""

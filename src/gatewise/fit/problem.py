@@ -10,21 +10,27 @@ from torch import Tensor
 
 from gatewise.fit.entry_order import entry_order
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
-from gatewise.fit.first_step import first_step
+from gatewise.fit.gaussian_channels import GaussianChannels
+from gatewise.fit.linear_channels import LinearChannels
 from gatewise.fit.names import Names
 from gatewise.fit.objective import Objective
 from gatewise.fit.options import FitOptions
+from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.fit.start_rows import StartRows
+from gatewise.fit.working_regression import experts_start
 from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.draws import Draws
+from gatewise.parts.parameters import within
 
 __all__ = ["Problem"]
 
 _COMPARED_ROWS = 256
+# Quasi-Newton steps toward an M-step that is not closed.
+_EXPECTATION_STEPS = 12
 
 
 class Problem(Objective):
@@ -88,9 +94,35 @@ class Problem(Objective):
         return entry_order(self.coordinates, self.start_rows)
 
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
-        """θ from the responsibilities (k, n) of start number `index`: an M-step."""
+        """θ from the responsibilities (k, n) of start number `index`: an M-step.
+
+        By weighted regressions where they are, and ascent of the expected complete log-likelihood.
+        """
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
-        return first_step(self, responsibilities, self.internal.in_float64(), generator)
+        model, coordinates, rows = self.prototype, self.coordinates, self.internal.in_float64()
+        # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.
+        shares = torch.tensor((responsibilities * self.rows.weight).T)
+        gate_draws, draws = self.draws(generator)
+        gate = model.gate.start(rows.gate_x, shares, gate_draws)
+        experts = experts_start(model.experts, model.family, rows.x, rows.y, shares, rows.offset, draws)
+        theta = self.bounds.clip(coordinates.collapse(coordinates.flat(gate, experts).numpy()))
+        is_linear = isinstance(self.evaluator, LinearChannels) and self.kind == "likelihood"
+        if is_linear and isinstance(self.evaluator, GaussianChannels):
+            return self._with_scales(theta, self.evaluator.closed_scales(theta, shares.numpy()))
+        # Regressions of gate and experts are the whole M-step.
+        whole = is_linear and not model.gate.is_joint and model.family.n_dispersion == 0
+        if model.gate.own_top_k is not None or self.n_experts == 1 or (whole and self.options.constraints is None):
+            return theta
+        target = torch.tensor(responsibilities.T).to(self.evaluator.x)
+        return ascend(lambda at: self.value_and_gradient(at, target), theta, self.bounds, _EXPECTATION_STEPS)
+
+    def _with_scales(self, theta: np.ndarray, log_scale: np.ndarray) -> np.ndarray:
+        """θ with other log-scales (k,), as far as they are free."""
+        named = self._named(theta)
+        own = named["experts.log_scale"]
+        named["experts.log_scale"] = torch.from_numpy(log_scale[: len(own)]).reshape(own.shape)
+        full = self.coordinates.flat(within("gate", named), within("experts", named)).numpy()
+        return self.bounds.clip(self.coordinates.collapse(full))
 
     def improve(self, theta: np.ndarray, steps: int, check: Callable[[], None]) -> np.ndarray:
         """θ after some EM steps, where they are closed; `check` may raise to end them."""

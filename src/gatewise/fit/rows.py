@@ -103,10 +103,8 @@ def checked_rows(
         InputError: something about the data cannot be used.
     """
     x, y = _matrix("X", x), real_numbers("the target", y)
-    if gate_x is None:
-        gate_x = x[:, :0] if model.gate.n_features == 0 else x
-    else:
-        gate_x = _matrix("the gate's X", gate_x)
+    own = x[:, :0] if model.gate.n_features == 0 else x
+    gate_x = own if gate_x is None else _matrix("the gate's X", gate_x)
     names = names or Names.numbered(x.shape[1], gate_x.shape[1])
     _check_shapes(model, x, y, gate_x)
     tables = [(x, names.features)] if gate_x is x else [(x, names.features), (gate_x, names.gate_features)]
