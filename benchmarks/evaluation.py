@@ -37,6 +37,7 @@ from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions
 from gatewise.fit.build import build_problem
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.rows import checked_rows
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
@@ -122,6 +123,7 @@ def measure(design: Design, sample: Sample) -> Timing:
     """Time one design at the parameters of the common start, in the fit's internal units."""
     model = MixtureOfExperts(SoftmaxGate(design.d, design.k), LinearExperts(design.d, design.k), Gaussian())
     problem = build_problem(model, checked_rows(model, sample.x, sample.y, None, None), FitOptions())
+    assert isinstance(problem, RegressionProblem)
     data = problem.regressions.sweep
     with_one = np.ascontiguousarray(data.design.T)
     parameters = maximise_given(with_one, data.y, sample.responsibilities)
