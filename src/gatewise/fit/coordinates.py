@@ -124,7 +124,7 @@ class Coordinates:
         return gate, experts
 
     def locate(self, model: MixtureOfExperts) -> np.ndarray:
-        """θ of a model of the same parts, the inverse of `build`.
+        """The full vector (N,) of a model of the same parts, in internal units: what `build` makes a model of.
 
         Raises:
             InputError: a fit would store a standardisation that the model does not have.
@@ -144,7 +144,7 @@ class Coordinates:
         if units.experts is not None:
             experts = model.experts.unstandardise(experts, -units.experts[0] / units.experts[1], 1.0 / units.experts[1])
         full = self.flat(gate, experts)
-        return self.collapse((full if self.origin is None else full - self.origin).numpy())
+        return (full if self.origin is None else full - self.origin).numpy()
 
     def internal_gate(self, gate: Gate) -> Parameters:
         """The parameters of a gate of the same kind in the units of the standardised inputs."""

@@ -134,7 +134,7 @@ class Problem(Objective):
         Raises:
             InputError: the model's numbers are in other units than those that this problem's models store.
         """
-        return self.coordinates.locate(model)
+        return self.coordinates.collapse(self.coordinates.locate(model))
 
     # --- the verdict
 

@@ -123,6 +123,10 @@ class RegressionProblem(Problem):
             check()
         return state.theta
 
+    def locate(self, model: MixtureOfExperts) -> np.ndarray:
+        """θ of a model of the same parts, whose last expert need not have a logit of 0."""
+        return self.coordinates.collapse(self._experts.settle(self.coordinates.locate(model)))
+
     def _sorted(self, theta: np.ndarray, key: np.ndarray) -> np.ndarray:
         gate, coefficients, log_scale = self.regressions.unpack(theta)
         # Of experts with the same key the one with the smaller constant comes first.
