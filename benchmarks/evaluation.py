@@ -36,8 +36,8 @@ from em_numpy import maximise_given
 from gatewise.experts import LinearExperts
 from gatewise.families import Gaussian
 from gatewise.fit import FitOptions
-from gatewise.fit.linear_data import linear_data
-from gatewise.fit.linear_objective import LinearObjective
+from gatewise.fit.build import build_problem
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.rows import checked_rows
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
@@ -122,14 +122,15 @@ def yardstick(with_one: np.ndarray, y: np.ndarray, parameters: Parameters) -> tu
 def measure(design: Design, sample: Sample) -> Timing:
     """Time one design at the parameters of the common start, in the fit's internal units."""
     model = MixtureOfExperts(SoftmaxGate(design.d, design.k), LinearExperts(design.d, design.k), Gaussian())
-    data = linear_data(model, checked_rows(model, sample.x, sample.y, None, None))
-    objective = LinearObjective(data, FitOptions())
+    problem = build_problem(model, checked_rows(model, sample.x, sample.y, None, None), FitOptions())
+    assert isinstance(problem, RegressionProblem)
+    data = problem.regressions.sweep
     with_one = np.ascontiguousarray(data.design.T)
     parameters = maximise_given(with_one, data.y, sample.responsibilities)
-    theta = data.layout.pack(parameters.gate, parameters.experts, np.log(parameters.scale))
+    theta = problem.regressions.pack(parameters.gate, parameters.experts, np.log(parameters.scale))
 
     def evaluate() -> object:
-        return objective.value_and_gradient(theta)
+        return problem.value_and_gradient(theta)
 
     calls = (evaluate, *yardstick(with_one, data.y, parameters))
     evaluate()

@@ -6,7 +6,8 @@ import numpy as np
 
 from gatewise.experts import ConstantExperts, LinearExperts
 from gatewise.families import Gaussian
-from gatewise.fit.linear_data import linear_data
+from gatewise.fit import FitOptions
+from gatewise.fit.build import build_problem
 from gatewise.fit.rows import checked_rows
 from gatewise.gates import SoftmaxGate
 from gatewise.model import MixtureOfExperts
@@ -19,9 +20,9 @@ def mixture(n_features, n_gate_features, n_experts, shared_scale=False, constant
     )
 
 
-def linear_rows(model, x, y, weight=None):
-    """What a linear Gaussian objective is made of: checked rows in internal units."""
-    return linear_data(model, checked_rows(model, x, y, None, weight))
+def problem_of(model, x, y, weight=None, **options):
+    """The problem that a model, its rows and options pose."""
+    return build_problem(model, checked_rows(model, x, y, None, weight), FitOptions(**options))
 
 
 def brute_force_log_likelihood(gate, coefficients, log_scale, gate_design, design, y, weight):

@@ -118,7 +118,7 @@ CURVED = [
 @pytest.mark.parametrize(("gate", "experts", "options"), CURVED)
 def test_first_values_are_those_of_the_same_mixture(gate, experts, options, monkeypatch):
     """Before any climbing, whose rounding depends on the order: what is drawn at random goes with the columns."""
-    monkeypatch.setattr("gatewise.fit.module_problem.ascend", lambda function, theta, lower, steps: theta)
+    monkeypatch.setattr("gatewise.fit.problem.ascend", lambda function, theta, lower, steps: theta)
     x, y = simulated(3, 60, 3)
 
     def begun(order):

@@ -10,7 +10,6 @@ from gatewise.experts import CallableExperts
 from gatewise.families import build_family
 from gatewise.fit import FitOptions, FitStatus, fit
 from gatewise.fit.build import build_problem
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.null_space import find_null_space
 from gatewise.fit.rows import checked_rows
 from gatewise.gates import Gate, SoftmaxGate
@@ -117,7 +116,6 @@ def test_scores_at_the_truth_span_all_but_the_counted_directions(case, k, d):
     model, x, y = table(case, k, d)
     rows = checked_rows(model, x.numpy(), y.numpy(), None, None)
     problem = build_problem(model, rows, FitOptions(standardise="off"))
-    assert isinstance(problem, ModuleProblem)
     theta = problem.coordinates.flat(model.gate.own_parameters(), model.experts.own_parameters()).numpy()
     scores = problem.scores(theta)
     values = np.linalg.svd(scores, compute_uv=False)

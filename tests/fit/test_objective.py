@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from gatewise.fit import FitOptions, FitStatus, fit
-from gatewise.fit.expectation_maximisation import em_step, expectation, maximise_expectation
-from gatewise.fit.linear_objective import LinearObjective
+from gatewise.fit.plain_rows import PlainRows
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.starts import STRATEGIES, responsibilities_of_start
-from tests.helpers import linear_rows, mixture, simulate
+from tests.helpers import mixture, problem_of, simulate
 
 GATE = np.array([[0.5, 3.0, -1.0], [-0.5, -2.0, 0.0], [0.0, 0.0, 0.0]])
 EXPERTS = np.array([[1.0, 2.0, 0.0], [-1.0, 0.0, 1.0], [0.0, -2.0, -2.0]])
@@ -31,14 +31,14 @@ def table():
 def objective_on(table, shared_scale=False, **options):
     x, y = table
     weight = 0.5 + np.random.default_rng(8).uniform(size=len(y))
-    return LinearObjective(linear_rows(mixture(2, 2, 3, shared_scale), x, y, weight), FitOptions(**options))
+    return problem_of(mixture(2, 2, 3, shared_scale), x, y, weight, **options)
 
 
 @pytest.mark.parametrize("shared_scale", [False, True])
 @pytest.mark.parametrize("prior", PRIORS)
 def test_derivatives_equal_finite_differences(table, prior, shared_scale):
     objective = objective_on(table, shared_scale, **PRIORS[prior])
-    theta = 0.5 * np.random.default_rng(2).normal(size=objective.layout.size)
+    theta = 0.5 * np.random.default_rng(2).normal(size=objective.size)
     value, gradient = objective.value_and_gradient(theta)
     hessian = objective.hessian(theta)
     h = 1e-5
@@ -52,9 +52,9 @@ def test_derivatives_equal_finite_differences(table, prior, shared_scale):
 
 def test_ridge_does_not_depend_on_the_reference_expert(table):
     objective = objective_on(table, gate_ridge=3.0)
-    theta = np.random.default_rng(2).normal(size=objective.layout.size)
+    theta = np.random.default_rng(2).normal(size=objective.size)
     for order in ([1, 2, 0], [2, 1, 0], [0, 2, 1]):
-        permuted = objective.layout.permute(theta, np.array(order))
+        permuted = objective.regressions.pack(*(each[order] for each in objective.regressions.unpack(theta)))
         assert objective.value_and_gradient(permuted)[0] == pytest.approx(
             objective.value_and_gradient(theta)[0], rel=1e-13
         )
@@ -65,13 +65,13 @@ def test_ridge_does_not_depend_on_the_reference_expert(table):
 def test_em_never_descends(table, prior, shared_scale):
     objective = objective_on(table, shared_scale, **PRIORS[prior])
     start = responsibilities_of_start(objective.start_rows, "partition", 3, seed=1)
-    theta = maximise_expectation(objective, start, np.zeros(objective.layout.size), gate_steps=3)
-    state = expectation(objective, theta)
+    theta = objective.maximise_expectation(start, np.zeros(objective.size), gate_steps=3)
+    state = objective.expectation(theta)
     values = []
     for _ in range(40):
         values.append(objective.value_and_gradient(state.theta)[0])
         assert state.value == pytest.approx(values[-1], rel=1e-12, abs=1e-12)
-        state = em_step(objective, state)
+        state = objective.em_step(state)
     # Strict up to rounding of a mean over 300 rows.
     assert np.diff(values).min() > -1e-14
     assert values[-1] - values[0] > 0.01
@@ -95,7 +95,7 @@ def test_many_parameters_are_approached_without_a_hessian_and_finished_with_it(t
     x, y = table
     options = FitOptions(n_starts=2, init="split")
     newton = fit(mixture(2, 2, 3), x, y, options=options)
-    monkeypatch.setattr(LinearObjective, "cheap_hessian_size", 10)
+    monkeypatch.setattr(RegressionProblem, "cheap_hessian_size", 10)
     approached = fit(mixture(2, 2, 3), x, y, options=options)
     assert approached.status in (FitStatus.CONVERGED, FitStatus.WEAK_SEARCH)
     assert approached.relative_gradient <= options.tol
@@ -116,16 +116,7 @@ def test_torch_path_fits_the_same_and_float32_to_its_precision(table, monkeypatc
     assert single.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-5)
     np.testing.assert_allclose(single.scale, compiled.scale, rtol=1e-2)
     # The same float64 fit by the plain path, which another device would take.
-    from gatewise.fit import linear_objective as module
-    from gatewise.ops.linear_torch import TorchLinearPass
-
-    class Plain(TorchLinearPass):
-        def __init__(self, *arrays, n_threads):
-            import torch
-
-            super().__init__(*arrays, device="cpu", dtype=torch.float64)
-
-    monkeypatch.setattr(module, "_CompiledBackend", Plain)
+    monkeypatch.setattr(RegressionProblem, "_evaluator", lambda self: PlainRows(self.coordinates, self.internal))
     plain = fit(mixture(2, 2, 3), x, y, options=options)
     assert plain.log_likelihood == pytest.approx(compiled.log_likelihood, rel=1e-12)
     np.testing.assert_allclose(plain.theta, compiled.theta, atol=1e-7)
@@ -149,11 +140,11 @@ def test_starts_depend_on_content_not_on_order_or_repetition(table, name):
     repeated = np.repeat(np.arange(len(y)), 1 + np.arange(len(y)) % 3)
     weight = 1.0 + np.arange(len(y)) % 3
     options = (name, 0, 7)
-    original = responsibilities_of_start(linear_rows(mixture(2, 2, 3), x, y, weight).start_rows, *options)
+    original = responsibilities_of_start(problem_of(mixture(2, 2, 3), x, y, weight).start_rows, *options)
     permuted = responsibilities_of_start(
-        linear_rows(mixture(2, 2, 3), x[order], y[order], weight[order]).start_rows, *options
+        problem_of(mixture(2, 2, 3), x[order], y[order], weight[order]).start_rows, *options
     )
-    duplicated = responsibilities_of_start(linear_rows(mixture(2, 2, 3), x[repeated], y[repeated]).start_rows, *options)
+    duplicated = responsibilities_of_start(problem_of(mixture(2, 2, 3), x[repeated], y[repeated]).start_rows, *options)
     np.testing.assert_array_equal(permuted, original[:, order])
     np.testing.assert_array_equal(duplicated, original[:, repeated])
     assert (original.sum(axis=1) > 0).sum() >= 2

@@ -9,10 +9,11 @@ from gatewise.families import FAMILIES
 from gatewise.fit import FitOptions, channel_gradient
 from gatewise.fit.build import build_problem, path_of
 from gatewise.fit.least_squares import LeastSquaresProblem
-from gatewise.fit.linear_objective import LinearObjective
-from gatewise.fit.module_problem import ModuleProblem
+from gatewise.fit.linear_channels import LinearChannels
+from gatewise.fit.plain_rows import PlainRows
+from gatewise.fit.problem import Problem
 from gatewise.fit.rows import checked_rows
-from gatewise.fit.squared_channels import has_squared_channels
+from gatewise.fit.squared_channels import SquaredChannels, SquaredRows, has_squared_channels
 from gatewise.gates import GATES
 from tests.contract import combinations
 from tests.contract.combinations import all_combinations, build, inputs, targets
@@ -26,7 +27,7 @@ def problem_and_point(gate, experts, family, weight=None, **options):
     model = build(gate, experts, family)
     x = inputs(60)
     rows = checked_rows(model, x.numpy(), targets(model, x).numpy(), None, weight)
-    problem = ModuleProblem(model, rows, FitOptions(**options), None)
+    problem = Problem(model, rows, FitOptions(**options), None)
     responsibilities = np.random.default_rng(0).dirichlet(np.ones(model.n_experts), 60).T
     theta = problem.begin(responsibilities, 0, 0)
     return problem, problem.bounds.clip(theta + 0.1 * np.random.default_rng(1).normal(size=len(theta)))
@@ -35,7 +36,7 @@ def problem_and_point(gate, experts, family, weight=None, **options):
 def plain_value_and_gradient(problem, theta):
     """By the plain formula and automatic differentiation."""
     point = torch.tensor(theta, requires_grad=True)
-    value = (problem._sum(point) + problem._log_prior(point)) / problem.total_weight
+    value = problem.evaluator.total(point) / problem.total_weight
     (gradient,) = torch.autograd.grad(value, point)
     return value.item(), gradient.numpy()
 
@@ -94,7 +95,8 @@ def test_the_compiled_path_is_a_pass_of_its_own(sweeps):
     x = inputs(60)
     y = targets(model, x)
     problem = build_problem(model, checked_rows(model, x.numpy(), y.numpy(), None, None), FitOptions())
-    assert isinstance(problem, LinearObjective)
+    assert problem.runs_in_threads is False
+    assert problem.regressions is problem.evaluator
     theta = problem.begin(np.random.default_rng(0).dirichlet(np.ones(3), 60).T, 0, 0)
     value, _ = problem.value_and_gradient(theta)
     assert sweeps == []
@@ -121,7 +123,7 @@ def test_linear_channels_agree_with_automatic_differentiation(gate, experts, fam
     problem, theta = problem_and_point(
         gate, experts, family, weight=weight, expert_ridge=0.3 if experts == "linear" else 0.0
     )
-    assert problem._linear is not None
+    assert isinstance(problem.evaluator, LinearChannels)
 
     def everything():
         value, gradient = problem.value_and_gradient(theta)
@@ -136,7 +138,7 @@ def test_linear_channels_agree_with_automatic_differentiation(gate, experts, fam
         }
 
     by_channels = everything()
-    problem._linear = None
+    problem.evaluator = PlainRows(problem.coordinates, problem.internal)
     for name, expected in everything().items():
         scale = np.abs(expected).max()
         # PyTorch's trigamma, which the plain path of the gamma family needs, is right to 1e-8.
@@ -158,7 +160,7 @@ def test_least_squares_by_channels_agree_with_automatic_differentiation(gate, ex
     rows = checked_rows(model, x.numpy(), targets(model, x).numpy(), None, np.linspace(0.1, 2.0, 60))
     options = FitOptions(objective="least_squares", expert_ridge=0.3 if experts == "linear" else 0.0)
     problem = LeastSquaresProblem(model, rows, options, None)
-    assert problem._squares is not None
+    assert isinstance(problem.evaluator, SquaredChannels)
     theta = problem.begin(np.random.default_rng(0).dirichlet(np.ones(model.n_experts), 60).T, 0, 0)
 
     def everything():
@@ -173,7 +175,7 @@ def test_least_squares_by_channels_agree_with_automatic_differentiation(gate, ex
         }
 
     by_channels = everything()
-    problem._squares = None
+    problem.evaluator = SquaredRows(problem.coordinates, problem.internal)
     for name, expected in everything().items():
         np.testing.assert_allclose(
             by_channels[name], expected, rtol=1e-11, atol=1e-12 * np.abs(expected).max(), err_msg=name

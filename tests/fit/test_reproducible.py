@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from gatewise.fit import FitOptions, FitStatus, fit, linear_objective
+from gatewise.fit import FitOptions, FitStatus, fit, regression_problem
 from gatewise.fit import search as searching
 from tests.helpers import mixture, simulate
 
@@ -37,7 +37,7 @@ def test_workers_and_threads_do_not_change_a_bit():
 def test_workers_that_are_threads_do_not_change_a_bit(monkeypatch):
     options = dataclasses.replace(OPTIONS, time_limit=600.0)
     alone = fit(mixture(1, 1, 2), X, Y, options=options)
-    monkeypatch.setattr(linear_objective, "_ROWS_FOR_THREADS", len(Y))
+    monkeypatch.setattr(regression_problem, "_ROWS_FOR_THREADS", len(Y))
     monkeypatch.setattr(searching, "_run_start_in_worker", None)
     together = fit(mixture(1, 1, 2), X, Y, options=dataclasses.replace(options, n_jobs=3))
     assert bits(together) == bits(alone)

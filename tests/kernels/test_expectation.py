@@ -6,7 +6,7 @@ from gatewise.kernels.curvature import linear_hessian, linear_responsibilities, 
 from gatewise.kernels.expectation import expectation_sums, gate_derivatives, gate_expectation
 from gatewise.kernels.linear_pass import LinearPass
 from gatewise.kernels.mixture_pass import BLOCK
-from gatewise.ops.linear_torch import TorchLinearPass
+from tests.kernels.linear_torch import TorchLinearPass
 
 SIZES = (1, BLOCK - 1, BLOCK, BLOCK + 1, 3 * BLOCK + 17)
 

@@ -8,8 +8,8 @@ from gatewise.kernels.curvature import linear_hessian, linear_responsibilities
 from gatewise.kernels.linear_pass import LinearPass
 from gatewise.kernels.mixture_pass import BLOCK
 from gatewise.kernels.products import weighted_gram
-from gatewise.ops.linear_torch import TorchLinearPass
 from tests.helpers import brute_force_log_likelihood
+from tests.kernels.linear_torch import TorchLinearPass
 
 HARD = (
     "ordinary",

@@ -1,10 +1,11 @@
-"""Bounds on single entries of θ, from below and from above, as solvers meet them."""
+"""What a solver climbs: a function of θ with its derivatives, and bounds on single entries of θ."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
-__all__ = ["Bounds"]
+__all__ = ["Ascendable", "Bounds"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +67,17 @@ class Bounds:
             (low if np.isfinite(low) else None, high if np.isfinite(high) else None)
             for low, high in zip(self.lower.tolist(), self.upper.tolist(), strict=True)
         ]
+
+
+class Ascendable(Protocol):
+    """What a solver climbs: a function of θ with its derivatives and bounds."""
+
+    bounds: Bounds
+
+    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
+        """The value and the gradient."""
+        ...
+
+    def hessian(self, theta: np.ndarray) -> np.ndarray:
+        """The Hessian, or what stands for it."""
+        ...

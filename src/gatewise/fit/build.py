@@ -1,4 +1,4 @@
-"""Which problem a model and its rows pose: the compiled likelihood, the general one, or least squares."""
+"""Which problem a model and its rows pose: a likelihood, counted from one regression or not, or least squares."""
 
 import copy
 import dataclasses
@@ -10,12 +10,11 @@ from torch import nn
 from gatewise.experts import Experts
 from gatewise.fit.gaussian_channels import has_compiled_sweep
 from gatewise.fit.least_squares import LeastSquaresProblem
-from gatewise.fit.linear_data import linear_data
-from gatewise.fit.linear_objective import LinearObjective, is_linear_gaussian
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem, PartitionedSquares, selects
 from gatewise.fit.problem import Problem
+from gatewise.fit.regression import one_regression
+from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.start import run_start
@@ -45,29 +44,24 @@ def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offs
     return "compiled" if is_linear and has_compiled_sweep(model) and not has_offset else "fused"
 
 
-def _is_linear_problem(model: MixtureOfExperts, options: FitOptions, has_offset: bool) -> bool:
-    held = options.constraints is not None or options.expert_ridge > 0.0 or has_offset
-    scaled = model.gate_scaler is not None or model.expert_scaler is not None
-    return options.objective == "likelihood" and is_linear_gaussian(model) and not held and not scaled
-
-
 def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
     """The problem, with its one-expert baseline fitted.
 
     Raises:
         InputError: the model and the objective do not go together, or a column cannot be used.
     """
-    if _is_linear_problem(model, options, rows.offset is not None):
-        return LinearObjective(linear_data(model, rows), options)
-    kind = LeastSquaresProblem if options.objective == "least_squares" else ModuleProblem
+    kind = LeastSquaresProblem if options.objective == "least_squares" else Problem
     kind.check_model(model)
+    regression = one_regression(model, rows, options)
+    if regression is not None:
+        return RegressionProblem(model, rows, options, regression)
     baseline = _baseline(kind, model, rows, options)
     if selects(model.gate):
         kind = PartitionedSquares if options.objective == "least_squares" else PartitionedProblem
     return kind(model, rows, options, baseline)
 
 
-def _baseline(kind: type[ModuleProblem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
+def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
     """The best of some starts of the same model with one expert."""
     gate = type(model.gate).of(model.gate.n_features, 1, **model.gate.options()) if model.gate.is_joint else None
     gate_rows = rows

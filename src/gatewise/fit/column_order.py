@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from gatewise.fit.coordinates import Standardisation
+from gatewise.fit.standardisation import Standardisation
 
 __all__ = ["canonical_order", "standard_column"]
 

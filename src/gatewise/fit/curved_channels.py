@@ -13,17 +13,21 @@ as to differentiate the whole. (Checked against that.)
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from gatewise.experts import Experts
-from gatewise.fit.channel_gradient import family_derivatives
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
+from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.internal_rows import InternalRows
+from gatewise.fit.plain_rows import PlainRows
 from gatewise.gates.base import GateLogits
 from gatewise.kernels.joint_pass import joint_rows
 from gatewise.ops.derivatives import hessian, jacobian
+from gatewise.ops.joint_torch import fused_log_mixture
 from gatewise.parts.component import Component
-from gatewise.parts.parameters import Parameters, prefixed, within
+from gatewise.parts.parameters import prefixed, within
 
 __all__ = ["CurvedChannels"]
 
@@ -92,41 +96,45 @@ class _RowChannels:
         return found
 
 
-class CurvedChannels:
-    """Logits or locations curved in θ, dispersions linear in it: θ ↦ the Hessian of Σ w ℓ.
+class CurvedChannels(PlainRows):
+    """Logits or locations curved in θ, dispersions linear in it: θ ↦ derivatives of Σ w ℓ, the rows' in closed form.
+
+    Value and gradient go from channel to channel by the fused pass.
 
     Args:
         coordinates: θ to parameters.
-        y: targets in internal units (n,) or (n, e).
-        offset: added to the locations (n,).
-        weight: row weights (n,).
-        gate_x: the gate's inputs (n, d').
-        x: the experts' inputs (n, d).
+        rows: in internal units, in float64 on the CPU.
         n_threads: of a pass over the rows.
     """
 
-    def __init__(
-        self,
-        coordinates: ModuleCoordinates,
-        y: Tensor,
-        offset: Tensor,
-        weight: Tensor,
-        gate_x: Tensor,
-        x: Tensor,
-        n_threads: int = 1,
-    ) -> None:
-        self.coordinates = coordinates
-        self.model = coordinates.prototype
-        self.y, self.offset, self.weight = y, offset, weight
-        self.gate_x, self.x = gate_x, x
-        self.n_threads = n_threads
+    def __init__(self, coordinates: Coordinates, rows: InternalRows, n_threads: int = 1) -> None:
+        super().__init__(coordinates, rows, n_threads)
         self._logits, self._locations = GateLogits(self.model.gate), _Locations(self.model.experts)
-        self._is_curved = [part.basis(rows[:1]) is None for part, rows in self._inputs()]
+        self._is_curved = [part.basis(inputs[:1]) is None for part, inputs in self._inputs()]
         self._kept: _RowChannels | None = None
 
     def __getstate__(self) -> dict[str, object]:
         """Without what is kept: a worker makes its own."""
         return {**vars(self), "_kept": None}
+
+    @torch.no_grad()
+    def value(self, theta: np.ndarray) -> float:
+        """Σ w ℓ."""
+        logits, density = (each.contiguous() for each in self.evaluate(self.point(theta)))
+        return float(fused_log_mixture(logits, density, self.weight, self.normalised, self.n_threads))
+
+    def value_and_gradient(self, theta: np.ndarray, responsibilities: Tensor | None = None) -> tuple[float, np.ndarray]:
+        """Σ w ℓ, or with responsibilities (n, k) the expected complete log-likelihood, and its gradient by θ."""
+        if responsibilities is not None:
+            return super().value_and_gradient(theta, responsibilities)
+        point = self.point(theta, requires_grad=True)
+        channels = self.channels_at(point)
+        found = channel_gradient(self.model.family, self.y, *channels, self.weight, self.normalised, self.n_threads)
+        slopes = (found.logits, found.location, found.log_scale)
+        used = [(channel, slope) for channel, slope in zip(channels, slopes, strict=True) if channel.requires_grad]
+        outputs, upstream = zip(*used, strict=True)
+        (gradient,) = torch.autograd.grad(outputs, point, upstream)
+        return found.value, gradient.numpy()
 
     def _inputs(self) -> list[tuple[Component, Tensor]]:
         return [(self.model.gate, self.gate_x), (self.model.experts, self.x)]
@@ -149,19 +157,18 @@ class CurvedChannels:
         """Logits (n, k), locations (n, k, m) and dispersions (k, s) of some rows."""
         k, family = self.model.n_experts, self.model.family
 
-        def named(theta: Tensor) -> Parameters:
-            return self.coordinates.parameters(self.coordinates.full(theta))
-
         def logits(theta: Tensor) -> Tensor:
-            own = prefixed("gate", within("gate", named(theta)))
-            return torch.func.functional_call(self._logits, own, (self.gate_x[rows],))
+            own = prefixed("gate", within("gate", self.named(theta)))
+            # What says of a partition which experts are kept stands beside the inputs.
+            gate_x = self.gate_x[rows, : self.model.gate.n_features]
+            return torch.func.functional_call(self._logits, own, (gate_x,))
 
         def locations(theta: Tensor) -> Tensor:
-            own = prefixed("experts", within("experts", named(theta)))
+            own = prefixed("experts", within("experts", self.named(theta)))
             return torch.func.functional_call(self._locations, own, (self.x[rows], self.offset[rows]))
 
         def dispersions(theta: Tensor) -> Tensor:
-            log_scale = named(theta)[_DISPERSION]
+            log_scale = self.named(theta)[_DISPERSION]
             return log_scale.expand(k, *log_scale.shape[1:]).reshape(k, family.n_dispersion)
 
         return (
@@ -174,7 +181,7 @@ class CurvedChannels:
             _Part(dispersions, self._entries(lambda name: name == _DISPERSION), False),
         )
 
-    def hessian(self, theta: Tensor, rows: slice) -> Tensor:
+    def chunk_hessian(self, theta: Tensor, rows: slice) -> Tensor:
         """The Hessian of Σ w ℓ over some rows by θ, (size, size)."""
         family, weight = self.model.family, self.weight[rows]
         kept = self._rows(rows)
@@ -183,8 +190,7 @@ class CurvedChannels:
         m = place.shape[2]
         own = (place.squeeze(2) if m == 1 else place, scale.squeeze(1) if family.n_dispersion == 1 else scale)
         value, first, second = family_derivatives(family, self.y[rows], *own)
-        normalised = not self.model.gate.is_joint
-        passed = joint_rows(gate.numpy(), value.numpy(), normalised, self.n_threads)
+        passed = joint_rows(gate.numpy(), value.numpy(), self.normalised, self.n_threads)
         prior, share = (torch.from_numpy(part) for part in passed[1:])
         mass = weight.unsqueeze(-1) * share
         # Where a density vanishes its derivatives need not exist, and 0 · ∞ is not 0.
@@ -205,7 +211,7 @@ class CurvedChannels:
         def add(one: _Part, other: _Part, block: Tensor) -> None:
             total.index_put_((one.entries.unsqueeze(1), other.entries), block, accumulate=True)
 
-        if normalised:
+        if self.normalised:
             add(logits, logits, -_covariance(by_gate, prior, weight))
         turned = torch.einsum("rkab,rkbp->rkap", second[..., :m, :m], by_place)
         add(locations, locations, by_place.flatten(0, 2).T @ turned.flatten(0, 2))
@@ -216,7 +222,7 @@ class CurvedChannels:
         spread = torch.einsum("kst,ktq->ksq", second[..., m:, m:].sum(0), by_scale)
         add(dispersions, dispersions, torch.einsum("ksp,ksq->pq", by_scale, spread))
         if logits.is_curved and len(logits.entries):
-            pull = mass - weight.unsqueeze(-1) * prior if normalised else mass
+            pull = mass - weight.unsqueeze(-1) * prior if self.normalised else mass
             add(logits, logits, logits.curvature(theta, pull))
         if locations.is_curved and len(locations.entries):
             add(locations, locations, locations.curvature(theta, mass.unsqueeze(-1) * first[..., :m]))

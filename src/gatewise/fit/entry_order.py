@@ -2,14 +2,14 @@
 
 import numpy as np
 
-from gatewise.fit.module_coordinates import ModuleCoordinates
-from gatewise.fit.problem import StartRows
+from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.start_rows import StartRows
 from gatewise.parts.draws import is_of_features
 
 __all__ = ["entry_order"]
 
 
-def entry_order(coordinates: ModuleCoordinates, data: StartRows) -> np.ndarray:
+def entry_order(coordinates: Coordinates, data: StartRows) -> np.ndarray:
     """The entries of θ, those that belong to features in the columns' canonical order, (size,).
 
     Of parameters whose last axis runs over something made of several features the entries stay where they are.

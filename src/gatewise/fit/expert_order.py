@@ -7,7 +7,7 @@ from functools import cached_property
 import numpy as np
 import torch
 
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.model import MixtureOfExperts
 from gatewise.parts.parameters import within
 
@@ -26,7 +26,7 @@ class FreeExperts:
         matters: which entries of the full vector the objective knows of, a mask.
     """
 
-    def __init__(self, prototype: MixtureOfExperts, coordinates: ModuleCoordinates, matters: np.ndarray) -> None:
+    def __init__(self, prototype: MixtureOfExperts, coordinates: Coordinates, matters: np.ndarray) -> None:
         self.prototype = prototype
         self.coordinates = coordinates
         self.matters = matters
@@ -34,11 +34,11 @@ class FreeExperts:
     def sorted(self, theta: np.ndarray, key: np.ndarray) -> np.ndarray:
         """θ with the largest key (k,) first, settled."""
         order = self.prototype.gate.sorted_order(key)
-        return self.coordinates.collapse(self._settled(self._reordered(theta, order)))
+        return self.coordinates.collapse(self.settle(self._reordered(theta, order)))
 
     def settled(self, theta: np.ndarray) -> np.ndarray:
         """The representative of θ's orbit under the symmetries that have one: a reference at 0, a length of 1."""
-        return self.coordinates.collapse(self._settled(self._full(theta)))
+        return self.coordinates.collapse(self.settle(self._full(theta)))
 
     def _full(self, theta: np.ndarray) -> np.ndarray:
         return self.coordinates.full(torch.from_numpy(theta)).numpy()
@@ -50,7 +50,8 @@ class FreeExperts:
         experts = self.prototype.experts.permute(within("experts", named), order)
         return self.coordinates.flat(gate, experts).numpy()
 
-    def _settled(self, full: np.ndarray) -> np.ndarray:
+    def settle(self, full: np.ndarray) -> np.ndarray:
+        """A full vector (N,) moved to that representative."""
         named = self.coordinates.parameters(torch.from_numpy(full))
         moved = []
         for prefix, part in (("gate", self.prototype.gate), ("experts", self.prototype.experts)):
@@ -81,7 +82,7 @@ class ConstrainedExperts(FreeExperts):
         if not self.prototype.gate.allows(order):
             return None
         moved = self._reordered(theta, order)
-        for full in (moved, self._settled(moved)):
+        for full in (moved, self.settle(moved)):
             found = self.coordinates.collapse(full)
             if np.allclose(self._full(found)[self.matters], full[self.matters], rtol=1e-9, atol=1e-9):
                 return found

@@ -22,9 +22,9 @@ import numpy as np
 from scipy.linalg import solve_triangular
 from scipy.optimize import nnls
 
+from gatewise.fit.bounds import Ascendable
 from gatewise.fit.monitor import Monitor
 from gatewise.fit.newton import bounded_step
-from gatewise.fit.problem import Ascendable
 from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.status import FitStatus
 

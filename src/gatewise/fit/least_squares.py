@@ -10,23 +10,20 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from gatewise.exceptions import InputError
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.spreads import SpreadsOfModel
-from gatewise.fit.squared_channels import SquaredChannels, has_squared_channels
+from gatewise.fit.squared_channels import SquaredChannels, SquaredRows, has_squared_channels
 from gatewise.model import MixtureOfExperts
-from gatewise.ops.derivatives import jacobian
-from gatewise.ops.log_space import log_softmax
 
 __all__ = ["GaussNewton", "LeastSquaresProblem"]
 
 
-class LeastSquaresProblem(ModuleProblem):
+class LeastSquaresProblem(Problem):
     """θ ↦ −½ Σ w ‖y − m(x; θ)‖² / Σ w; the family's dispersions are no part of θ.
 
     Args:
@@ -40,26 +37,19 @@ class LeastSquaresProblem(ModuleProblem):
     """
 
     kind = "least_squares"
+    evaluator: SquaredRows
 
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
         if options.variance_prior is not None:
             raise InputError("variance_prior belongs to the likelihood; least squares has no variances to hold")
         super().__init__(model, rows, options, baseline)
         self.is_smooth = True
-        self._squares = self._squared_channels()
 
-    def _squared_channels(self) -> SquaredChannels | None:
+    def _evaluator(self) -> SquaredRows:
         """The regression function's derivatives by formula, where its channels are linear in the parameters."""
-        if not self._is_fused or not has_squared_channels(self.prototype):
-            return None
-        bases = self.prototype.gate.basis(self._gate_x), self.prototype.experts.basis(self._x)
-        if bases[0] is None or bases[1] is None:
-            return None
-        return SquaredChannels(self.coordinates, self._y, self._offset, self._weight, bases[0], bases[1])
-
-    @property
-    def _has_linear_channels(self) -> bool:
-        return self._squares is not None
+        by_formula = self.internal.is_fused and has_squared_channels(self.prototype) and self._is_linear
+        kind = SquaredChannels if by_formula else SquaredRows
+        return kind(self.coordinates, self.internal, self.options.n_threads)
 
     @classmethod
     def check_model(cls, model: MixtureOfExperts) -> None:
@@ -98,69 +88,10 @@ class LeastSquaresProblem(ModuleProblem):
         """The dispersions are no part of θ: nothing can run away, and there is no floor."""
         return SpreadsOfModel({}, self.coordinates, self.n_experts, {}, torch.tensor(self.rows.weight), None)
 
-    def mean(self, theta: Tensor, rows: slice | Tensor = slice(None)) -> Tensor:
-        """The regression function m (n,) or (n, e) at some rows, differentiable."""
-        arguments = (self._gate_x[rows], self._x[rows], self._offset[rows])
-        logits, location, log_scale = torch.func.functional_call(self._channels, self._named(theta), arguments)
-        weights = (log_softmax(logits) if self.prototype.gate.normaliser == "softmax" else logits).exp()
-        means = self.prototype.family.mean(location, log_scale)
-        return (weights.reshape(*weights.shape, *([1] * (means.ndim - 2))) * means).sum(1)
-
-    def _sum(self, theta: Tensor, rows: slice = slice(None)) -> Tensor:
-        residual = (self._y[rows] - self.mean(theta, rows)).reshape(len(self._y[rows]), -1)
-        return -0.5 * (self._weight[rows].unsqueeze(-1) * residual.square()).sum()
-
-    def _fused_sum(self, theta: Tensor) -> Tensor:
-        return self._sum(theta)
-
-    def value_and_gradient(self, theta: np.ndarray) -> tuple[float, np.ndarray]:
-        """The mean objective and its gradient by θ."""
-        if self._squares is None or self._has_prior:
-            return super().value_and_gradient(theta)
-        self.n_evaluations += 1
-        value, gradient = self._squares.value_and_gradient(theta)
-        return value / self.total_weight, gradient / self.total_weight
-
-    def _rows_value_and_gradient(self, point: Tensor) -> tuple[float, np.ndarray]:
-        if self._squares is None:
-            return super()._rows_value_and_gradient(point)
-        return self._squares.value_and_gradient(point.detach().numpy())
-
-    def exact_hessian(self, theta: np.ndarray) -> np.ndarray:
-        """The Hessian of the mean objective."""
-        if self._squares is None:
-            return super().exact_hessian(theta)
-        self.n_evaluations += 1
-        prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
-        total = self._squares.hessian(theta) + prior.numpy()
-        return 0.5 * (total + total.T) / self.total_weight
-
-    def _jacobian(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """∂m/∂θ (n, e, size) and residuals (n, e)."""
-        if self._squares is not None:
-            slopes, residual = self._squares.slopes_and_residuals(theta)
-            return slopes[:, None], residual[:, None]
-        point = self._tensors(theta, requires_grad=False)
-        step = self.chunk_rows
-        pieces = [
-            jacobian(lambda at, low=low: self.mean(at, slice(low, low + step)), point)
-            for low in range(0, self.n_rows, step)
-        ]
-        slopes = torch.cat(pieces).cpu().numpy().astype(float)
-        residual = (self._y - self.mean(point)).detach().cpu().numpy().astype(float)
-        return slopes.reshape(self.n_rows, -1, self.size), residual.reshape(self.n_rows, -1)
-
     def gauss_newton(self, theta: np.ndarray) -> np.ndarray:
         """Σ w JᵀJ / Σ w, which is the negative Hessian but for the curvature of m times the residuals."""
         self.n_evaluations += 1
-        if self._squares is not None:
-            matrix = self._squares.gauss_newton(theta) / self.total_weight
-        else:
-            slopes, _ = self._jacobian(theta)
-            weighted = slopes * self.rows.weight[:, None, None]
-            matrix = np.tensordot(weighted, slopes, axes=((0, 1), (0, 1))) / self.total_weight
-        prior = self._prior_hessian(self._tensors(theta, requires_grad=False))
-        return matrix - prior.cpu().numpy().astype(float) / self.total_weight
+        return self._with_prior(self.evaluator.gauss_newton(theta), theta, -1.0)
 
     def information(self, theta: np.ndarray) -> np.ndarray:
         """The Gauss–Newton matrix per unit of weight."""
@@ -174,14 +105,9 @@ class LeastSquaresProblem(ModuleProblem):
         """The negative Hessian."""
         return -self.exact_hessian(theta)
 
-    def scores(self, theta: np.ndarray) -> np.ndarray:
-        """eᵀ ∂m/∂θ for each row, (n, size)."""
-        slopes, residual = self._jacobian(theta)
-        return (slopes * residual[:, :, None]).sum(axis=1)
-
     def residual_variance(self, theta: np.ndarray) -> float:
         """s² = Σ w ‖e‖² / (e Σ w − parameters), in internal units."""
-        residual = self._jacobian(theta)[1]
+        residual = self.evaluator.slopes_and_residuals(theta)[1]
         count = self.total_weight * residual.shape[1] - (self.size - len(self.explained(theta)))
         return float(self.rows.weight @ (residual**2).sum(axis=1)) / count if count > 0 else math.nan
 
@@ -195,21 +121,9 @@ class LeastSquaresProblem(ModuleProblem):
         """NaN: there is none."""
         return math.nan
 
-    @torch.no_grad()
-    def responsibilities(self, theta: np.ndarray) -> np.ndarray:
-        """The weights (k, n), normalised where the gate's are not: least squares has no other share of a row."""
-        logits, _ = self._evaluate(self._tensors(theta, requires_grad=False))
-        return log_softmax(logits).exp().T.cpu().numpy().astype(float)
-
     def relative_scales(self, theta: np.ndarray) -> None:
         """Least squares has no scales."""
         return
-
-    @torch.no_grad()
-    def mixture_at(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
-        """m(x) (rows,) or (rows, e)."""
-        mean = self.mean(self._tensors(theta, requires_grad=False), torch.from_numpy(rows))
-        return mean.cpu().numpy().astype(float)
 
     def as_baseline(self, theta: np.ndarray) -> Baseline:
         """The one-expert fit, with its residual standard deviation in the user's units."""

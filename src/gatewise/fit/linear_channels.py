@@ -1,64 +1,70 @@
 """Derivatives where gate logits and locations are linear in the parameters: a few weighted cross-products."""
 
 from collections.abc import Iterator
+from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from gatewise.fit.channel_gradient import channel_gradient, family_derivatives
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
+from gatewise.fit.internal_rows import InternalRows
+from gatewise.fit.plain_rows import PlainRows
 from gatewise.kernels.channels import channel_hessian
 from gatewise.kernels.joint_pass import joint_rows
+from gatewise.model import MixtureOfExperts
 from gatewise.ops.derivatives import jacobian
 from gatewise.parts.parameters import within
 
-__all__ = ["LinearChannels"]
+__all__ = ["LinearChannels", "designs"]
 
 # Rows whose scores are put together at once: few enough to stay near the processor.
 _CHUNK_ROWS = 2048
 
 
-class LinearChannels:
+def designs(model: MixtureOfExperts, gate_x: Tensor, x: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    """What logits and locations are linear in, (n, q) and (n, p) by columns; one array if they are equal."""
+    gate_basis, basis = model.gate.basis(gate_x), model.experts.basis(x)
+    assert gate_basis is not None
+    assert basis is not None
+    design = np.asfortranarray(basis.detach().numpy())
+    if gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis)):
+        return design, design
+    return np.asfortranarray(gate_basis.detach().numpy()), design
+
+
+class LinearChannels(PlainRows):
     """Logits G Bᵀ and locations Z Aᵀ with B, A and the dispersions linear in θ: θ ↦ derivatives of Σ w ℓ.
 
     Those by (B, A, dispersions) come from the channels' own; the linear map from θ, found once, brings them to θ.
 
     Args:
         coordinates: θ to parameters.
-        y: targets in internal units (n,) or (n, e).
-        offset: added to the locations (n,).
-        weight: row weights (n,).
-        gate_basis: G (n, q).
-        basis: Z (n, p).
+        rows: in internal units, in float64 on the CPU.
         n_threads: of a pass over the rows.
     """
 
-    def __init__(
-        self,
-        coordinates: ModuleCoordinates,
-        y: Tensor,
-        offset: Tensor,
-        weight: Tensor,
-        gate_basis: Tensor,
-        basis: Tensor,
-        n_threads: int = 1,
-    ) -> None:
-        self.coordinates = coordinates
-        self.model = coordinates.prototype
-        self.y, self.weight = y, weight
-        self.offset = offset.numpy() if bool(offset.any()) else None
-        self.n_threads = n_threads
-        self._gate_design = np.asfortranarray(gate_basis.detach().numpy())
-        same = gate_basis.shape == basis.shape and bool(torch.equal(gate_basis, basis))
-        self._design = self._gate_design if same else np.asfortranarray(basis.detach().numpy())
-        zero = torch.zeros(coordinates.size, dtype=torch.float64)
-        self._map = jacobian(self._flat_blocks, zero).numpy()
-        self._origin = self._flat_blocks(zero).numpy()
+    has_linear_channels = True
+
+    def __init__(self, coordinates: Coordinates, rows: InternalRows, n_threads: int = 1) -> None:
+        super().__init__(coordinates, rows, n_threads)
+        self._added = self.offset.numpy() if bool(self.offset.any()) else None
+        self._gate_design, self._design = rows.designs or designs(self.model, self.gate_x, self.x)
+
+    @cached_property
+    def _map(self) -> np.ndarray:
+        """The derivatives of (B, A, dispersions), flattened, by θ."""
+        return jacobian(self._flat_blocks, torch.zeros(self.coordinates.size, dtype=torch.float64)).numpy()
+
+    @cached_property
+    def _origin(self) -> np.ndarray:
+        """(B, A, dispersions) where θ is 0."""
+        return self._flat_blocks(torch.zeros(self.coordinates.size, dtype=torch.float64)).numpy()
 
     def _flat_blocks(self, theta: Tensor) -> Tensor:
         """B, A and the dispersions of all experts, flattened one after the other."""
-        named = self.coordinates.parameters(self.coordinates.full(theta))
+        named = self.named(theta)
         gate, experts = within("gate", named), within("experts", named)
         bank = self.model.experts
         dispersion = experts["log_scale"].expand(bank.n_experts, *experts["log_scale"].shape[1:])
@@ -73,30 +79,22 @@ class LinearChannels:
         gate, coefficients, dispersion = np.split(self._origin + self._map @ theta, [k * q, k * q + k * m * p])
         logits = self._gate_design @ gate.reshape(k, q).T
         location = self._design @ coefficients.reshape(k * m, p).T
-        if self.offset is not None:
-            location += self.offset[:, None]
+        if self._added is not None:
+            location += self._added[:, None]
         log_scale = dispersion if family.n_dispersion == 1 else dispersion.reshape(k, -1)
         location = location if m == 1 else location.reshape(-1, k, m)
         return torch.from_numpy(logits), torch.from_numpy(location), torch.from_numpy(log_scale)
 
-    @property
-    def _normalised(self) -> bool:
-        return not self.model.gate.is_joint
-
     def value_and_gradient(self, theta: np.ndarray, responsibilities: Tensor | None = None) -> tuple[float, np.ndarray]:
         """Σ w ℓ, or with responsibilities (n, k) the expected complete log-likelihood, and its gradient by θ."""
         logits, location, log_scale = self._channels(theta)
-        family, normalised, n_threads = self.model.family, self._normalised, self.n_threads
+        family, normalised, n_threads = self.model.family, self.normalised, self.n_threads
         found = channel_gradient(
             family, self.y, logits, location, log_scale, self.weight, normalised, n_threads, responsibilities
         )
         by_logits, by_location = found.logits.numpy(), found.location.numpy().reshape(len(logits), -1)
         blocks = (by_logits.T @ self._gate_design, by_location.T @ self._design, found.log_scale.numpy())
         return found.value, self._map.T @ np.concatenate([block.reshape(-1) for block in blocks])
-
-    def closed_scales(self, theta: np.ndarray, shares: np.ndarray) -> np.ndarray | None:
-        """Log-scales (k,) that are best for shares (n, k) and the locations at θ, or None where none are closed."""
-        return None
 
     def hessian(self, theta: np.ndarray) -> np.ndarray:
         """The Hessian of Σ w ℓ by θ, (size, size)."""
@@ -110,9 +108,10 @@ class LinearChannels:
             first,
             second,
             n_outputs=self.model.experts.n_outputs,
-            normalised=self._normalised,
+            normalised=self.normalised,
         )
-        return self._map.T @ hessian @ self._map
+        hessian = self._map.T @ hessian @ self._map
+        return 0.5 * (hessian + hessian.T)
 
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """The gradient of each row's ℓ by θ, (n, size)."""
@@ -133,7 +132,7 @@ class LinearChannels:
         for low in range(0, len(responsibilities), _CHUNK_ROWS):
             rows = slice(low, low + _CHUNK_ROWS)
             share = responsibilities[rows]
-            by_logits = share - weights[rows] if self._normalised else share
+            by_logits = share - weights[rows] if self.normalised else share
             # Where an expert has no part its derivatives need not exist.
             own = share[..., None] * np.where(share[..., None] == 0.0, 0.0, first[rows])
             blocks = (
@@ -143,7 +142,7 @@ class LinearChannels:
             )
             yield rows, np.hstack([block.reshape(len(share), -1) for block in blocks])
 
-    def log_likelihood(self, theta: np.ndarray) -> float:
+    def value(self, theta: np.ndarray) -> float:
         """Σ w ℓ."""
         log_prob = self._rows(theta)[0]
         weight = self.weight.numpy()
@@ -158,7 +157,7 @@ class LinearChannels:
         logits, location, log_scale = self._channels(theta)
         closed = self.model.family.closed_derivatives(self.y, location, log_scale, with_second=False)
         density = self.model.family.log_density(self.y, location, log_scale) if closed is None else closed[0]
-        return joint_rows(logits.numpy(), density.numpy(), self._normalised, self.n_threads)
+        return joint_rows(logits.numpy(), density.numpy(), self.normalised, self.n_threads)
 
     def _derivatives(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Weights π and responsibilities r (n, k), and the family's derivatives (n, k, c) and (n, k, c, c)."""
@@ -166,5 +165,5 @@ class LinearChannels:
         value, first, second = (
             part.numpy() for part in family_derivatives(self.model.family, self.y, location, log_scale)
         )
-        _, weights, responsibilities = joint_rows(logits.numpy(), value, self._normalised, self.n_threads)
+        _, weights, responsibilities = joint_rows(logits.numpy(), value, self.normalised, self.n_threads)
         return weights, responsibilities, first, second

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 import numpy as np
 
+from gatewise.fit.bounds import Ascendable
 from gatewise.fit.monitor import Monitor
-from gatewise.fit.problem import Ascendable
 from gatewise.fit.status import FitStatus
 
 __all__ = ["bounded_step", "newton"]

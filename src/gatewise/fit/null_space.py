@@ -4,12 +4,12 @@ import numpy as np
 
 from gatewise.fit.problem import Problem
 from gatewise.fit.result import NullSpace
+from gatewise.ops.linalg import INDEPENDENT, orthonormal_rows
 
-__all__ = ["SINGULAR", "find_null_space", "orthonormal_rows"]
+__all__ = ["SINGULAR", "find_null_space"]
 
 # Smallest over largest eigenvalue of the information at which a direction counts as one without information.
 SINGULAR = 1e-10
-_INDEPENDENT = 1e-8
 
 
 def find_null_space(problem: Problem, theta: np.ndarray, information: np.ndarray, free: np.ndarray) -> NullSpace:
@@ -37,22 +37,12 @@ def find_null_space(problem: Problem, theta: np.ndarray, information: np.ndarray
     return NullSpace(explained, tuple(sentences), vectors[:, flat].T @ complement, by_selection)
 
 
-def orthonormal_rows(rows: np.ndarray) -> np.ndarray:
-    """An orthonormal basis of the span of the rows, each row first brought to unit length."""
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    rows = rows[lengths[:, 0] > 0.0] / lengths[lengths[:, 0] > 0.0]
-    if not len(rows):
-        return rows
-    _, values, basis = np.linalg.svd(rows, full_matrices=False)
-    return basis[values > _INDEPENDENT * values[0]]
-
-
 def _beside(rows: np.ndarray, others: np.ndarray) -> np.ndarray:
     """An orthonormal basis of the span of some rows, less what lies in the span of other, orthonormal ones."""
     if not len(rows):
         return rows
     _, values, basis = np.linalg.svd(rows - rows @ others.T @ others, full_matrices=False)
-    return basis[values > _INDEPENDENT]
+    return basis[values > INDEPENDENT]
 
 
 def _complement(explained: np.ndarray, free: np.ndarray) -> np.ndarray:

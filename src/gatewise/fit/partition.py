@@ -11,8 +11,8 @@ from gatewise.exceptions import InputError
 from gatewise.fit.boundary import boundary_intervals
 from gatewise.fit.channel_gradient import Channels
 from gatewise.fit.least_squares import LeastSquaresProblem
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.options import FitOptions
+from gatewise.fit.problem import Problem
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
 from gatewise.fit.working_regression import experts_start
@@ -54,7 +54,7 @@ class _Scores(nn.Module):
         return self.gate.selection_score(gate_x), self.gate.dense.logits(gate_x), self.gate.selection(gate_x)
 
 
-class PartitionedProblem(ModuleProblem):
+class PartitionedProblem(Problem):
     """The likelihood with a top-K gate, K < k: also with the partition held, and what moves the partition.
 
     Args:
@@ -64,7 +64,7 @@ class PartitionedProblem(ModuleProblem):
         baseline: the one-expert fit.
 
     Raises:
-        InputError: the gate is of another kind, or as `ModuleProblem`.
+        InputError: the gate is of another kind, or as `Problem`.
     """
 
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
@@ -82,14 +82,14 @@ class PartitionedProblem(ModuleProblem):
             )
         self.gate = gate
         self.n_active = gate.own_top_k
-        self._channels = _PartitionedChannels(self.prototype)
+        self.evaluator.channels = _PartitionedChannels(self.prototype)
         self._scores = _Scores(gate)
-        self.is_linear = gate.dense.basis(self._gate_x) is not None
+        self.is_linear = gate.dense.basis(self.internal.gate_x[:1]) is not None
         self.moving = self._moving()
 
     def _moving(self) -> np.ndarray:
         """Entries of θ that the selection score uses, by what the columns contain."""
-        point = self._tensors(np.random.default_rng(0).normal(size=self.size), requires_grad=True)
+        point = self.evaluator.point(np.random.default_rng(0).normal(size=self.size), requires_grad=True)
         score = self._rows_of_gate(point, slice(None))[0]
         mixed = torch.linspace(0.5, 1.5, score.numel(), dtype=score.dtype, device=score.device).reshape(score.shape)
         (gradient,) = torch.autograd.grad((score * mixed).sum(), point, allow_unused=True, materialize_grads=True)
@@ -99,26 +99,26 @@ class PartitionedProblem(ModuleProblem):
     # --- the partition
 
     def _rows_of_gate(self, theta: Tensor, rows: slice | Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        named = {name: value for name, value in self._named(theta).items() if name.startswith("gate.")}
-        return torch.func.functional_call(self._scores, named, (self._gate_x[rows],))
+        named = {name: value for name, value in self.evaluator.named(theta).items() if name.startswith("gate.")}
+        return torch.func.functional_call(self._scores, named, (self.internal.gate_x[rows],))
 
     @torch.no_grad()
     def gate_rows(self, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Selection scores and logits of all experts, (n, k) each."""
-        score, logits, _ = self._rows_of_gate(self._tensors(theta, requires_grad=False), slice(None))
+        score, logits, _ = self._rows_of_gate(self.evaluator.point(theta), slice(None))
         return score.cpu().numpy().astype(float), logits.cpu().numpy().astype(float)
 
     def score_slopes(self, theta: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """The derivatives of the scores of some rows by θ, (rows, k, size)."""
-        index = torch.from_numpy(rows).to(self._x.device)
-        point = self._tensors(theta, requires_grad=False)
+        index = torch.from_numpy(rows).to(self.internal.x.device)
+        point = self.evaluator.point(theta)
         slopes = jacobian(lambda at: self._rows_of_gate(at, index)[0], point)
         return slopes.cpu().numpy().astype(float)
 
     def score_curvature(self, theta: np.ndarray, rows: np.ndarray, weight: np.ndarray) -> np.ndarray:
         """The Hessian by θ of the weighted sum of the scores of some rows, weights (rows, k), (size, size)."""
-        index = torch.from_numpy(rows).to(self._x.device)
-        point = self._tensors(theta, requires_grad=False)
+        index = torch.from_numpy(rows).to(self.internal.x.device)
+        point = self.evaluator.point(theta)
         factor = torch.from_numpy(weight).to(point)
         second = hessian(lambda at: (factor * self._rows_of_gate(at, index)[0]).sum(), point)
         return second.cpu().numpy().astype(float)
@@ -126,29 +126,17 @@ class PartitionedProblem(ModuleProblem):
     @torch.no_grad()
     def partition(self, theta: np.ndarray) -> Tensor:
         """Which experts each row keeps, bool (n, k)."""
-        return self._rows_of_gate(self._tensors(theta, requires_grad=False), slice(None))[2]
+        return self._rows_of_gate(self.evaluator.point(theta), slice(None))[2]
 
     @contextlib.contextmanager
     def held(self, partition: Tensor) -> Generator[None, None, None]:
         """Values and derivatives within are those with this partition, wherever θ goes."""
-        before = self._gate_x
-        self._gate_x = torch.cat([before, partition.to(before)], dim=-1)
+        evaluator, before = self.evaluator, self.internal.gate_x
+        evaluator.gate_x = torch.cat([before, partition.to(before)], dim=-1)
         try:
             yield
         finally:
-            self._gate_x = before
-
-    @torch.no_grad()
-    def value(self, theta: np.ndarray) -> float:
-        """The mean objective."""
-        self.n_evaluations += 1
-        point = self._tensors(theta, requires_grad=False)
-        return float(self._fused_sum(point) + self._log_prior(point)) / self.total_weight
-
-    @torch.no_grad()
-    def densities(self, theta: np.ndarray) -> np.ndarray:
-        """What a row adds to the mean objective, times Σ w, if one expert has it alone, (n, k)."""
-        return self._evaluate(self._tensors(theta, requires_grad=False))[1].cpu().numpy().astype(float)
+            evaluator.gate_x = before
 
     @property
     def rows_are_mixtures(self) -> bool:
@@ -157,24 +145,25 @@ class PartitionedProblem(ModuleProblem):
 
     def towards(self, theta: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """θ with the gate that a start would have, if each row's experts were known by their densities alone."""
-        density = self.densities(theta)
+        density = self.evaluator.densities(theta)
         shares = np.exp(density - density.max(axis=1, keepdims=True))
         shares *= (self.rows.weight / shares.sum(axis=1))[:, None]
-        gate_x = self._gate_x.detach().cpu().double()
+        gate_x = self.internal.in_float64().gate_x
         gate = self.prototype.gate.start(gate_x, torch.from_numpy(shares), self.draws(generator)[0])
-        experts = within("experts", self._named(torch.from_numpy(theta)))
+        experts = within("experts", self._named(theta))
         found = self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy())
         return np.concatenate([found[: self.n_gate], theta[self.n_gate :]])
 
     def regressed(self, theta: np.ndarray, generator: np.random.Generator) -> np.ndarray:
         """θ with experts regressed on the rows that they would have, where experts are linear; else θ itself."""
         bank = self.prototype.experts
-        x, y, offset = (t.detach().cpu().double() for t in (self._x, self._y, self._offset))
+        found = self.internal.in_float64()
+        x, y, offset = found.x, found.y, found.offset
         if bank.basis(x[:1]) is None:
             return theta
         shares = torch.from_numpy((self.responsibilities(theta) * self.rows.weight).T.copy())
         experts = experts_start(bank, self.prototype.family, x, y, shares, offset, self.draws(generator)[1])
-        gate = within("gate", self._named(torch.from_numpy(theta)))
+        gate = within("gate", self._named(theta))
         found = self.bounds.clip(self.coordinates.collapse(self.coordinates.flat(gate, experts).numpy()))
         return np.concatenate([theta[: self.n_gate], found[self.n_gate :]])
 
@@ -213,16 +202,6 @@ class PartitionedSquares(PartitionedProblem, LeastSquaresProblem):
     Raises:
         InputError: as `PartitionedProblem` and `LeastSquaresProblem`.
     """
-
-    @torch.no_grad()
-    def densities(self, theta: np.ndarray) -> np.ndarray:
-        """−½ ‖y − hᵢ(x)‖², (n, k)."""
-        named = self._named(self._tensors(theta, requires_grad=False))
-        arguments = (self._gate_x, self._x, self._offset)
-        _, location, log_scale = torch.func.functional_call(self._channels, named, arguments)
-        means = self.prototype.family.mean(location, log_scale).reshape(self.n_rows, self.n_experts, -1)
-        residual = self._y.reshape(self.n_rows, 1, -1) - means
-        return -0.5 * residual.square().sum(-1).cpu().numpy().astype(float)
 
     @property
     def rows_are_mixtures(self) -> bool:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gatewise.fit.problem import StartRows
+from gatewise.fit.start_rows import StartRows
 from gatewise.fit.strategies import half_spaces, labels_by_share
 
 __all__ = ["PERTURBATIONS"]

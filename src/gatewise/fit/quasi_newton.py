@@ -5,15 +5,16 @@ from collections.abc import Callable
 import numpy as np
 from scipy.optimize import OptimizeResult, minimize
 
-from gatewise.fit.bounds import Bounds
+from gatewise.fit.bounds import Ascendable, Bounds
 from gatewise.fit.monitor import Monitor
-from gatewise.fit.problem import Problem
 from gatewise.fit.status import FitStatus
 
 __all__ = ["ascend", "quasi_newton"]
 
 
-def quasi_newton(objective: Problem, theta: np.ndarray, monitor: Monitor, tol: float) -> tuple[np.ndarray, FitStatus]:
+def quasi_newton(
+    objective: Ascendable, theta: np.ndarray, monitor: Monitor, tol: float
+) -> tuple[np.ndarray, FitStatus]:
     """Climb from θ by L-BFGS-B (Byrd, Lu, Nocedal and Zhu 1995, as in SciPy) until the projected gradient is small.
 
     Returns:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from gatewise.families import Family
+from gatewise.ops.separation import separating_direction
 
-__all__ = ["separated_experts", "separating_ray"]
+__all__ = ["linear_ray", "separated_experts", "separating_ray"]
 
 # A direction with less information than this, per unit of weight and in internal units, is followed.
 _CURVED = 1e-4
@@ -22,7 +23,7 @@ _MOVED = 1e-3
 
 
 class Climbed(Protocol):
-    """What is asked of a problem: `ModuleProblem` is one."""
+    """What is asked of a problem: `Problem` is one."""
 
     size: int
 
@@ -51,18 +52,41 @@ def separating_ray(
     if not np.isfinite(block).all():
         return None
     values, vectors = np.linalg.eigh(block)
-    here = problem.value_and_gradient(theta)[0]
-    slack = 1e-9 * max(1.0, abs(here))
     for value, vector in zip(values, vectors.T, strict=True):
         if value > _CURVED:
             return None
         for sign in (1.0, -1.0):
             direction = np.zeros(problem.size)
             direction[entries] = sign * vector
-            ahead = [problem.value_and_gradient(theta + length * direction)[0] for length in _LENGTHS]
-            if all(reached >= here - slack for reached in ahead) and _moves(problem, theta, direction):
+            if not _falls(problem, theta, direction) and _moves(problem, theta, direction):
                 return direction
     return None
+
+
+def linear_ray(
+    problem: Climbed, theta: np.ndarray, information: np.ndarray, gate_design: np.ndarray, responsibilities: np.ndarray
+) -> np.ndarray | None:
+    """A direction (size,) in which a gate of linear logits separates, by a linear programme, or None.
+
+    The programme runs only where the gate's information is nearly singular, and its answer counts only if the
+    likelihood does not fall along the ray.
+
+    Args:
+        problem: what was maximised; θ begins with the gate's contrasts (k − 1, q).
+        theta: where the solver ended.
+        information: there, per unit of weight.
+        gate_design: what the logits are linear in (q, n).
+        responsibilities: there (k, n).
+    """
+    n_gate = (len(responsibilities) - 1) * len(gate_design)
+    if np.linalg.eigvalsh(information[:n_gate, :n_gate])[0] > _CURVED:
+        return None
+    direction = separating_direction(gate_design, responsibilities)
+    if direction is None:
+        return None
+    ray = np.zeros(problem.size)
+    ray[:n_gate] = (direction[:-1] - direction[-1]).ravel()
+    return None if _falls(problem, theta, ray) else ray
 
 
 def separated_experts(
@@ -83,6 +107,13 @@ def separated_experts(
         if direction is not None:
             found[expert] = direction
     return found
+
+
+def _falls(problem: Climbed, theta: np.ndarray, direction: np.ndarray) -> bool:
+    """Whether the objective falls somewhere along a ray."""
+    here = problem.value_and_gradient(theta)[0]
+    slack = 1e-9 * max(1.0, abs(here))
+    return any(problem.value_and_gradient(theta + length * direction)[0] < here - slack for length in _LENGTHS)
 
 
 def _moves(problem: Climbed, theta: np.ndarray, direction: np.ndarray) -> bool:

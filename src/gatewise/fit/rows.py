@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Real
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 import torch
 
 from gatewise.exceptions import InputError
-from gatewise.fit.coordinates import Standardisation
 from gatewise.fit.names import Names
+from gatewise.fit.standardisation import Standardisation
 from gatewise.messages import listed, shown
 from gatewise.model import MixtureOfExperts
 from gatewise.ops.linalg import dependent_columns, weighted_least_squares
@@ -67,6 +68,16 @@ class FitRows:
     kept: np.ndarray
     names: Names
 
+    @cached_property
+    def units(self) -> Standardisation:
+        """Means and standard deviations of the experts' covariates."""
+        return Standardisation.of(self.x, self.weight)
+
+    @cached_property
+    def gate_units(self) -> Standardisation:
+        """Those of the gate's covariates: the same where these are the experts'."""
+        return self.units if self.gate_x is self.x else Standardisation.of(self.gate_x, self.weight)
+
 
 def checked_rows(
     model: MixtureOfExperts,
@@ -92,13 +103,13 @@ def checked_rows(
         InputError: something about the data cannot be used.
     """
     x, y = _matrix("X", x), real_numbers("the target", y)
-    if gate_x is None:
-        gate_x = x[:, :0] if model.gate.n_features == 0 else x
-    gate_x = _matrix("the gate's X", gate_x)
+    own = x[:, :0] if model.gate.n_features == 0 else x
+    gate_x = own if gate_x is None else _matrix("the gate's X", gate_x)
     names = names or Names.numbered(x.shape[1], gate_x.shape[1])
     _check_shapes(model, x, y, gate_x)
-    check_finite(x, names.features)
-    check_finite(gate_x, names.gate_features)
+    tables = [(x, names.features)] if gate_x is x else [(x, names.features), (gate_x, names.gate_features)]
+    for each, called in tables:
+        check_finite(each, called)
     columns = y.reshape(len(y), -1)
     check_finite(columns, [names.target] if y.ndim == 1 else [f"{names.target}[{j}]" for j in range(columns.shape[1])])
     weight = checked_weight(sample_weight, len(y))
@@ -110,8 +121,8 @@ def checked_rows(
     kept_gate_x = kept_x if gate_x is x else gate_x[kept]
     rows = FitRows(kept_x, kept_gate_x, y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
-    for each, called in ((rows.x, names.features), (rows.gate_x, names.gate_features)):
-        _refuse_tiny(each, called)
+    for each, called in tables:
+        _refuse_tiny(each[kept], called)
     _refuse_tiny(rows.y.reshape(len(rows.y), -1), [names.target] * columns.shape[1])
     _refuse_constant_edge(model, rows)
     return rows

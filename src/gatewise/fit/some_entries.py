@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor
+from gatewise.fit.problem import Problem
 
 __all__ = ["EntriesMonitor", "SomeEntries"]
 
@@ -11,7 +11,7 @@ __all__ = ["EntriesMonitor", "SomeEntries"]
 class SomeEntries:
     """The objective as a function of some entries of θ, in any order, the others held."""
 
-    def __init__(self, problem: ModuleProblem, theta: np.ndarray, entries: np.ndarray) -> None:
+    def __init__(self, problem: Problem, theta: np.ndarray, entries: np.ndarray) -> None:
         self.problem = problem
         self.theta = theta
         self.entries = entries

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from gatewise.fit.bounds import Bounds
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.parts.parameters import Parameters, within
 from gatewise.parts.spread import Spread
 
@@ -64,7 +64,7 @@ class SpreadsOfModel:
     def __init__(
         self,
         parts: dict[str, Spread],
-        coordinates: ModuleCoordinates,
+        coordinates: Coordinates,
         n_experts: int,
         rows: dict[str, Tensor],
         weight: Tensor,
@@ -88,7 +88,7 @@ class SpreadsOfModel:
                 self.reference[part] = {**one_expert[part], spread.parameter: own_rows.reshape(shape)}
             self._find_entries(coordinates, part, spread, unit)
 
-    def _find_entries(self, coordinates: ModuleCoordinates, part: str, spread: Spread, unit: Tensor) -> None:
+    def _find_entries(self, coordinates: Coordinates, part: str, spread: Spread, unit: Tensor) -> None:
         columns = within(part, coordinates.parameters(coordinates.column))[spread.parameter]
         for row, own in enumerate(columns.reshape(len(columns), -1)[:, : spread.count].tolist()):
             experts = (row,) if len(columns) == self.n_experts else tuple(range(self.n_experts))

@@ -10,7 +10,6 @@ import numpy as np
 from gatewise.fit.gradient_sampling import gradient_sampling, has_kink
 from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import GaussNewton, LeastSquaresProblem
-from gatewise.fit.module_problem import ModuleProblem
 from gatewise.fit.monitor import Monitor, SolverStopped
 from gatewise.fit.newton import newton
 from gatewise.fit.options import FitOptions
@@ -190,7 +189,7 @@ def climb(
         theta = _levenberg_marquardt(problem, theta, approach)
     elif options.solver == "auto" and small and (problem.size > problem.cheap_hessian_size or not problem.is_smooth):
         theta = _approach(problem, theta, approach)
-    sampled = problem if isinstance(problem, ModuleProblem) and small else None
+    sampled = problem if problem.may_have_kinks and small else None
     if sampled is None or problem.is_smooth or options.solver != "auto":
         by_newton = options.solver == "newton" or (options.solver == "auto" and small)
         theta, status = (newton if by_newton else quasi_newton)(problem, theta, monitor, options.tol)

@@ -8,8 +8,8 @@ import torch
 from gatewise.exceptions import InputError
 from gatewise.fit.options import Init
 from gatewise.fit.perturbations import PERTURBATIONS
-from gatewise.fit.problem import StartRows
 from gatewise.fit.rows import real_numbers
+from gatewise.fit.start_rows import StartRows
 from gatewise.fit.strategies import STRATEGIES
 from gatewise.messages import choose, shown
 from gatewise.model import MixtureOfExperts

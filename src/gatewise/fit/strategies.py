@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from gatewise.fit.problem import StartRows
+from gatewise.fit.start_rows import StartRows
 from gatewise.ops.linalg import weighted_least_squares
 
 __all__ = ["STRATEGIES", "half_spaces", "labels_by_share"]

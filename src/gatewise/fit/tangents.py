@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from gatewise.fit.null_space import orthonormal_rows
 from gatewise.model import MixtureOfExperts
+from gatewise.ops.linalg import orthonormal_rows
 from gatewise.parts.parameters import Parameters, within
 
 __all__ = ["declared_tangents", "span"]

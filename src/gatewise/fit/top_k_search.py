@@ -242,7 +242,7 @@ class _Search:
         """Scores and their change, logits and theirs, and densities."""
         score, logit = self.problem.gate_rows(self.theta)
         further = self.problem.gate_rows(self.theta + direction)
-        return score, further[0] - score, logit, further[1] - logit, self.problem.densities(self.theta)
+        return score, further[0] - score, logit, further[1] - logit, self.problem.evaluator.densities(self.theta)
 
     def _search_points(self, direction: np.ndarray, points: np.ndarray) -> bool:
         """To the best of some points in ascending order, found by refining a grid of them."""

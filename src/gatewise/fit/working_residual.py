@@ -10,9 +10,9 @@ import numpy as np
 
 from gatewise.families import Family
 from gatewise.fit.column_order import canonical_order, standard_column
-from gatewise.fit.coordinates import Standardisation
-from gatewise.fit.problem import StartRows
 from gatewise.fit.rows import FitRows
+from gatewise.fit.standardisation import Standardisation
+from gatewise.fit.start_rows import StartRows
 from gatewise.ops.linalg import weighted_least_squares
 
 __all__ = ["rows_of_one_regression", "working_start_rows"]

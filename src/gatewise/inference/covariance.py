@@ -8,7 +8,7 @@ import torch
 
 from gatewise.exceptions import InputError
 from gatewise.fit import FitResult, FitStatus
-from gatewise.fit.module_coordinates import ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates
 from gatewise.fit.names import Names
 
 __all__ = ["CovarianceKind", "covariance", "held_quantities", "quantity_covariance", "standard_error_kind"]
@@ -95,14 +95,14 @@ def held_quantities(result: FitResult) -> np.ndarray:
     """Which identified quantities depend on frozen parameters only, so that nothing was estimated, bool (m,)."""
     coordinates = result.coordinates
     nothing = np.zeros(len(coordinates.estimates(result.theta)), dtype=bool)
-    if not isinstance(coordinates, ModuleCoordinates) or bool((coordinates.column >= 0).all()):
+    if bool((coordinates.column >= 0).all()):
         return nothing
     free = np.any(coordinates.jacobian(result.theta) != 0.0, axis=1)
     if free.all():
         return nothing
     # As functions of all parameters, frozen or not.
     full = coordinates.full(torch.from_numpy(result.theta)).numpy()
-    unfrozen = ModuleCoordinates(
+    unfrozen = Coordinates(
         coordinates.prototype, coordinates.units, np.arange(len(full)), full, coordinates.has_dispersion
     )
     return np.logical_and(~free, np.any(unfrozen.jacobian(full) != 0.0, axis=1))

@@ -12,8 +12,7 @@ from gatewise.exceptions import InputError
 from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.fit.constraints import Constraints
-from gatewise.fit.coordinates import Layout, LinearCoordinates, Standardisation
-from gatewise.fit.module_coordinates import InternalUnits, ModuleCoordinates
+from gatewise.fit.coordinates import Coordinates, InternalUnits
 from gatewise.fit.result import (
     Baseline,
     BoundaryInterval,
@@ -23,11 +22,13 @@ from gatewise.fit.result import (
     Search,
     StartRecord,
 )
+from gatewise.fit.standardisation import Standardisation
 from gatewise.fit.status import Finding, FitStatus
 from gatewise.gates import Gate
 from gatewise.inference import Names, SquaredErrors
 from gatewise.io.model_arrays import DTYPES, first_mismatch, put_together, refuse_other_class, take_apart
-from gatewise.io.pack import Packer, Unpacker, register, register_record
+from gatewise.io.old_fits import old_coordinates, old_layout
+from gatewise.io.pack import Packer, Unpacker, register, register_record, register_unpacking
 from gatewise.model import MixtureOfExperts
 from gatewise.spec.parts import (
     ExpertsConfig,
@@ -136,27 +137,31 @@ def _configured(cls: Any, packed: Any) -> Any:
         raise InputError(f"{cls.__name__}: {error.errors()[0]['msg']}") from None
 
 
-def _pack_coordinates(coordinates: ModuleCoordinates, packer: Packer) -> dict[str, JsonValue]:
+def _pack_coordinates(coordinates: Coordinates, packer: Packer) -> dict[str, JsonValue]:
     return {
         "prototype": packer.pack(coordinates.prototype),
         "units": packer.pack(coordinates.units),
         "column": packer.keep(coordinates.column.numpy()),
         "base": packer.keep(coordinates.base.numpy()),
         "has_dispersion": coordinates.has_dispersion,
+        "origin": None if coordinates.origin is None else packer.keep(coordinates.origin.numpy()),
     }
 
 
-def _unpack_coordinates(packed: dict[str, Any], unpacker: Unpacker) -> ModuleCoordinates:
+def _unpack_coordinates(packed: dict[str, Any], unpacker: Unpacker) -> Coordinates:
     prototype, units = unpacker.unpack(packed["prototype"]), unpacker.unpack(packed["units"])
     if not isinstance(prototype, MixtureOfExperts) or not isinstance(units, InternalUnits):
         raise InputError("coordinates need a model and its units")
     column, base = unpacker.array(packed["column"]), unpacker.array(packed["base"])
+    # Files of before 1 December 2026 have no origin here.
+    origin = None if packed.get("origin") is None else unpacker.array(packed["origin"])
     parts = (*prototype.gate.parameters(), *prototype.experts.parameters())
     n_entries = sum(value.numel() for value in parts)
-    shapes_fit = column.shape == base.shape == (n_entries,) and base.dtype == np.float64
+    arrays = [base] if origin is None else [base, origin]
+    shapes_fit = all(each.shape == column.shape == (n_entries,) and each.dtype == np.float64 for each in arrays)
     if not shapes_fit or column.dtype.kind != "i" or set(np.unique(column)) - {-1} != set(range(column.max() + 1)):
         raise InputError("the coordinates do not fit their model")
-    return ModuleCoordinates(prototype, units, column, base, packed["has_dispersion"] is True)
+    return Coordinates(prototype, units, column, base, packed["has_dispersion"] is True, origin)
 
 
 register(
@@ -170,8 +175,6 @@ for _record in (
     StartRecord,
     Search,
     Standardisation,
-    Layout,
-    LinearCoordinates,
     InternalUnits,
     NullSpace,
     BoundaryInterval,
@@ -183,7 +186,9 @@ for _record in (
 ):
     register_record(_record)
 register("model", MixtureOfExperts, _pack_model, _unpack_model, once=True)
-register("coordinates", ModuleCoordinates, _pack_coordinates, _unpack_coordinates, once=True)
+register_unpacking("Layout", old_layout)
+register_unpacking("LinearCoordinates", old_coordinates)
+register("coordinates", Coordinates, _pack_coordinates, _unpack_coordinates, once=True)
 register(
     "gate",
     Gate,

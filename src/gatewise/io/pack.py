@@ -17,7 +17,7 @@ from pydantic import JsonValue
 
 from gatewise.exceptions import InputError
 
-__all__ = ["Packer", "Unpacker", "register", "register_record"]
+__all__ = ["Packer", "Unpacker", "register", "register_record", "register_unpacking"]
 
 _KIND = "$"
 _BIT_GENERATORS = {cls.__name__: cls for cls in (np.random.PCG64, np.random.PCG64DXSM, np.random.MT19937)}
@@ -163,11 +163,11 @@ def register(
         return packer.once(value, entry) if once else entry()
 
     _packed.register(cls, packed)
-    _register_unpacking(kind, unpack)
+    register_unpacking(kind, unpack)
 
 
-def _register_unpacking(kind: str, unpack: Callable[[dict[str, Any], Unpacker], Any]) -> None:
-    """Enter how a kind is unpacked; whatever keeps it from it becomes one sentence."""
+def register_unpacking(kind: str, unpack: Callable[[dict[str, Any], Unpacker], Any]) -> None:
+    """Enter how a kind is unpacked, alone if it is written no more; what keeps it from it becomes one sentence."""
 
     def unpacked(packed: dict[str, Any], unpacker: Unpacker) -> Any:
         try:
@@ -288,9 +288,9 @@ def _unpack_random_state(packed: dict[str, Any], unpacker: Unpacker) -> np.rando
     return generator
 
 
-_register_unpacking("float", lambda packed, unpacker: _NOT_FINITE[packed["value"]])
-_register_unpacking("shared", lambda packed, unpacker: unpacker.shared(packed["place"]))
-_register_unpacking(
+register_unpacking("float", lambda packed, unpacker: _NOT_FINITE[packed["value"]])
+register_unpacking("shared", lambda packed, unpacker: unpacker.shared(packed["place"]))
+register_unpacking(
     "mapping",
     lambda packed, unpacker: {unpacker.unpack(name): unpacker.unpack(entry) for name, entry in packed["items"]},
 )

@@ -5,9 +5,11 @@ import scipy.linalg
 
 from gatewise.kernels.products import weighted_gram
 
-__all__ = ["dependent_columns", "solve_symmetric", "weighted_least_squares"]
+__all__ = ["INDEPENDENT", "dependent_columns", "orthonormal_rows", "solve_symmetric", "weighted_least_squares"]
 
 _CUTOFF = 1e-13
+INDEPENDENT = 1e-8
+"""Smallest over largest singular value of directions that count as independent."""
 
 
 def solve_symmetric(matrix: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -49,3 +51,13 @@ def dependent_columns(design: np.ndarray, weight: np.ndarray, tolerance: float) 
     found = np.abs(np.diag(triangle))
     diagonal[: len(found)] = found
     return [int(index) for index in np.flatnonzero(diagonal <= tolerance)]
+
+
+def orthonormal_rows(rows: np.ndarray) -> np.ndarray:
+    """An orthonormal basis of the span of the rows, each row first brought to unit length."""
+    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
+    rows = rows[lengths[:, 0] > 0.0] / lengths[lengths[:, 0] > 0.0]
+    if not len(rows):
+        return rows
+    _, values, basis = np.linalg.svd(rows, full_matrices=False)
+    return basis[values > INDEPENDENT * values[0]]

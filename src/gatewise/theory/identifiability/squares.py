@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.optimize import minimize
 
-from gatewise.fit.null_space import orthonormal_rows
+from gatewise.ops.linalg import orthonormal_rows
 from gatewise.theory.identifiability.atom import Order
 from gatewise.theory.identifiability.parts import Numbers
 
