@@ -9,6 +9,7 @@ from torch import nn
 
 from gatewise.experts import Experts
 from gatewise.fit.gaussian_channels import has_compiled_sweep
+from gatewise.fit.interrupt import never
 from gatewise.fit.least_squares import LeastSquaresProblem
 from gatewise.fit.options import FitOptions
 from gatewise.fit.partition import PartitionedProblem, PartitionedSquares, selects
@@ -17,9 +18,9 @@ from gatewise.fit.regression import one_regression
 from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
-from gatewise.fit.start import run_start
+from gatewise.fit.search import search
 from gatewise.fit.working_residual import rows_of_one_regression
-from gatewise.gates import SoftmaxGate
+from gatewise.gates import Gate, SoftmaxGate
 from gatewise.model import MixtureOfExperts
 
 __all__ = ["build_problem", "path_of"]
@@ -39,8 +40,7 @@ def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offs
     options = options or FitOptions()
     if options.device != "cpu" or options.dtype != "float64" or options.objective == "least_squares":
         return "plain"
-    bases = (part.basis(torch.zeros(1, part.n_features).double()) for part in (model.gate, model.experts))
-    is_linear = all(basis is not None for basis in bases)
+    is_linear = _is_linear(model.gate) and _is_linear(model.experts)
     return "compiled" if is_linear and has_compiled_sweep(model) and not has_offset else "fused"
 
 
@@ -62,7 +62,7 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
 
 
 def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
-    """The best of some starts of the same model with one expert."""
+    """The best that a search finds for the same model with one expert."""
     gate = type(model.gate).of(model.gate.n_features, 1, **model.gate.options()) if model.gate.is_joint else None
     gate_rows = rows
     if gate is None:
@@ -83,18 +83,25 @@ def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, optio
         gate_ridge=0.0,
         expert_ridge=0.0,
         variance_prior=None,
-        init="split",
+        init="auto",
+        n_starts="auto" if _is_linear(model.experts) else _BASELINE_STARTS,
+        n_jobs=None,
+        verbose=False,
         max_iter=min(options.max_iter, _BASELINE_ITERATIONS),
         dtype="float64",
         device="cpu",
     )
     problem = kind(alone, gate_rows, plain, None)
-    linear = alone.experts.basis(problem.example_input()) is not None
-    if linear and problem.is_smooth:
+    if problem.has_one_maximum and problem.is_smooth:
         problem.start_rows = rows_of_one_regression(gate_rows)
-    ends = [run_start(problem, plain, index) for index in range(1 if linear else _BASELINE_STARTS)]
+    ends = search(problem, plain, None, never).ends
     best = max(ends, key=lambda end: end.value if np.isfinite(end.value) else -np.inf)
     return problem.as_baseline(best.theta)
+
+
+def _is_linear(part: Gate | Experts) -> bool:
+    """Whether a part is linear in its parameters."""
+    return part.basis(torch.zeros(1, part.n_features).double()) is not None
 
 
 def one_expert(experts: Experts) -> Experts:

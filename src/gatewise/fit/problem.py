@@ -54,10 +54,15 @@ class Problem(Objective):
         """What the columns are called."""
         return self.rows.names
 
-    @property
+    @cached_property
     def is_one_regression(self) -> bool:
-        """Whether there is one expert, linear in its parameters: then there is one maximum, and nothing to search."""
+        """Whether there is one expert, linear in its parameters."""
         return self.n_experts == 1 and self.prototype.experts.basis(self.example_input()) is not None
+
+    @property
+    def has_one_maximum(self) -> bool:
+        """Whether this is one regression with one maximum, so that there is nothing to search."""
+        return self.is_one_regression and (self.kind == "least_squares" or self.prototype.family.is_log_concave)
 
     @cached_property
     def compared_rows(self) -> np.ndarray:
@@ -76,7 +81,9 @@ class Problem(Objective):
         return self._start_rows
 
     def _make_start_rows(self) -> StartRows:
-        return working_start_rows(self.prototype.family, self.rows, self.n_experts)
+        # One regression that may have several maxima begins on one of two groups of rows.
+        two = self.is_one_regression and not self.has_one_maximum
+        return working_start_rows(self.prototype.family, self.rows, 2 if two else self.n_experts)
 
     @start_rows.setter
     def start_rows(self, rows: StartRows) -> None:
@@ -96,8 +103,11 @@ class Problem(Objective):
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """θ from the responsibilities (k, n) of start number `index`: an M-step.
 
-        By weighted regressions where they are, and ascent of the expected complete log-likelihood.
+        By weighted regressions where they are, and ascent of the expected complete log-likelihood. One regression
+        begins on all rows at first, later on the first of two groups.
         """
+        if self.is_one_regression:
+            responsibilities = responsibilities[:1] if index else np.ones_like(responsibilities[:1])
         generator = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(index, 1)))
         model, coordinates, rows = self.prototype, self.coordinates, self.internal.in_float64()
         # Copied into torch's own memory: sums of matrix products depend on how their arrays are aligned.

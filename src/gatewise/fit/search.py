@@ -114,7 +114,7 @@ def search(problem: Problem, options: FitOptions, deadline: float | None, interr
 
 def _wanted(problem: Problem, options: FitOptions) -> int | None:
     """How many starts are asked for, or None where the evidence decides."""
-    if problem.is_one_regression:
+    if problem.has_one_maximum:
         return 1
     return None if isinstance(options.n_starts, str) else options.n_starts
 
@@ -146,10 +146,8 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     complete where it is settled, no start came higher without reaching a first-order point, and the best optimum of all
     has no tight expert with few rows: of such optima there are many, and the best without one was hit more rarely.
     """
-    if optima.problem.is_one_regression:
-        complete = optima.problem.prototype.family.is_log_concave
-        chance = 0.0 if complete else 1.0
-        return Search(len(ends), 0, 0, 1, chance, is_about_kept=True, complete=complete), True
+    if optima.problem.has_one_maximum:
+        return Search(len(ends), 0, 0, 1, 0.0, is_about_kept=True, complete=True), True
     ordinary = optima.ordinary()
     strategies = {end.index: end.strategy for end in ends if is_independent(end.strategy)}
     hits = [Counter(strategies[end.index] for end in seen.members if end.index in strategies) for seen in ordinary]
