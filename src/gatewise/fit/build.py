@@ -19,7 +19,7 @@ from gatewise.fit.regression_problem import RegressionProblem
 from gatewise.fit.result import Baseline
 from gatewise.fit.rows import FitRows
 from gatewise.fit.search import search
-from gatewise.fit.working_residual import rows_of_one_regression
+from gatewise.fit.start_rows import rows_of_one_regression
 from gatewise.gates import Gate, SoftmaxGate
 from gatewise.model import MixtureOfExperts
 

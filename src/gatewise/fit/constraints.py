@@ -34,25 +34,6 @@ class FreeMap:
     column: np.ndarray
     n_free: int
 
-    def expand(self, free: np.ndarray) -> np.ndarray:
-        """The full vector (N,) of a free one (F,)."""
-        full = self.base.copy()
-        kept = self.column >= 0
-        full[kept] = free[self.column[kept]]
-        return full
-
-    def reduce_gradient(self, gradient: np.ndarray) -> np.ndarray:
-        """Eᵀ g (F,): derivatives by the free numbers from those by all entries (N,), summed over ties."""
-        kept = self.column >= 0
-        return np.bincount(self.column[kept], weights=gradient[kept], minlength=self.n_free)
-
-    def matrix(self) -> np.ndarray:
-        """E (N, F): the derivatives of the full vector by the free one."""
-        matrix = np.zeros((len(self.column), self.n_free))
-        kept = np.flatnonzero(self.column >= 0)
-        matrix[kept, self.column[kept]] = 1.0
-        return matrix
-
 
 @dataclass(frozen=True, eq=False)
 class Constraints:

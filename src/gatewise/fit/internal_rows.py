@@ -77,6 +77,8 @@ def internal_inputs(model: MixtureOfExperts, rows: FitRows, units: InternalUnits
     """The inputs (x − shift)/scale of experts and gate, after the scalers that the model stores."""
 
     def changed(x: np.ndarray, own: Standardiser | None, change: tuple[Tensor, Tensor] | None) -> Tensor:
+        if own is None and change is not None:
+            return torch.from_numpy((x - change[0].numpy()) / change[1].numpy())
         found = torch.tensor(x)
         found = found if own is None else own(found)
         return found if change is None else (found - change[0]) / change[1]

@@ -51,11 +51,6 @@ class SeenOptimum:
         """The mean objective."""
         return self.members[0].value
 
-    @property
-    def is_ordinary(self) -> bool:
-        """Whether no expert is on the floor or tight."""
-        return not self.on_floor and not self.tight
-
 
 class Optima:
     """Distinct first-order points of a problem.

@@ -68,8 +68,7 @@ class PartitionedProblem(Problem):
     """
 
     def __init__(self, model: MixtureOfExperts, rows: FitRows, options: FitOptions, baseline: Baseline | None) -> None:
-        super().__init__(model, rows, options, baseline)
-        gate = self.prototype.gate
+        gate = model.gate
         if gate.own_top_k is None or gate.dense is gate:
             raise InputError(
                 f"the {gate.name} gate keeps {gate.own_top_k} experts in a way of its own, which the search does not "
@@ -80,8 +79,9 @@ class PartitionedProblem(Problem):
                 "gate_ridge has nothing to hold where one expert is selected: the gate's slopes act through the "
                 "selection only, which no common factor of them changes; leave it at 0"
             )
-        self.gate = gate
-        self.n_active = gate.own_top_k
+        super().__init__(model, rows, options, baseline)
+        self.gate = gate = self.prototype.gate
+        self.n_active = gate.own_top_k or gate.n_experts
         self.evaluator.channels = _PartitionedChannels(self.prototype)
         self._scores = _Scores(gate)
         self.is_linear = gate.dense.basis(self.internal.gate_x[:1]) is not None

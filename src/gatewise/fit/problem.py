@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from gatewise.fit.entry_order import entry_order
 from gatewise.fit.expert_order import ConstrainedExperts, FreeExperts
 from gatewise.fit.gaussian_channels import GaussianChannels
 from gatewise.fit.linear_channels import LinearChannels
@@ -19,11 +18,10 @@ from gatewise.fit.quasi_newton import ascend
 from gatewise.fit.rays import separated_experts, separating_ray
 from gatewise.fit.result import Baseline, BoundaryInterval
 from gatewise.fit.rows import FitRows
-from gatewise.fit.start_rows import StartRows
+from gatewise.fit.start_rows import StartRows, working_start_rows
 from gatewise.fit.working_regression import experts_start
-from gatewise.fit.working_residual import working_start_rows
 from gatewise.model import MixtureOfExperts
-from gatewise.parts.draws import Draws
+from gatewise.parts.draws import Draws, is_of_features
 from gatewise.parts.parameters import within
 
 __all__ = ["Problem"]
@@ -97,8 +95,22 @@ class Problem(Objective):
 
     @cached_property
     def entry_order(self) -> np.ndarray:
-        """The entries of θ in an order that does not depend on that of the columns, as far as it is known."""
-        return entry_order(self.coordinates, self.start_rows)
+        """The entries of θ, those that belong to features in the columns' canonical order, (size,).
+
+        Of parameters whose last axis runs over something made of several features the entries stay where they are.
+        """
+        data, found, start = self.start_rows, [], 0
+        for part, columns in ((self.prototype.gate, data.gate_columns), (self.prototype.experts, data.columns)):
+            for name, value in part.named_parameters():
+                owner, _, leaf = name.rpartition(".")
+                places = start + np.arange(value.numel()).reshape(value.shape)
+                if is_of_features(part.get_submodule(owner), leaf, tuple(value.shape)):
+                    places = places[..., columns]
+                found.append(places.reshape(-1))
+                start += value.numel()
+        entries = self.coordinates.column.numpy()[np.concatenate(found)]
+        entries = entries[entries >= 0]
+        return entries[np.sort(np.unique(entries, return_index=True)[1])]
 
     def begin(self, responsibilities: np.ndarray, index: int, seed: int) -> np.ndarray:
         """θ from the responsibilities (k, n) of start number `index`: an M-step.

@@ -18,8 +18,7 @@ from gatewise.fit.rays import linear_ray
 from gatewise.fit.regression import Regression
 from gatewise.fit.rows import FitRows
 from gatewise.fit.spreads import RelativeSpread, SpreadsOfModel
-from gatewise.fit.start_rows import StartRows
-from gatewise.fit.working_residual import working_start_rows
+from gatewise.fit.start_rows import StartRows, working_start_rows
 from gatewise.kernels.expectation import ExpectationSums, expectation_sums, gate_derivatives, gate_expectation
 from gatewise.kernels.products import weighted_gram
 from gatewise.model import MixtureOfExperts

@@ -117,15 +117,20 @@ def checked_rows(
     model.family.check_target(torch.tensor(y))
     if offset is not None:
         offset = _checked_offset(model, offset, len(y))[kept]
-    kept_x = x[kept]
-    kept_gate_x = kept_x if gate_x is x else gate_x[kept]
+    kept_x = _rows_of(x, kept)
+    kept_gate_x = kept_x if gate_x is x else _rows_of(gate_x, kept)
     rows = FitRows(kept_x, kept_gate_x, y[kept], weight[kept], offset, kept, names)
     check_row_count(model.n_experts, len(rows.y))
-    for each, called in tables:
-        _refuse_tiny(each[kept], called)
+    for each, (_, called) in zip((rows.x, rows.gate_x), tables, strict=False):
+        _refuse_tiny(each, called)
     _refuse_tiny(rows.y.reshape(len(rows.y), -1), [names.target] * columns.shape[1])
     _refuse_constant_edge(model, rows)
     return rows
+
+
+def _rows_of(table: np.ndarray, kept: np.ndarray) -> np.ndarray:
+    """Some rows, in contiguous memory; where that are all of them, they are not copied."""
+    return np.ascontiguousarray(table) if kept.all() else table[kept]
 
 
 def _refuse_tiny(columns: np.ndarray, names: Sequence[str]) -> None:
