@@ -50,8 +50,7 @@ def refuse(path):
     return done.returncode, done.stdout, done.stderr
 
 
-# What it comes from, threads that go on after the table is there, is looked at by the test below in a single process.
-@pytest.mark.parametrize("times", [6, pytest.param(200, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("times", [12, pytest.param(200, marks=pytest.mark.slow)])
 def test_six_commands_at_once_all_end_with_two(lists, times):
     with ThreadPoolExecutor(6) as pool:
         found = Counter(pool.map(refuse, [lists] * times))
