@@ -254,10 +254,11 @@ def exponent(model, name, distance="l2"):
     return modulus(model, parameters=[name], design=design)[name]
 
 
-def moved(model, part, symmetry, amount):
-    """The mixing measure of the model with one of its parts at another place of a symmetry's orbit."""
-    own = part.own_parameters()
-    part.assign_parameters({**own, **symmetry.act(own, torch.tensor(amount, dtype=torch.float64))})
+def moved(model, part, *amounts):
+    """The mixing measure of the model with one of its parts at another place of all its symmetries' orbits."""
+    for symmetry, amount in zip(part.symmetries(), amounts, strict=True):
+        own = part.own_parameters()
+        part.assign_parameters({**own, **symmetry.act(own, torch.tensor(amount, dtype=torch.float64))})
     return MixingMeasure.of(model)
 
 
@@ -269,9 +270,9 @@ def test_a_gate_in_one_file(written, tmp_path):
 
     truth = MixingMeasure.of(model)
     assert truth.translations == ("bias", "gate_height")
-    for symmetry, amount in zip(model.gate.symmetries(), ([0.3], [0.5], [0.7], []), strict=True):
-        copy = moved(model, model.gate, symmetry, amount)
-        assert voronoi_loss(copy, truth, "D1").value < 1e-9, symmetry.name
+    # By all four at once: the loss must know each of them.
+    copy = moved(model, model.gate, [0.3], [0.5], [0.7], [])
+    assert voronoi_loss(copy, truth, "D1").value < 1e-9
     assert voronoi_loss(copy, truth, "D1", symmetry="none").value > 0.1
     found = identify("single_index", "linear", n_features=1)
     assert any("height" in row.text and "direction" in row.text for row in found.identities)
@@ -290,7 +291,7 @@ def test_a_bank_in_one_file(written, tmp_path):
     model = truth_of(experts="product")
     fitted(model, tmp_path, expert="product")
     truth = MixingMeasure.of(model)
-    copy = moved(model, model.experts, model.experts.symmetries()[0], [0.4, -0.3])
+    copy = moved(model, model.experts, [0.4, -0.3])
     assert not np.allclose(copy.parameters["expert_first"], truth.parameters["expert_first"])
     assert voronoi_loss(copy, truth, "D1").value < 1e-12
     found = identify("softmax", build_experts("product", 1, 1))
@@ -304,7 +305,7 @@ def test_a_family_in_one_file(written, tmp_path):
     fitted(model, tmp_path, family="logistic")
     truth = MixingMeasure.of(model)
     assert set(truth.parameters) >= {"variance"}
-    copy = moved(model, model.gate, model.gate.symmetries()[0], [0.4])
+    copy = moved(model, model.gate, [0.4], [0.2, -0.1])
     assert voronoi_loss(copy, truth, "D1").value < 1e-12
     assert identify("softmax", "linear", "logistic", n_features=1).identities
     assert exponent(truth_of(family="logistic", d=1), "experts.bias[0]", "hellinger").verdict()

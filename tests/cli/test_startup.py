@@ -54,3 +54,19 @@ def test_nothing_heavy_is_loaded(tmp_path):
         check=True,
     )
     assert json.loads(done.stderr.splitlines()[-1]) == {name: [code, []] for name, (_, code) in COMMANDS.items()}
+
+
+def test_columns_that_cannot_be_used_are_refused_before_torch_is_loaded(tmp_path):
+    (tmp_path / "table.csv").write_text("x,y\n1,2\n3,4\n", encoding="utf-8")
+    commands = {
+        "no such target": ["fit", "table.csv", "--target", "z"],
+        "no such feature": ["fit", "table.csv", "--target", "y", "--features", "z"],
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", PROGRAM, json.dumps(commands), json.dumps(["torch", "numba", "scipy", "sklearn"])],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert json.loads(done.stderr.splitlines()[-1]) == {name: [2, []] for name in commands}

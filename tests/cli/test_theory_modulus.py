@@ -12,7 +12,11 @@ n_features = 1
 n_experts = 2
 gate = { name = "softmax", parameters = { weight = [[1.0], [0.0]], bias = [0.5, 0.0] } }
 experts = { name = "linear", parameters = { weight = [[-1.5], [1.0]], bias = [1.0, -1.0] } }
-design = { distance = "l2", inputs = { kind = "box", nodes = 8 }, window = { largest = 0.1, smallest = 0.01 } }
+[design]
+distance = "l2"
+inputs = { kind = "box", nodes = 8 }
+window = { largest = 0.1, smallest = 0.01, per_decade = 2 }
+search = { starts = 1, polish = 1 }
 
 [[groups]]
 title = "exact"

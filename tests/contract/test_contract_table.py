@@ -27,7 +27,7 @@ from tests.contract.combinations import (
 
 PAIRWISE = pairwise_combinations()
 # A fit costs three times as much as all else: the ordinary run fits until every part has been in three fits.
-FITS_OF_A_PART = 3
+FITS_OF_A_PART = 2
 
 
 def chosen_for_fits():

@@ -74,5 +74,5 @@ def test_temperatures_at_the_edge(rows, gate):
     message = refusal(rows, gate=gate, gate_options={"temperature": 1e-320})
     assert "must be positive and finite, from 1e-100 to 1e+100" in message
     # Gradients overflow at the kinks of such a gate: the fit says by its status that it went nowhere.
-    cold = GatedRegressor(2, gate=gate, gate_options={"temperature": 1e-30}, n_starts=2, max_iter=100, random_state=0)
+    cold = GatedRegressor(2, gate=gate, gate_options={"temperature": 1e-30}, n_starts=1, max_iter=100, random_state=0)
     assert np.isfinite(cold.fit(*rows).log_likelihood_)

@@ -141,7 +141,7 @@ def test_no_features_leave_a_constant(name):
     assert torch.equal(location, (bank.bias**2 if name == "polynomial" else bank.bias).expand(4, 2))
 
 
-@pytest.mark.parametrize(("d", "degree"), [(139, 2), (9_999, 1), (1, 9_999)])
+@pytest.mark.parametrize(("d", "degree"), [(139, 2), (9_999, 1), pytest.param(1, 9_999, marks=pytest.mark.slow)])
 def test_ten_thousand_monomials_are_the_most(d, degree):
     assert count_monomials(d, degree) + 1 <= 10_000
     build_experts("polynomial_basis", d, 1, degree=degree)

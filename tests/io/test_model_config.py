@@ -397,9 +397,20 @@ PARTS = [
 ]
 
 
-@settings(max_examples=400)
+@settings(max_examples=100)
 @given(data=st.data())
 def test_options_of_wrong_types_are_refused_or_taken_as_they_are(data):
+    check_options_of_wrong_types(data)
+
+
+@pytest.mark.slow
+@settings(max_examples=400)
+@given(data=st.data())
+def test_many_options_of_wrong_types_are_refused_or_taken_as_they_are(data):
+    check_options_of_wrong_types(data)
+
+
+def check_options_of_wrong_types(data):
     """Whatever an option holds: an input error, or a model whose options are those that were asked for."""
     what, name, options = data.draw(st.sampled_from(PARTS))
     cases = {family: case for case, (family, _, _, _) in FAMILY_CASES.items()}

@@ -77,7 +77,8 @@ def test_expectation_sums_equal_einsum(generator, n, same, k):
 def test_gate_derivatives_equal_einsum(generator, n):
     (gate, _, _), (gate_design, _, _, weight) = problem(generator, n, same=False)
     k, size = len(gate), (len(gate) - 1) * len(gate_design)
-    shares = weight * generator.dirichlet(np.ones(k), size=n).T
+    # Row by row in memory, as in fits: of another order the passes would be compiled once more.
+    shares = np.ascontiguousarray(weight * generator.dirichlet(np.ones(k), size=n).T)
     logits = gate @ gate_design
     log_pi = logits - np.logaddexp.reduce(logits, axis=0)
     pi = np.exp(log_pi)

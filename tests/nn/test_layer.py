@@ -197,15 +197,17 @@ def test_it_is_saved_and_loaded_by_safetensors(tmp_path):
 
 def test_two_processes_average_their_gradients(tmp_path):
     """Data parallel on loopback: half of the rows on each rank, the gradients of the whole batch on both."""
-    script = tmp_path / "rank.py"
+    # Two processes of one that has loaded torch, and not yet computed anything.
+    script = tmp_path / "ranks.py"
     script.write_text(
-        "import sys, torch\n"
+        "import os, sys, torch\n"
         "import torch.distributed as dist\n"
         "from torch.nn.parallel import DistributedDataParallel\n"
         "from gatewise.gates import SoftmaxGate\n"
         "from gatewise.nn import Router, Selection, SparseMoE, initialise_router\n"
         "from gatewise.nn.balance import BiasBalancer\n"
-        "rank, where = int(sys.argv[1]), sys.argv[2]\n"
+        "other = os.fork()\n"
+        "rank, where = int(other > 0), sys.argv[1]\n"
         "dist.init_process_group('gloo', init_method=f'file://{where}', rank=rank, world_size=2)\n"
         "torch.manual_seed(0)\n"
         "gate = SoftmaxGate(8, 4)\n"
@@ -227,20 +229,16 @@ def test_two_processes_average_their_gradients(tmp_path):
         "counts = torch.bincount(router(x)[2].reshape(-1), minlength=4).double()\n"
         "expected = 0.1 * torch.sign(counts.mean() - counts)\n"
         "torch.testing.assert_close(moved, (expected - expected.mean()).float())\n"
-        "dist.destroy_process_group()\n",
+        "dist.destroy_process_group()\n"
+        "sys.exit(rank and os.waitpid(other, 0)[1])\n",
         encoding="utf-8",
     )
     command = [sys.executable, "-W", "error::UserWarning:gatewise", str(script)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": "lo"}
-    ranks = [
-        subprocess.Popen(
-            [*command, str(rank), str(tmp_path / "store")], env=environment, stderr=subprocess.PIPE, text=True
-        )
-        for rank in (0, 1)
-    ]
-    for rank in ranks:
-        _, error = rank.communicate(timeout=120)
-        assert rank.returncode == 0, error
+    done = subprocess.run(
+        [*command, str(tmp_path / "store")], env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(

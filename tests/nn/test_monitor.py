@@ -318,7 +318,8 @@ def test_a_model_that_was_compiled_before(model):
         assert monitor.summary()["tokens"].tolist() == [45, 45]
 
 
-def test_memory_is_bounded(model):
+@pytest.mark.parametrize(("steps", "every"), [(256, 2), pytest.param(1024, 4, marks=pytest.mark.slow)])
+def test_memory_is_bounded(model, steps, every):
     ids = tokens(2, 3)
 
     def held(monitor):
@@ -327,19 +328,19 @@ def test_memory_is_bounded(model):
 
     sizes = []
     with RouterMonitor(model, domains="domain", representations=True) as monitor, torch.no_grad():
-        for step in range(1024):
+        for step in range(steps):
             model(ids, domain=torch.tensor([step, step + 1]))
-            if step % 4 == 0:
+            if step % every == 0:
                 monitor.probe({"input_ids": ids}, tokens=["a"] * 6)
             monitor.step()
-            if step in (511, 1023):
+            if step + 1 in (steps // 2, steps):
                 sizes.append(held(monitor))
     # Both times histories are full.
     assert sizes[1] < 1.02 * sizes[0]
     history = list(monitor.history("first.router"))
     assert len(history) <= 64
-    assert (history[0].first, history[-1].last) == (0, 1023)
-    assert sum(int(moment.value.sum()) for moment in history) == 1024 * 6 * K
+    assert (history[0].first, history[-1].last) == (0, steps - 1)
+    assert sum(int(moment.value.sum()) for moment in history) == steps * 6 * K
     assert len(monitor.changes("first.router")) <= 64
 
 

@@ -99,6 +99,7 @@ def test_intervals_cover_the_true_slope():
     assert not any(line.slope.covers(-0.5) for line in fit_lines(samples, 0.1, 400, 0.95, 0))
 
 
+@pytest.mark.slow
 def test_flags_of_curvature_are_as_rare_as_the_level_says():
     generator = np.random.default_rng(9)
     flagged = np.zeros(3)

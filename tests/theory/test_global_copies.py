@@ -254,7 +254,7 @@ def test_the_modulus_and_identify_name_them():
     design = ModulusDesign(
         distance="l2",
         inputs=BoxInputs(nodes=8),
-        window=Window(largest=0.1, smallest=0.01, per_decade=3),
+        window=Window(largest=0.1, smallest=0.05, per_decade=3),
         search=Search(starts=1, polish=1),
     )
     found = modulus(truth, 3, ["experts.bias[0]"], cells=[0, 0, 1], design=design)

@@ -187,11 +187,6 @@ def fit(
             "scale_floor": scale_floor,
             "variance_prior": variance_prior,
         }
-        from gatewise.families import family_takes
-
-        classes = family_takes(family, "n_classes")
-        if classes:
-            _refuse_for_classes(own)
         notes: list[str] = []
         chosen = usual_features(data, target[0]) if features is None else split_names(features)
         if features is None and chosen is not None:
@@ -199,9 +194,16 @@ def fit(
         gate_names = None if gate_features is None else split_names(gate_features)
         if gate_names == ["none"]:
             gate_names = []
+        table = open_table(data, encoding)
+        used = [*target, *(table.names if chosen is None else chosen), *(gate_names or []), weights, exposure]
+        # Before torch is loaded, which takes longer than all else that may be refused.
+        table.check(name for name in used if name is not None)
+        from gatewise.families import family_takes
         from gatewise.io import prepare_training
 
-        table = open_table(data, encoding)
+        classes = family_takes(family, "n_classes")
+        if classes:
+            _refuse_for_classes(own)
         if trials is not None or family_takes(family, "trials"):
             target, own["family_options"] = _with_trials(as_text(trials or ""), table, target, own)
         training = prepare_training(

@@ -6,6 +6,7 @@ a parquet table (the first is row 1).
 
 import difflib
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeAlias
@@ -120,6 +121,22 @@ class Table:
                 "pandas or R is left out with index=False or row.names=FALSE), or say which columns are the features"
             )
         return ["left out the first column, which has no name and names the rows"] if self.names_rows else []
+
+    def check(self, names: Iterable[str]) -> None:
+        r"""Refuse columns that are not there, or that hold neither numbers nor text, without reading their values.
+
+        Args:
+            names: of the columns that will be asked for.
+
+        Raises:
+            InputError: as in `array`, or the type of a parquet column is neither number, text nor boolean.
+
+        Example:
+            >>> from gatewise.io.reading import parse_csv
+            >>> parse_csv(b"y,x\n1,2\n", "data.csv").check(["y", "x"])
+        """
+        for name in names:
+            _holds_numbers(self, name, self.array(name).type)
 
     def column(self, name: str) -> Column:
         """The column as numbers if every value is one, as text if none is.
@@ -236,13 +253,21 @@ def _objects(array: Array) -> np.ndarray:
 def _typed_column(table: Table, name: str, array: Array) -> Column:
     if pa.types.is_dictionary(array.type):
         array = array.cast(array.type.value_type)
-    kind = array.type
     missing = array.is_null().to_numpy()
-    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+    if _holds_numbers(table, name, array.type):
         values = array.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
         return Column(name, True, values, missing, array)
+    return Column(name, False, _objects(array.cast(pa.string())), missing, array)
+
+
+def _holds_numbers(table: Table, name: str, kind: Any) -> bool:
+    """Whether a column of this type of Arrow's holds numbers; otherwise it holds text or booleans, or is refused."""
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
+        return True
     if pa.types.is_boolean(kind) or pa.types.is_string(kind) or pa.types.is_large_string(kind):
-        return Column(name, False, _objects(array.cast(pa.string())), missing, array)
+        return False
     raise InputError(
         f"{table.source}: the column {shown(name)} has the type {kind}, which is neither number, text nor boolean; "
         "convert it, or leave it out"

@@ -168,7 +168,7 @@ def test_every_allocation_is_measured_and_held_parameters_stay():
 
 def test_workers_and_the_store_do_not_change_a_bit(tmp_path):
     truth = mixture("softmax", SLOPE)
-    design = quick(largest=0.1, smallest=2e-2)
+    design = quick("l2", largest=0.1, smallest=5e-2)
     names = ["experts.weight[0,0]", "experts.bias[1]"]
     one = modulus(truth, parameters=names, design=design, out=tmp_path)
     two = modulus(truth, parameters=names, design=design, jobs=2)

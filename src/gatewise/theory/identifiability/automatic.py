@@ -13,6 +13,7 @@ from gatewise.experts import Experts
 from gatewise.families import Family
 from gatewise.gates import Gate
 from gatewise.messages import shown
+from gatewise.ops.derivatives import jacobian, two_derivatives
 from gatewise.parts.component import Component
 from gatewise.parts.formulas import TheoryParameter
 from gatewise.parts.parameters import Parameters, prefixed
@@ -46,6 +47,20 @@ class FormOf(nn.Module):
         return prefixed("module", parameters)
 
 
+def derivatives_by_parameters(form: FormOf, own: Parameters, x: Tensor) -> Parameters:
+    """The derivatives of what a form gives at inputs, by name of the parameter, of which the axes come last."""
+    sizes = [value.numel() for value in own.values()]
+
+    def output(point: Tensor) -> Tensor:
+        parts = zip(own.items(), point.split(sizes), strict=True)
+        named = {name: part.reshape(value.shape) for (name, value), part in parts}
+        return torch.func.functional_call(form, form.named(named), (x,))
+
+    found = jacobian(output, torch.cat([value.reshape(-1) for value in own.values()]))
+    blocks = zip(own.items(), found.split(sizes, dim=-1), strict=True)
+    return {name: block.reshape(*block.shape[:-1], *value.shape) for (name, value), block in blocks}
+
+
 def _exact(values: Tensor) -> Numbers:
     """The numbers of a tensor as mpmath numbers, of the same shape."""
     array = np.empty(values.numel(), dtype=object)
@@ -59,9 +74,7 @@ def _tensor(values: Numbers) -> Tensor:
 
 def _twice(function: Callable[[Tensor], Tensor], point: Tensor) -> Derivatives:
     """Values (N, m) with two derivatives of a function of a vector."""
-    value = function(point)
-    first = torch.func.jacrev(function)(point)
-    second = torch.func.jacrev(torch.func.jacrev(function))(point)
+    value, first, second = two_derivatives(function, point)
     for what in (value, first, second):
         if not bool(torch.isfinite(what).all()):
             raise InputError(
@@ -129,22 +142,20 @@ class AutomaticGate:
         probe = torch.rand(len(self._atom), generator=generator, dtype=torch.float64) + 0.4
         x = torch.randn(12, gate.n_features, generator=generator, dtype=torch.float64)
         everything = list(range(len(self._atom)))
-        slopes = torch.func.jacrev(self._atom.values_at(x, everything))(probe).reshape(len(x), -1)
+        slopes = jacobian(self._atom.values_at(x, everything), probe).reshape(len(x), -1)
         self.biases = [entry for entry in everything if bool((slopes[:, entry] - 1.0).abs().max() < 1e-12)]
         self._kept = [entry for entry in everything if entry not in self.biases]
         self._check_separate(gate, x)
 
     def _check_separate(self, gate: Gate, x: Tensor) -> None:
-        def logit(others: dict[str, Tensor]) -> Tensor:
-            return torch.func.functional_call(double, double.named(others), (x,))[:, 0]
-
         double = FormOf(deepcopy(gate).double(), "logits")
         generator = torch.Generator().manual_seed(1)
         own = {
             name: value.detach() + 0.1 * torch.rand(value.shape, generator=generator, dtype=torch.float64)
             for name, value in double.module.named_parameters()
         }
-        for name, block in torch.func.jacrev(logit)(own).items():
+        for name, block in derivatives_by_parameters(double, own, x).items():
+            block = block[:, 0]
             if name in gate.per_expert and len(own[name]) > 1 and bool((block[:, 1:] != 0.0).any()):
                 raise InputError(
                     f"the logit of an expert of the {gate.name!r} gate depends on {shown(name)} of the others: "

@@ -11,7 +11,7 @@ import torch
 from gatewise.gates import Gate
 from gatewise.parts.expressions import rational
 from gatewise.parts.formulas import Formula
-from gatewise.theory.identifiability.automatic import FormOf
+from gatewise.theory.identifiability.automatic import FormOf, derivatives_by_parameters
 from gatewise.theory.identifiability.confirm import vanishes
 
 __all__ = ["Translation", "Weights", "study_weights", "translation_of"]
@@ -117,7 +117,7 @@ def study_weights(gate: Gate, formula: Formula | None, seed: int) -> Weights:
     x = 1.5 * torch.randn(_ROWS, gate.n_features, generator=generator, dtype=torch.float64)
     # Of a gate that is a density of x the densities count, not only the weights.
     seen = FormOf(gate, "logits") if gate.is_joint else FormOf(gate, "forward")
-    blocks = torch.func.jacrev(lambda point: torch.func.functional_call(seen, seen.named(point), (x,)))(own)
+    blocks = derivatives_by_parameters(seen, own, x)
     size = sum(value.numel() for value in own.values())
     matrix = torch.cat([block.reshape(_ROWS * gate.n_experts, -1) for block in blocks.values()], dim=1).numpy()
     # Where an expert is not selected its weight is 0, and has no logarithm.

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -142,13 +143,18 @@ _RECORDING = threading.Lock()
 """Recordings and the forward mode in them use states of the whole process: one at a time."""
 
 
+@cache
+def _decompositions() -> Any:
+    """Operations as simpler ones. PyTorch draws the table up at every call, in a fiftieth of a second."""
+    return core_aten_decompositions()
+
+
 def _recorded(function: Callable[..., Any], arguments: Sequence[np.ndarray]) -> Program:
     # Without writes into parts of tensors: each step then has one result, which no later step changes.
     pure = functionalize(function, remove="mutations")
-    table: Any = core_aten_decompositions()
     with _RECORDING, differentiable():
         tensors = [torch.from_numpy(np.asarray(a, np.float64)) for a in arguments]
-        module = make_fx(pure, decomposition_table=table)(*tensors)
+        module = make_fx(pure, decomposition_table=_decompositions())(*tensors)
     module.graph.eliminate_dead_code()
     return Program(module)
 
