@@ -144,7 +144,7 @@ def judge(optima: Optima, ends: Sequence[EndPoint]) -> tuple[Search, bool]:
     as likely to end there as at a better one, and, where there are several optima, the best one has been perturbed
     without success so often that something that is as easy to hit would have been expected three times. It is
     complete where it is settled, no start came higher without reaching a first-order point, and the best optimum of all
-    has no tight expert with few rows: of such optima there are many, and the best without one was hit more rarely.
+    has no tight expert with few rows: of such optima there are many, and their hits say little of the best without one.
     """
     if optima.problem.has_one_maximum:
         return Search(len(ends), 0, 0, 1, 0.0, is_about_kept=True, complete=True), True

@@ -93,8 +93,8 @@ def run_start(
     given = model_of_start(options.init, index)
     if given is None:
         around = None
-        is_moved = best is not None and problem.n_experts > 1
-        if is_moved and is_perturbation(strategy_of_start(options.init, index)):
+        is_moved = problem.n_experts > 1 and is_perturbation(strategy_of_start(options.init, index))
+        if best is not None and is_moved:
             around = problem.responsibilities(best)
         responsibilities = responsibilities_of_start(problem.start_rows, options.init, index, options.seed, around)
         theta = problem.begin(responsibilities, index, options.seed)
