@@ -15,10 +15,11 @@ def what_was_seen(search: Search) -> list[Grid]:
     """The evidence of a search; none where nothing was searched."""
     if not search.n_independent:
         return []
+    best = "best optimum" if search.is_about_kept else "best optimum without a tight expert"
     entries = (
         ("Starts", f"{search.n_starts:,}"),
         ("Independent starts", f"{search.n_independent:,}"),
-        ("Independent starts that ended at the best optimum", f"{search.hits_of_best:,}"),
+        (f"Independent starts that ended at the {best}", f"{search.hits_of_best:,}"),
         ("Distinct optima", f"{search.n_optima:,}"),
         ("Estimated chance that one more start finds a better one", percent(search.chance_of_better)),
         ("The search is complete", "yes" if search.complete else "no"),
@@ -26,7 +27,8 @@ def what_was_seen(search: Search) -> list[Grid]:
     caption = (
         "What the search has seen. Independent starts depend on the data and the seed alone, all others begin where "
         "the caller said or near the best point so far. Optima on the floor do not count, nor do those with a tight "
-        "expert where there are others. The chance holds for starts of these kinds; it is no proof."
+        "expert that fewer than three starts reached, where there are others. The chance holds for starts of these "
+        "kinds; it is no proof."
     )
     rows = [[Cell(name), Cell(text)] for name, text in entries]
     return [Grid(caption, [("Evidence", False), ("", True)], rows)]
