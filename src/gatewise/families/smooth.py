@@ -116,7 +116,7 @@ def log_gamma_increment_slopes(a: np.ndarray, y: np.ndarray) -> tuple[np.ndarray
 
     Example:
         >>> first, second = log_gamma_increment_slopes(np.array(2.0), np.array(1.0))  # log Γ(a + 1) − log Γ(a) − log a
-        >>> abs(first) < 1e-15, abs(second) < 1e-15
+        >>> bool(abs(first) < 1e-15), bool(abs(second) < 1e-15)
         (True, True)
     """
     share = a / (a + y)
