@@ -116,6 +116,10 @@ class Transformer(nn.Module):
 Data = dict[str, FeatureCache]
 
 
+DIVISION = "both parts mixed"
+"""How the data are divided, see `Fashion` and `MiniLM`."""
+
+
 class Fashion:
     """Fashion-MNIST, both parts mixed, with a backbone of ours."""
 
@@ -474,8 +478,8 @@ def main() -> None:
     plan = SMALL if options.small else Plan()
     plan = plan if options.seeds is None else replace(plan, seeds=options.seeds)
     out = ROOT / "benchmarks" / "out" / ("exits-small" if options.small else "exits")
-    # Files of another plan would be taken for finished.
-    out = out / f"{zlib.crc32(repr(replace(plan, seeds=0)).encode()):08x}"
+    # Files of another plan, or of another division of the data, would be taken for finished.
+    out = out / f"{zlib.crc32(f'{DIVISION}: {replace(plan, seeds=0)}'.encode()):08x}"
     out.mkdir(parents=True, exist_ok=True)
     chosen = options.cases or [
         name for name in CASES if name != "minilm-newsgroups" or (options.minilm and options.newsgroups)

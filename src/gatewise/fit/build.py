@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -44,8 +45,14 @@ def path_of(model: MixtureOfExperts, options: FitOptions | None = None, has_offs
     return "compiled" if is_linear and has_compiled_sweep(model) and not has_offset else "fused"
 
 
-def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Problem:
-    """The problem, with its one-expert baseline fitted.
+def build_problem(
+    model: MixtureOfExperts,
+    rows: FitRows,
+    options: FitOptions,
+    deadline: float | None = None,
+    interrupted: Callable[[], bool] = never,
+) -> Problem:
+    """The problem, with its one-expert baseline fitted; the user and the clock may end a search for that early.
 
     Raises:
         InputError: the model and the objective do not go together, or a column cannot be used.
@@ -55,13 +62,20 @@ def build_problem(model: MixtureOfExperts, rows: FitRows, options: FitOptions) -
     regression = one_regression(model, rows, options)
     if regression is not None:
         return RegressionProblem(model, rows, options, regression)
-    baseline = _baseline(kind, model, rows, options)
+    baseline = _baseline(kind, model, rows, options, deadline, interrupted)
     if selects(model.gate):
         kind = PartitionedSquares if options.objective == "least_squares" else PartitionedProblem
     return kind(model, rows, options, baseline)
 
 
-def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, options: FitOptions) -> Baseline:
+def _baseline(
+    kind: type[Problem],
+    model: MixtureOfExperts,
+    rows: FitRows,
+    options: FitOptions,
+    deadline: float | None,
+    interrupted: Callable[[], bool],
+) -> Baseline:
     """The best that a search finds for the same model with one expert."""
     gate = type(model.gate).of(model.gate.n_features, 1, **model.gate.options()) if model.gate.is_joint else None
     gate_rows = rows
@@ -94,7 +108,9 @@ def _baseline(kind: type[Problem], model: MixtureOfExperts, rows: FitRows, optio
     problem = kind(alone, gate_rows, plain, None)
     if problem.has_one_maximum and problem.is_smooth:
         problem.start_rows = rows_of_one_regression(gate_rows)
-    ends = search(problem, plain, None, never).ends
+    # One climb, or a few, are always made: the floors under the spreads rest on them.
+    is_long = problem.is_one_regression and not problem.has_one_maximum
+    ends = search(problem, plain, *((deadline, interrupted) if is_long else (None, never))).ends
     best = max(ends, key=lambda end: end.value if np.isfinite(end.value) else -np.inf)
     return problem.as_baseline(best.theta)
 

@@ -109,7 +109,8 @@ def _weak_search(
     # Who says where to begin, and asks for nothing else, has not asked for a search.
     if search.complete or not search.n_independent:
         return []
-    if isinstance(options.n_starts, str) and not have_many_rows(problem, point.effective_rows, point.tight):
+    by_chance = not search.is_about_kept or not have_many_rows(problem, point.effective_rows, point.tight)
+    if isinstance(options.n_starts, str) and by_chance:
         more = "fewer experts, and a look at the optima: of those with a tight expert there are many"
     elif isinstance(options.n_starts, str):
         more = (

@@ -88,7 +88,7 @@ def fit(
         rows = checked_rows(model, x, y, gate_x, sample_weight, offset, names)
         _check_parameter_count(model)
         options = dataclasses.replace(options, init=checked_init(options.init, model, len(rows.kept)))
-        problem = build_problem(model, rows, options)
+        problem = build_problem(model, rows, options, deadline, interrupted)
         found = search(problem, options, deadline, interrupted)
         floors = settle_floors(problem, options, found.ends, deadline, interrupted)
         return _assemble(floors, options, found.settled(floors.problem, floors.ends), began)
